@@ -1,0 +1,22 @@
+"""Dense layer on the last axis."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from neuro.errors import ShapeError, explain
+
+
+class Linear(nn.Linear):
+    """`y = x W^T + b` on the last axis: [T, B, ..., in_features] -> [T, B, ..., out_features]. Arguments as torch.nn.Linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 3 or x.shape[-1] != self.in_features:
+            raise ShapeError(
+                explain(
+                    "Linear: the input does not fit.",
+                    f"x {list(x.shape)}   expected [T, B, ..., {self.in_features}]",
+                    cure="Time is axis 0, batch axis 1, features last.",
+                )
+            )
+        return super().forward(x)

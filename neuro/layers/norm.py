@@ -1,0 +1,114 @@
+"""Batch normalisation over time and batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuro.errors import ShapeError, explain
+from neuro.layers.folding import fold, unfold
+from neuro.state import valid_steps
+
+
+class BatchNorm(nn.Module):
+    """Normalise every channel by its mean and variance over time, batch and space.
+
+    `y = scale * gamma * (x - mean) / sqrt(var + eps) + beta`. In training the statistics are those of the batch, without
+    the padded steps that `neuro.run(..., lengths=...)` names, and joined over all processes of a distributed run; in
+    evaluation the running ones, so that a sample's output does not depend on its batch.
+
+    Args:
+        channels: C.
+        axis: where C stands in [T, B, ...]: 2 for [T, B, C, H, W], -1 for tokens [T, B, N, C].
+        eps, momentum: as torch.nn.BatchNorm2d.
+
+    Shapes: [T, B, ..., C, ...] -> the same.
+
+    Source: Ioffe and Szegedy 2015; over time and batch as in Zheng et al. 2021, arXiv:2011.05280.
+    """
+
+    scale = 1.0
+
+    def __init__(self, channels: int, *, axis: int = 2, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__()
+        self.channels, self.axis, self.eps, self.momentum = channels, axis, eps, momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 3 or x.shape[self.axis] != self.channels:
+            raise ShapeError(
+                explain(
+                    "BatchNorm: the input does not fit.",
+                    f"x {list(x.shape)}   expected {self.channels} channels on axis {self.axis}",
+                    cure="Give axis=-1 for tokens [T, B, N, C]; 2 is right for [T, B, C, H, W].",
+                )
+            )
+        weight = self.weight * self.scale if self.scale != 1.0 else self.weight
+        counted = valid_steps(x) if self.training else None
+        if self.training and (counted is not None or _processes() > 1):
+            return self._joined(x, weight, counted)
+        last = self.axis % x.dim() == x.dim() - 1
+        y = F.batch_norm(
+            x.flatten(0, -2) if last else fold(x),
+            self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps,
+        )  # fmt: skip
+        return y.view(x.shape) if last else unfold(y, x)
+
+    def _joined(self, x: Tensor, weight: Tensor, counted: Tensor | None) -> Tensor:
+        """Statistics over the steps that count, of all processes."""
+        axis = self.axis % x.dim()
+        others = [a for a in range(x.dim()) if a != axis]
+        as_channel = [self.channels if a == axis else 1 for a in range(x.dim())]
+        wide = x.float() if x.dtype != torch.float64 else x
+        mask = torch.ones((), device=x.device, dtype=wide.dtype) if counted is None else counted.to(wide.dtype)
+        n = mask.expand(*x.shape[:2], *[1] * (x.dim() - 2)).sum() * (x.shape[2:].numel() / self.channels)
+        sums = torch.cat([(wide * mask).sum(others), n[None]])
+        if _processes() > 1:
+            sums = dist_nn.all_reduce(sums)
+        n = sums[-1].detach()
+        mean = sums[:-1] / n
+        off = (wide - mean.view(as_channel)) * mask
+        squares = off.square().sum(others)
+        if _processes() > 1:
+            squares = dist_nn.all_reduce(squares)
+        var = squares / n
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((squares / (n - 1).clamp(min=1)).to(self.running_var.dtype), self.momentum)
+        y = (wide - mean.view(as_channel)) * ((var + self.eps).rsqrt() * weight).view(as_channel) + self.bias.view(as_channel)
+        return y.to(x.dtype)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """Scale a and shift b [C] of evaluation mode: `y = a*x + b`. What folding into the layer before needs."""
+        a = self.scale * self.weight / (self.running_var + self.eps).sqrt()
+        return a, self.bias - a * self.running_mean
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, axis={self.axis}" + (f", scale={self.scale:g}" if self.scale != 1 else "")
+
+
+class ThresholdBN(BatchNorm):
+    """Batch normalisation to the threshold of the neuron that follows: scale = alpha * threshold (tdBN).
+
+    Args: channels, axis, eps, momentum as `BatchNorm`; `threshold` of the neuron; `alpha`, 1/sqrt(2) where two branches
+    are summed.
+
+    Source: Zheng et al. 2021, arXiv:2011.05280, eq. 6.
+    """
+
+    def __init__(self, channels: int, *, threshold: float = 1.0, alpha: float = 1.0, axis: int = 2, eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__(channels, axis=axis, eps=eps, momentum=momentum)
+        self.scale = alpha * threshold
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

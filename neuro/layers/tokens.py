@@ -1,0 +1,39 @@
+"""Between maps and tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from neuro.layers.folding import expect
+
+
+class ExpectFrames(nn.Module):
+    """Pass [T, B, C, H, W] through if its sizes are the model's; a clear error otherwise."""
+
+    def __init__(self, channels: int, height: int, width: int):
+        super().__init__()
+        self.channels, self.height, self.width = channels, height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        expect("input", x, "TBCHW", C=self.channels, H=self.height, W=self.width)
+        return x
+
+    def extra_repr(self) -> str:
+        return f"C={self.channels}, H={self.height}, W={self.width}"
+
+
+class Tokens(nn.Module):
+    """Every position of a map becomes a token, row by row: [T, B, C, H, W] -> [T, B, H*W, C]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        expect("Tokens", x, "TBCHW")
+        return x.flatten(3).transpose(2, 3)
+
+
+class Flatten(nn.Module):
+    """[T, B, ...] -> [T, B, N], channel first as torch.flatten."""
+
+    time_aware = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2)

@@ -1,0 +1,123 @@
+"""What every neuron module shares: it owns parameters, makes the initial state, and scans its step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from neuro.errors import ParameterError, ShapeError, explain
+from neuro.reset import Reset
+from neuro.scanning import scan
+from neuro.state import lengths, recall, remember
+from neuro.surrogate import Surrogate
+
+
+class Neuron(nn.Module):
+    """Base of the neurons. A new one gives `step`, `State`, `params()` and, if it has more than these, `choices()`.
+
+    `forward(x)` takes [T, B, *N] and returns spikes of the same shape and dtype. The membrane is kept in float32, also
+    under autocast (float64 for float64 input). State comes and goes by `neuro.run`.
+    """
+
+    step: ClassVar[Callable[..., Any]]
+    State: ClassVar[type]
+
+    def __init__(self, spike: Surrogate, reset: Reset):
+        super().__init__()
+        self.spike = spike
+        self.reset = reset
+
+    def params(self) -> Any:
+        """NamedTuple of floats and tensors for `step`."""
+        raise NotImplementedError
+
+    def choices(self) -> dict[str, Any]:
+        """Objects for `step`: the spike and the reset rule."""
+        return {"spike": self.spike, "reset": self.reset}
+
+    def initial(self, x_t: Tensor) -> Any:
+        """State before the first step for one step of input [B, *N]: zeros."""
+        return self.State(*(torch.zeros_like(x_t) for _ in self.State._fields))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_in, x = x, as_current(type(self).__name__, x)
+        slot, state = recall(self, self.initial(x[0]))
+        y, state = scan(type(self).step, x, state, self.params(), lengths=lengths(), **self.choices())
+        remember(slot, state)
+        return y.to(x_in.dtype) if x_in.is_floating_point() else y
+
+    def extra_repr(self) -> str:
+        p = self.params()
+        shown = [f"{name}={_shown(value)}" for name, value in zip(p._fields, p, strict=True)]
+        if "threshold" in p._fields:
+            shown.append(f"fires at v {self.spike.comparison} threshold")
+        return ", ".join([*shown, f"spike={self.spike}", f"reset={self.reset}"])
+
+
+def as_current(name: str, x: Tensor) -> Tensor:
+    """Input current as float32 (float64 stays), with the time axis checked."""
+    if x.dim() < 3 or x.shape[0] == 0:
+        raise ShapeError(
+            explain(
+                f"{name}: the input is not a sequence.",
+                f"x {list(x.shape)}",
+                cure="Time is axis 0 and batch axis 1: [T, B, N...], T >= 1. For one step use x[None].",
+            )
+        )
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def membrane_constants(
+    name: str, tau: float | None, decay: float | None, dt: float | None, exact: bool
+) -> tuple[float, float]:
+    """Decay and gain of `v <- decay * v + gain * x` from either a time constant or a decay.
+
+    - `tau` in steps: decay = 1 - 1/tau, gain = 1/tau (Euler; SpikingJelly, NIR). With `dt`, tau and dt in seconds.
+    - `tau` with `exact=True`: decay = exp(-dt/tau), gain = 1 - decay.
+    - `decay` alone: gain = 1 (snnTorch's beta).
+    """
+    if tau is not None and decay is not None:
+        raise ParameterError(
+            explain(f"{name}: both tau={tau} and decay={decay} were given.", "Each fixes the leak.", cure="Give one of them.")
+        )
+    if decay is not None:
+        if dt is not None or exact:
+            raise ParameterError(explain(f"{name}: dt and exact belong to tau, not to decay={decay}.", cure="Give tau in seconds."))
+        if not 0 <= decay <= 1:
+            raise ParameterError(explain(f"{name}: decay={decay} is outside 0 .. 1.", cure="1 keeps the membrane, 0 forgets it."))
+        return float(decay), 1.0
+    tau = 2.0 if tau is None else tau
+    steps = tau if dt is None else tau / dt
+    if exact:
+        if not steps > 0:
+            raise ParameterError(explain(f"{name}: tau={tau}, dt={dt} is not a time constant.", cure="Both must be positive."))
+        decay = math.exp(-1 / steps)
+        return decay, 1 - decay
+    if not steps >= 1:
+        raise ParameterError(
+            explain(
+                f"{name}: tau={tau}" + (f", dt={dt}" if dt is not None else "") + " is shorter than one step.",
+                f"Euler's decay 1 - 1/tau would be {1 - 1 / steps if steps else -math.inf:.3g}, below 0.",
+                cure="Give tau >= 1 step, or exact=True for decay = exp(-dt/tau).",
+            )
+        )
+    return 1 - 1 / steps, 1 / steps
+
+
+def positive(name: str, **values: float) -> None:
+    """Refuse values that are not positive and finite."""
+    for key, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ParameterError(explain(f"{name}: {key}={value} must be positive."))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        if value.numel() == 1:
+            return f"{value.item():.4g} (learned)"
+        return f"{list(value.shape)} in {value.min().item():.4g} .. {value.max().item():.4g} (learned)"
+    return f"{value:.6g}"

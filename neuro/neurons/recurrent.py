@@ -1,0 +1,62 @@
+"""Any neuron with its own spikes fed back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuro.errors import ShapeError, explain
+from neuro.neurons.base import Neuron, as_current
+from neuro.scanning import scan
+from neuro.state import lengths, recall, remember
+
+
+class RecurrentParams(NamedTuple):
+    weight: Tensor  # [N, N]
+    bias: Tensor | None
+    inner: Any
+
+
+def recurrent_step(x: Tensor, state: Any, p: RecurrentParams, *, step: Any, **choices: Any) -> tuple[Tensor, Any]:
+    """`step(x + W s[t-1] + b, ...)`: the spikes of the last step come back after one step."""
+    s, *inner = state
+    y, after = step(x + F.linear(s, p.weight, p.bias), type(state).inner(*inner), p.inner, **choices)
+    return y, type(state)(y, *after)
+
+
+class Recurrent(nn.Module):
+    """Feed a neuron's spikes back through a dense matrix, with one step of delay: `x[t] + W s[t-1] + b`.
+
+    Args:
+        neuron: any `Neuron`.
+        features: N, the size of the last axis.
+        bias: whether b is learned.
+
+    Shapes: x [T, B, N] -> spikes [T, B, N]. State: the spikes of the last step, then the neuron's own fields.
+    """
+
+    def __init__(self, neuron: Neuron, features: int, *, bias: bool = False):
+        super().__init__()
+        self.neuron = neuron
+        self.weight = nn.Parameter(torch.empty(features, features))
+        self.bias = nn.Parameter(torch.zeros(features)) if bias else None
+        nn.init.orthogonal_(self.weight, gain=0.5)
+        inner = neuron.State
+        self._state = NamedTuple("RecurrentState", [("s", Tensor), *((f, Tensor) for f in inner._fields)])  # type: ignore[misc]
+        self._state.inner = inner  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_in, x = x, as_current("Recurrent", x)
+        if x.shape[-1] != self.weight.shape[0]:
+            raise ShapeError(
+                explain("Recurrent: the last axis does not match.", f"x {list(x.shape)}   features {self.weight.shape[0]}")
+            )
+        slot, state = recall(self, self._state(torch.zeros_like(x[0]), *self.neuron.initial(x[0])))
+        params = RecurrentParams(self.weight, self.bias, self.neuron.params())
+        how = {"step": type(self.neuron).step, **self.neuron.choices()}
+        y, state = scan(recurrent_step, x, state, params, lengths=lengths(), **how)
+        remember(slot, state)
+        return y.to(x_in.dtype) if x_in.is_floating_point() else y

@@ -1,0 +1,182 @@
+"""Spikes with a stand-in derivative: surrogate functions as objects.
+
+Each is called with `u = v - threshold` and returns exactly 0 or 1: 1 where `u >= 0`, or where `u > 0` with `strict=True`
+(the rule of snnTorch and of Loihi). Backward multiplies by `derivative(u)`, which is the derivative of `primitive(u)`,
+a smooth step. Neftci, Mostafa and Zenke 2019, arXiv:1901.09948.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuro.errors import ParameterError, explain
+
+
+class _Fire(torch.autograd.Function):
+    """Heaviside forward, `surrogate.derivative` backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(u: Tensor, surrogate: Surrogate) -> Tensor:
+        return (u > 0 if surrogate.strict else u >= 0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:
+        u, ctx.surrogate = inputs
+        ctx.save_for_backward(u)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grad * ctx.surrogate.derivative(u), None
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Base of the surrogates. A new one is a frozen dataclass with `derivative` (and `primitive`, for tests and plots)."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "strict" and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise ParameterError(
+                    explain(f"{type(self).__name__}: {name}={value!r} is not a width or slope.", cure="Give a positive number.")
+                )
+
+    @property
+    def comparison(self) -> str:
+        """How the membrane is held against the threshold: `>=`, or `>` when strict."""
+        return ">" if getattr(self, "strict", False) else ">="
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Spikes of `u = v - threshold`, same shape and dtype, exactly 0 or 1."""
+        return _Fire.apply(u, self)
+
+    def derivative(self, u: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def primitive(self, u: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ATan(Surrogate):
+    """`atan(pi/2 * alpha * u) / pi + 1/2`; derivative `alpha/2 / (1 + (pi/2 * alpha * u)^2)`.
+
+    SpikingJelly's ATan, same alpha. Fang et al. 2021, arXiv:2007.05785, eq. 12.
+    """
+
+    alpha: float = 2.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (self.alpha / 2) / (1 + (math.pi / 2 * self.alpha * u).square())
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return torch.atan(math.pi / 2 * self.alpha * u) / math.pi + 0.5
+
+
+@dataclass(frozen=True)
+class Sigmoid(Surrogate):
+    """`sigmoid(alpha * u)`; derivative `alpha * s * (1 - s)`, alpha/4 at the threshold. SpikingJelly's Sigmoid."""
+
+    alpha: float = 4.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        s = torch.sigmoid(self.alpha * u)
+        return self.alpha * s * (1 - s)
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return torch.sigmoid(self.alpha * u)
+
+
+@dataclass(frozen=True)
+class FastSigmoid(Surrogate):
+    """`u / (1 + k|u|)`; derivative `1 / (1 + k|u|)^2`, 1 at the threshold. snnTorch's fast_sigmoid, slope k = 25."""
+
+    slope: float = 25.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return 1 / (1 + self.slope * u.abs()).square()
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return u / (1 + self.slope * u.abs())
+
+
+@dataclass(frozen=True)
+class SuperSpike(Surrogate):
+    """Derivative `beta / (1 + beta|u|)^2`, beta at the threshold. Zenke and Ganguli 2018, SuperSpike, eq. 3, scaled
+    so that the primitive rises by 2."""
+
+    beta: float = 10.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return self.beta / (1 + self.beta * u.abs()).square()
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return self.beta * u / (1 + self.beta * u.abs())
+
+
+@dataclass(frozen=True)
+class Triangle(Surrogate):
+    """Derivative `height * max(0, 1 - |u|/width)`; zero beyond `width`. Bellec et al. 2018, arXiv:1803.09574."""
+
+    width: float = 1.0
+    height: float = 1.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return self.height * (1 - u.abs() / self.width).clamp(min=0)
+
+    def primitive(self, u: Tensor) -> Tensor:
+        inside = u.clamp(-self.width, self.width)
+        return self.height * (inside - inside * inside.abs() / (2 * self.width) + self.width / 2)
+
+
+@dataclass(frozen=True)
+class Rectangle(Surrogate):
+    """Derivative `1/width` where `|u| <= width/2`, else 0: a straight line through the threshold. Wu et al. 2018, STBP, eq. 27."""
+
+    width: float = 1.0
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return (u.abs() <= self.width / 2).to(u.dtype) / self.width
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return (u / self.width + 0.5).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Gaussian(Surrogate):
+    """Derivative of the normal distribution: `exp(-(u/sigma)^2 / 2) / (sigma * sqrt(2 pi))`. Yin et al. 2021."""
+
+    sigma: float = 0.4
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (u / self.sigma).square()) / (self.sigma * math.sqrt(2 * math.pi))
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return 0.5 * (1 + torch.erf(u / (self.sigma * math.sqrt(2))))
+
+
+@dataclass(frozen=True)
+class StraightThrough(Surrogate):
+    """Derivative 1 everywhere: the gradient passes as if the step were the identity. Bengio et al. 2013."""
+
+    strict: bool = False
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return torch.ones_like(u)
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return u
