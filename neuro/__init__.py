@@ -17,7 +17,10 @@ _HOME = {  # public name -> the module that defines it; loaded on first use, so 
     "load": "neuro.training.runs",
     "health": "neuro.training.health",
 }
-_MODULES = {"neurons", "layers", "reset", "surrogate", "errors", "encode", "loss", "models", "datasets", "deploy", "training", "plots", "graph"}
+_MODULES = (
+    "neurons", "layers", "reset", "surrogate", "errors", "encode", "loss", "models", "datasets", "deploy", "training",
+    "plots", "graph",
+)  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]
 
