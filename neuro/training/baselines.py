@@ -1,0 +1,99 @@
+"""Plain networks on frames, to hold a spiking network against: what do the frames alone tell?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LinearOnFrames(nn.Module):
+    """One dense layer on all pixels: [B, C, H, W] -> [B, classes]."""
+
+    def __init__(self, channels: int, image: int, classes: int):
+        super().__init__()
+        self.head = nn.Linear(channels * image * image, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.flatten(1))
+
+
+class SmallCNN(nn.Module):
+    """Two convolutions 3x3 with batch norm, ReLU and 2x2 max-pooling, then two dense layers: [B, C, H, W] -> [B, classes]."""
+
+    def __init__(self, channels: int, image: int, classes: int, width: int = 16, hidden: int = 64):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
+        )  # fmt: skip
+        side = image // 4
+        self.head = nn.Sequential(nn.Linear(2 * width * side * side, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).flatten(1))
+
+
+class Trained(NamedTuple):
+    """What `train_until_it_fits` reached, accuracies as fractions."""
+
+    train_accuracy: float
+    test_accuracy: float
+    epochs: int
+
+
+def train_until_it_fits(
+    model: nn.Module,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    *,
+    enough: float = 0.9,
+    patience: int = 6,
+    most_epochs: int = 60,
+    batch: int = 64,
+    lr: float = 2e-3,
+    seed: int = 0,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> Trained:
+    """Train with Adam and cross entropy until the training accuracy passes `enough` or stops rising.
+
+    Args:
+        train, test: pairs of input [N, C, H, W] and label [N].
+        enough: training accuracy, a fraction, at which to stop.
+        patience: epochs without a new best training accuracy (by 0.2 points) after which it has stopped rising.
+        on_epoch: called with the epoch and its training accuracy, for a progress bar.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    x, y = train
+    best, stale, reached, epoch = 0.0, 0, 0.0, 0
+    for epoch in range(1, most_epochs + 1):
+        model.train()
+        right = 0
+        for index in torch.randperm(len(y), generator=generator).split(batch):
+            if len(index) < 2:  # batch norm needs two
+                continue
+            logits = model(x[index])
+            F.cross_entropy(logits, y[index]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            right += int((logits.argmax(1) == y[index]).sum())
+        reached = right / len(y)
+        if on_epoch:
+            on_epoch(epoch, reached)
+        stale = 0 if reached > best + 0.002 else stale + 1
+        best = max(best, reached)
+        if reached > enough or stale >= patience:
+            break
+    return Trained(reached, accuracy(model, *test), epoch)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, x: Tensor, y: Tensor, batch: int = 256) -> float:
+    """Share of right answers in evaluation mode, a fraction."""
+    model.eval()
+    right = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(batch), y.split(batch), strict=True))
+    return right / len(y)
