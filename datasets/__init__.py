@@ -1,5 +1,36 @@
+"""Recordings of events: made, read, transformed and loaded. Names load their module on first use."""
+
+import importlib
+
 if __name__ != "neuro.datasets":
     raise ImportError(
-        "datasets: imported as a top-level package named {!r}, but it is part of neuro.\n"
-        "  The root of the repository is on sys.path. Run from elsewhere, or remove it, and import neuro.datasets.".format(__name__)
+        f"datasets: imported as a top-level package named {__name__!r}, but it is part of neuro.\n"
+        "  The root of the repository is on sys.path. Run from elsewhere, or remove it, and import neuro.datasets."
     )
+
+WHERE = {
+    "EVENT": "events",
+    "Recording": "events",
+    "Sensor": "events",
+    "make_events": "events",
+    "Camera": "simulate",
+    "make_motions": "motions",
+    "Frames": "transforms",
+    "Batch": "loading",
+    "EventFrames": "loading",
+    "collate": "loading",
+    "EpochBatches": "sampling",
+    "EventDataModule": "datamodule",
+    "NMNIST": "nmnist",
+}
+__all__ = sorted(WHERE)  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    if name not in WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
