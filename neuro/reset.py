@@ -4,14 +4,17 @@ A rule maps the membrane `v`, its spikes `s` and the threshold to the membrane t
 silent is never touched. Two choices belong to every rule:
 
 - `detach=True` lets no gradient flow through the reset (Zenke and Vogels 2021); `detach=False` differentiates it.
-- `delayed=True` resets one step late, on the next membrane, as snnTorch does: with decay b the soft form is then
-  `v[t] = b*v[t-1] + x[t] - s[t-1]*threshold`, where the immediate form has `b*(v[t-1] - s[t-1]*threshold) + x[t]`.
+- `delayed=True` resets one step late, as snnTorch does, so the state still shows the membrane that fired. A soft rule
+  then takes the threshold from the next membrane, `v[t] = b*v[t-1] + x[t] - s[t-1]*threshold` with decay b, where the
+  immediate form has `b*(v[t-1] - s[t-1]*threshold) + x[t]`. A hard rule acts on the last membrane, before the leak, so
+  that the input is not lost: its spikes are those of the immediate form.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
@@ -21,6 +24,7 @@ class Reset(Protocol):
 
     detach: bool
     delayed: bool
+    hard: ClassVar[bool]  # whether it sets the membrane, rather than shifting it
 
     def __call__(self, v: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor: ...
 
@@ -29,6 +33,7 @@ class Reset(Protocol):
 class ToZero:
     """Hard reset: `v <- v * (1 - s)`. SpikingJelly's default, and Loihi's only rule."""
 
+    hard: ClassVar[bool] = True
     detach: bool = True
     delayed: bool = False
 
@@ -40,6 +45,7 @@ class ToZero:
 class ToValue:
     """Hard reset to a given potential: `v <- v * (1 - s) + value * s`."""
 
+    hard: ClassVar[bool] = True
     value: float = 0.0
     detach: bool = True
     delayed: bool = False
@@ -53,6 +59,7 @@ class ToValue:
 class Subtract:
     """Soft reset: `v <- v - s * threshold`; what exceeded the threshold is kept. snnTorch's default."""
 
+    hard: ClassVar[bool] = False
     detach: bool = True
     delayed: bool = False
 
@@ -64,11 +71,22 @@ class Subtract:
 class NoReset:
     """The membrane goes on as if it had not fired."""
 
+    hard: ClassVar[bool] = False
     detach: bool = True
     delayed: bool = False
 
     def __call__(self, v: Tensor, s: Tensor, threshold: Tensor | float) -> Tensor:
         return v
+
+
+def charge(
+    v: Tensor, current: Tensor, decay: Tensor | float, threshold: Tensor | float, *, spike: Callable[[Tensor], Tensor], reset: Reset
+) -> Tensor:
+    """`decay * v + current`, with the reset of the last step where the rule is a delayed one."""
+    if not reset.delayed:
+        return decay * v + current
+    s = spike(v - threshold)
+    return decay * reset(v, s, threshold) + current if reset.hard else reset(decay * v + current, s, threshold)
 
 
 to_zero = ToZero()

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from neuro.errors import ParameterError, explain
 from neuro.neurons.base import Neuron, membrane_constants, positive
 from neuro.reset import Reset, subtract
 from neuro.surrogate import ATan, Surrogate
@@ -28,10 +29,8 @@ def alif_step(x: Tensor, state: ALIFState, p: ALIFParams, *, spike: Surrogate, r
     """`A = threshold + adapt_step * a; v <- decay*v + gain*x; s = v >= A; a <- adapt_decay*a + s`. Reset uses A."""
     height = p.threshold + p.adapt_step * state.a
     v = p.decay * state.v + p.gain * x
-    if reset.delayed:
-        v = reset(v, spike(state.v - height), height)
     s = spike(v - height)
-    return s, ALIFState(v if reset.delayed else reset(v, s, height), p.adapt_decay * state.a + s)
+    return s, ALIFState(reset(v, s, height), p.adapt_decay * state.a + s)
 
 
 class ALIF(Neuron):
@@ -42,7 +41,8 @@ class ALIF(Neuron):
     Args:
         tau, decay, dt, exact: the membrane, as in `LIF`.
         adapt_decay: in 0 .. 1; adapt_step: 0 or more, in units of v.
-        threshold, spike, reset: as `LIF`; the default reset subtracts the threshold in force.
+        threshold, spike, reset: as `LIF`; the default reset subtracts the threshold in force. A delayed reset is
+            refused: one step later that threshold is no longer known.
 
     Shapes: x [T, B, *N] -> spikes [T, B, *N]. State: v and a, each [B, *N].
 
@@ -66,6 +66,8 @@ class ALIF(Neuron):
         reset: Reset = subtract,
     ):
         super().__init__(spike, reset)
+        if reset.delayed:
+            raise ParameterError(explain(f"ALIF: {reset} comes after the threshold that it belongs to has moved.", cure="Give delayed=False."))
         positive("ALIF", threshold=threshold, **{"adapt_step + 1": adapt_step + 1})
         self.decay, self.gain = membrane_constants("ALIF", tau, decay, dt, exact)
         self.adapt_decay, _ = membrane_constants("ALIF: adapt_decay", None, adapt_decay, None, False)

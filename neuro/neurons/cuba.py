@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from neuro.neurons.base import Neuron, membrane_constants, positive
-from neuro.reset import Reset, to_zero
+from neuro.reset import Reset, charge, to_zero
 from neuro.surrogate import ATan, Surrogate
 
 
@@ -26,9 +26,7 @@ class CUBAParams(NamedTuple):
 def cuba_step(x: Tensor, state: CUBAState, p: CUBAParams, *, spike: Surrogate, reset: Reset) -> tuple[Tensor, CUBAState]:
     """`u <- current_decay * u + x; v <- decay * v + gain * u` (the new u); spike; reset v, never u."""
     u = p.current_decay * state.u + x
-    v = p.decay * state.v + p.gain * u
-    if reset.delayed:
-        v = reset(v, spike(state.v - p.threshold), p.threshold)
+    v = charge(state.v, p.gain * u, p.decay, p.threshold, spike=spike, reset=reset)
     s = spike(v - p.threshold)
     return s, CUBAState(u, v if reset.delayed else reset(v, s, p.threshold))
 

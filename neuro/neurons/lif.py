@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from neuro.neurons.base import Neuron, membrane_constants, positive
-from neuro.reset import Reset, to_zero
+from neuro.reset import Reset, charge, to_zero
 from neuro.surrogate import ATan, Surrogate
 
 
@@ -23,9 +23,7 @@ class LIFParams(NamedTuple):
 
 def lif_step(x: Tensor, state: LIFState, p: LIFParams, *, spike: Surrogate, reset: Reset) -> tuple[Tensor, LIFState]:
     """`v <- decay * v + gain * x`; spike where v reaches the threshold; reset. Gerstner et al. 2014, section 1.3."""
-    v = p.decay * state.v + p.gain * x
-    if reset.delayed:
-        v = reset(v, spike(state.v - p.threshold), p.threshold)
+    v = charge(state.v, p.gain * x, p.decay, p.threshold, spike=spike, reset=reset)
     s = spike(v - p.threshold)
     return s, LIFState(v if reset.delayed else reset(v, s, p.threshold))
 
