@@ -31,7 +31,7 @@ from neuro.layers import (
 from neuro.models.registry import register
 from neuro.neurons import LIF
 from neuro.reset import Reset, to_zero
-from neuro.surrogate import Sigmoid, Surrogate
+from neuro.surrogate import ATan, Sigmoid, Surrogate
 
 
 @dataclass(frozen=True)
@@ -199,3 +199,12 @@ def spikformer_v2_8_512(**changes: Any) -> Spikformer:
 def spikformer_v2_16_768(**changes: Any) -> Spikformer:
     """ImageNet, 224x224, pre-trained, T=1: 81.10 %; size as reported, 172 M. arXiv:2401.02020."""
     return _imagenet(changes, depth=16, dim=768, heads=12, v2_stem=True)
+
+
+@register(parameters=163_464, small={**_SMALL, "image": 16})
+def spikformer_motions(**changes: Any) -> Spikformer:
+    """The demo's network: 32x32 event frames, 16 tokens; fires at `v > threshold`, the rule of the chip it is made for."""
+    base = Config(
+        depth=2, dim=64, heads=4, classes=8, channels=2, image=32, pools=(True, True, True, False), spike=ATan(2.0, strict=True)
+    )
+    return Spikformer(replace(base, **changes))
