@@ -46,7 +46,9 @@ class EventFrames(Dataset):
     [10, 2, 32, 32]
     """
 
-    def __init__(self, recordings: Sequence[Recording], frames: Callable, augment: Callable | None = None, seed: int = 0):
+    def __init__(
+        self, recordings: Sequence[Recording], frames: Callable, augment: Callable | None = None, seed: int = 0
+    ):
         if seed < 0:
             raise ParameterError(explain("EventFrames: the seed must not be negative.", f"seed={seed}"))
         self.recordings, self.frames, self.augment, self.seed = recordings, frames, augment, seed
@@ -82,5 +84,3 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for b, sample in enumerate(samples):
         x[: len(sample.x), b] = sample.x
     return Batch(x, lengths, torch.tensor([s.label for s in samples]))
-
-

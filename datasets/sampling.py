@@ -61,7 +61,7 @@ class EpochBatches:
 
     def __len__(self) -> int:
         whole, rest = divmod(self.n, self.batch_size * self.world)
-        return whole + (rest >= self.world and not self.drop_last) or 1
+        return whole + (rest >= self.world and not self.drop_last)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order, size = self.order(), self.batch_size * self.world

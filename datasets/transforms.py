@@ -62,7 +62,9 @@ class Frames:
         if (self.bins is None) == (self.window_us is None):
             raise ParameterError(explain("Frames: give either bins or window_us.", repr(self)))
         if any(n is not None and (n < 1 or n != int(n)) for n in lengths):
-            raise ParameterError(explain("Frames: bins, window_us, duration_us must be whole and at least 1.", repr(self)))
+            raise ParameterError(
+                explain("Frames: bins, window_us, duration_us must be whole and at least 1.", repr(self))
+            )
         if self.bins is not None and self.duration_us is None and self.origin_us is not None:
             raise ParameterError(
                 explain(

@@ -1,0 +1,145 @@
+"""Random changes of a recording for training: `(events, sensor, rng) -> events`.
+
+All draws come from the generator that is passed in; nothing is remembered. The input is never changed, the order of time
+is kept, and every event that is returned lies on the sensor: what a change moves off it is dropped, as an object that
+leaves the picture is. Some of these change the class of some data: a mirrored "left" is a "right".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from neuro.datasets.events import Sensor, check_events, in_order
+from neuro.errors import ParameterError, explain
+
+Augment = Callable[[np.ndarray, Sensor, np.random.Generator], np.ndarray]
+
+
+@dataclass(frozen=True, init=False)
+class Compose:
+    """Several changes, one after another, all fed by one generator."""
+
+    steps: tuple[Augment, ...]
+
+    def __init__(self, *steps: Augment) -> None:
+        object.__setattr__(self, "steps", steps)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        for step in self.steps:
+            events = step(events, sensor, rng)
+        return events
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """Move the whole recording by whole pixels, uniform in -pixels..pixels for each axis."""
+
+    pixels: int
+
+    def __post_init__(self) -> None:
+        assert_range("RandomShift", self.pixels >= 0, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        dx, dy = rng.integers(-self.pixels, self.pixels + 1, size=2)
+        return moved(events, sensor, events["x"].astype(np.int64) + dx, events["y"].astype(np.int64) + dy)
+
+
+@dataclass(frozen=True)
+class RandomFlip:
+    """With probability p mirror the whole recording left to right: x -> width - 1 - x."""
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        assert_range("RandomFlip", 0 <= self.p <= 1, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        flip = rng.random() < self.p
+        return moved(events, sensor, sensor.width - 1 - events["x"] if flip else events["x"], events["y"])
+
+
+@dataclass(frozen=True)
+class RandomRotate:
+    """Turn the whole recording about the sensor's centre by an angle uniform in -degrees..degrees."""
+
+    degrees: float
+
+    def __post_init__(self) -> None:
+        assert_range("RandomRotate", 0 <= self.degrees <= 180, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+        c, s = np.cos(angle), np.sin(angle)
+        return linear(events, sensor, c, -s, s, c)
+
+
+@dataclass(frozen=True)
+class RandomScale:
+    """Enlarge the whole recording about the sensor's centre by a factor uniform in low..high."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        assert_range("RandomScale", 0 < self.low <= self.high, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        factor = rng.uniform(self.low, self.high)
+        return linear(events, sensor, factor, 0.0, 0.0, factor)
+
+
+@dataclass(frozen=True)
+class TimeJitter:
+    """Move each event in time by a normal draw of `sigma_us`, within the recording's first and last time; then sort."""
+
+    sigma_us: float
+
+    def __post_init__(self) -> None:
+        assert_range("TimeJitter", self.sigma_us >= 0, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        check_events(events, sensor)
+        changed = events.copy()
+        if len(events):
+            jitter = np.rint(rng.normal(0, self.sigma_us, len(events))).astype(np.int64)
+            changed["t"] = np.clip(events["t"] + jitter, events["t"][0], events["t"][-1])
+        return in_order(changed)
+
+
+@dataclass(frozen=True)
+class RandomDrop:
+    """Drop each event with probability p, independently."""
+
+    p: float
+
+    def __post_init__(self) -> None:
+        assert_range("RandomDrop", 0 <= self.p <= 1, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        check_events(events, sensor)
+        return events[rng.random(len(events)) >= self.p]
+
+
+def linear(events: np.ndarray, sensor: Sensor, a: float, b: float, c: float, d: float) -> np.ndarray:
+    """Map offsets from the sensor's centre by [[a, b], [c, d]], to the nearest pixel."""
+    middle_x, middle_y = (sensor.width - 1) / 2, (sensor.height - 1) / 2
+    u, v = events["x"] - middle_x, events["y"] - middle_y
+    return moved(events, sensor, np.rint(a * u + b * v + middle_x), np.rint(c * u + d * v + middle_y))
+
+
+def moved(events: np.ndarray, sensor: Sensor, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A copy of the events at new coordinates, without those off the sensor."""
+    check_events(events, sensor)
+    keep = (x >= 0) & (x < sensor.width) & (y >= 0) & (y < sensor.height)
+    changed = events[keep]
+    changed["x"], changed["y"] = x[keep], y[keep]
+    return changed
+
+
+def assert_range(name: str, good: bool, values: object) -> None:
+    """Refuse a parameter outside its range."""
+    if not good:
+        raise ParameterError(explain(f"{name}: a value is outside its range.", repr(values)))
