@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -24,6 +25,13 @@ class Entry:
     small: dict[str, Any]
 
 
+class Registered(NamedTuple):
+    """How a model was made, kept on it as `model.registered`, so that it can be saved by name."""
+
+    name: str
+    changes: dict[str, Any]
+
+
 def register(*, parameters: int | None = None, small: dict[str, Any] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Enter the decorated function under its own name.
 
@@ -33,8 +41,14 @@ def register(*, parameters: int | None = None, small: dict[str, Any] | None = No
     """
 
     def enter(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        _entries[make.__name__] = Entry(make, parameters, dict(small or {}))
-        return make
+        @functools.wraps(make)
+        def made(**changes: Any) -> nn.Module:
+            model = make(**changes)
+            model.registered = Registered(make.__name__, changes)
+            return model
+
+        _entries[make.__name__] = Entry(made, parameters, dict(small or {}))
+        return made
 
     return enter
 
