@@ -67,7 +67,7 @@ def _hold_still(running: Tensor, y: Tensor, after: Any, before: Any) -> tuple[Te
         return running.view(-1, *[1] * (z.dim() - 1))
 
     kept = [torch.where(over_batch(new), new, old) for new, old in zip(after, before, strict=True)]
-    return y * over_batch(y), type(after)(*kept) if hasattr(after, "_fields") else tuple(kept)
+    return torch.where(over_batch(y), y, 0), type(after)(*kept) if hasattr(after, "_fields") else tuple(kept)
 
 
 def _refuse_captured_tensors(step: Callable[..., Any]) -> None:

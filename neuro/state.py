@@ -41,7 +41,6 @@ class Frame:
         self.lengths = lengths
         self.calls: dict[str, int] = {}
         self.after: dict[str, Tensor] = {}
-        self.reentrant = 0  # inside neuro.checkpoint, which knows how to recompute
 
 
 def run(
@@ -125,7 +124,7 @@ def recall(module: nn.Module, initial: Any) -> tuple[Slot | None, Any]:
     frame = getattr(_here, "frame", None)
     if frame is None:
         return None, initial
-    if not torch.compiler.is_compiling() and not frame.reentrant:
+    if not torch.compiler.is_compiling():
         _refuse_plain_checkpoint(module)
     path = frame.paths.get(module)
     if path is None:
@@ -168,36 +167,40 @@ def remember(slot: Slot | None, state: Any) -> None:
 def checkpoint(f: Callable[..., Any], *args: Any) -> Any:
     """`f(*args)`, recomputed in backward instead of kept: torch's checkpoint that knows the state.
 
-    The recomputation starts from the state that the forward started from. Outside `run` it is plain checkpointing.
+    The recomputation starts from the state that the forward started from, and leaves the running statistics of
+    `neuro.layers.BatchNorm` alone. Outside `run` every neuron starts fresh in both.
     """
     frame = getattr(_here, "frame", None)
-    if frame is None:
-        return torch.utils.checkpoint.checkpoint(f, *args, use_reentrant=False)
-    calls, first = dict(frame.calls), [True]
+    calls = None if frame is None else dict(frame.calls)
+    first = [True]
 
     def again(*xs: Any) -> Any:
         if first:
             first.clear()
-            now = frame
-        else:
+            return f(*xs)
+        now = None
+        if frame is not None:
             now = Frame(frame.paths, frame.given, frame.lengths)
             now.calls = dict(calls)
-        with _entered(now):
+        with _recomputing(now):
             return f(*xs)
 
     return torch.utils.checkpoint.checkpoint(again, *args, use_reentrant=False)
 
 
+def recomputing() -> bool:
+    """Whether this forward is one that `neuro.checkpoint` repeats in backward: it must change nothing."""
+    return getattr(_here, "recomputing", False)
+
+
 @contextmanager
-def _entered(frame: Frame) -> Iterator[None]:
-    outer = getattr(_here, "frame", None)
-    _here.frame = frame
-    frame.reentrant += 1
+def _recomputing(frame: Frame | None) -> Iterator[None]:
+    outer, before = getattr(_here, "frame", None), recomputing()
+    _here.frame, _here.recomputing = frame, True
     try:
         yield
     finally:
-        frame.reentrant -= 1
-        _here.frame = outer
+        _here.frame, _here.recomputing = outer, before
 
 
 def module_paths(model: nn.Module) -> dict[nn.Module, str]:
@@ -229,9 +232,10 @@ def unwrapped(module: nn.Module) -> nn.Module:
 
 _MISREAD = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm,
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Unflatten,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.Flatten, nn.Unflatten,
     nn.Upsample, nn.PixelShuffle, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
 )  # fmt: skip
 
@@ -241,14 +245,14 @@ def misreads_time(module: nn.Module) -> bool:
     return isinstance(module, _MISREAD) and not getattr(module, "time_aware", False)
 
 
-def refuse_misreaders(paths: Mapping[nn.Module, str]) -> None:
+def refuse_misreaders(paths: Mapping[nn.Module, str], act: str = "run") -> None:
     """Refuse plain torch layers that would misread [T, B, ...], unless they stand inside `neuro.layers.Fold`."""
     folded = tuple(path + "." for module, path in paths.items() if getattr(module, "folds_time", False))
     for module, path in paths.items():
         if misreads_time(module) and not path.startswith(folded):
             raise ShapeError(
                 explain(
-                    f"run: {path or 'the model'} is a torch.nn.{type(module).__name__}, which does not know the time axis.",
+                    f"{act}: {path or 'the model'} is a torch.nn.{type(module).__name__}, which does not know the time axis.",
                     "In [T, B, ...] it would take time for batch, or mix samples, without a message.",
                     cure=f"Use neuro.layers.{type(module).__name__} if there is one, or wrap it: neuro.layers.Fold(...).",
                 )
@@ -270,7 +274,7 @@ def _refuse_plain_checkpoint(module: nn.Module) -> None:
     """Inside torch.utils.checkpoint the recomputation would start from zero state: gradients off, no error."""
     f = sys._getframe(2)
     while f is not None:
-        if f.f_code is run.__code__:
+        if f.f_code is run.__code__ or (f.f_code.co_name == "again" and f.f_code.co_filename == __file__):
             return
         if f.f_code.co_filename == torch.utils.checkpoint.__file__:
             raise StateError(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuro.errors import ShapeError, explain, sizes
-from neuro.state import misreads_time
+from neuro.state import misreads_time, module_paths, refuse_misreaders
 
 
 def fold(x: Tensor) -> Tensor:
@@ -61,6 +61,8 @@ class Fold(nn.Module):
 class Sequential(nn.Sequential):
     """Layers in a row on [T, B, ...]; plain torch layers that would misread the time axis are wrapped in `Fold`.
 
+    Deeper ones, inside a plain torch.nn.Sequential, are refused.
+
     >>> import neuro
     >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2), neuro.neurons.LIF())
     >>> type(net[0]).__name__
@@ -72,3 +74,4 @@ class Sequential(nn.Sequential):
         for name, layer in self._modules.items():
             if layer is not None and misreads_time(layer):
                 self._modules[name] = Fold(layer)
+        refuse_misreaders(module_paths(self), act="Sequential")

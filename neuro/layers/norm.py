@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from neuro.errors import ShapeError, explain
 from neuro.layers.folding import fold, unfold
-from neuro.state import valid_steps
+from neuro.state import recomputing, valid_steps
 
 
 class BatchNorm(nn.Module):
@@ -57,10 +57,12 @@ class BatchNorm(nn.Module):
         if self.training and (counted is not None or _processes() > 1):
             return self._joined(x, weight, counted)
         last = self.axis % x.dim() == x.dim() - 1
+        mean, var = self.running_mean, self.running_var
+        if self.training and recomputing():
+            mean, var = mean.clone(), var.clone()
         y = F.batch_norm(
-            x.flatten(0, -2) if last else fold(x),
-            self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps,
-        )  # fmt: skip
+            x.flatten(0, -2) if last else fold(x), mean, var, weight, self.bias, self.training, self.momentum, self.eps
+        )
         return y.view(x.shape) if last else unfold(y, x)
 
     def _joined(self, x: Tensor, weight: Tensor, counted: Tensor | None) -> Tensor:
@@ -81,9 +83,10 @@ class BatchNorm(nn.Module):
         if _processes() > 1:
             squares = dist_nn.all_reduce(squares)
         var = squares / n
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_((squares / (n - 1).clamp(min=1)).to(self.running_var.dtype), self.momentum)
+        if not recomputing():
+            with torch.no_grad():
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_((squares / (n - 1).clamp(min=1)).to(self.running_var.dtype), self.momentum)
         y = (wide - mean.view(as_channel)) * ((var + self.eps).rsqrt() * weight).view(as_channel) + self.bias.view(as_channel)
         return y.to(x.dtype)
 

@@ -41,16 +41,28 @@ class SumOverTime(nn.Module):
         return state.sum.to(x.dtype)
 
 
+class _Last(NamedTuple):
+    y: Tensor  # [B, ...]
+
+
 class LastStep(nn.Module):
-    """The last step that counts: [T, B, ...] -> [B, ...]."""
+    """The last step that counts: [T, B, ...] -> [B, ...].
+
+    In `neuro.run` it keeps it, for a sample that has ended before the chunk begins.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         _check(x, "LastStep")
+        slot, state = recall(self, _Last(torch.zeros_like(x[0])))
         mask = valid_steps(x, axes=2)
         if mask is None:
-            return x[-1]
-        last = mask.sum(0).clamp(min=1) - 1
-        return x[last, torch.arange(x.shape[1], device=x.device)]
+            y = x[-1]
+        else:
+            steps = mask.sum(0)
+            last = x[steps.clamp(min=1) - 1, torch.arange(x.shape[1], device=x.device)]
+            y = torch.where((steps > 0).view(-1, *[1] * (last.dim() - 1)), last, state.y)
+        remember(slot, _Last(y))
+        return y
 
 
 class MeanOverTokens(nn.Module):

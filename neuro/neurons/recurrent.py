@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -20,10 +21,18 @@ class RecurrentParams(NamedTuple):
     inner: Any
 
 
-def recurrent_step(x: Tensor, state: Any, p: RecurrentParams, *, step: Any, **choices: Any) -> tuple[Tensor, Any]:
-    """`step(x + W s[t-1] + b, ...)`: the spikes of the last step come back after one step."""
+@functools.cache
+def recurrent_state(inner: type) -> Any:
+    """NamedTuple of the last spikes s and the fields of the neuron's own state."""
+    state = NamedTuple("RecurrentState", [("s", Tensor), *((field, Tensor) for field in inner._fields)])  # type: ignore[misc]
+    state.inner = inner  # type: ignore[attr-defined]
+    return state
+
+
+def recurrent_step(x: Tensor, state: Any, p: RecurrentParams, *, inner_step: Any, **choices: Any) -> tuple[Tensor, Any]:
+    """`inner_step(x + W s[t-1] + b, ...)`: the spikes of the last step come back after one step."""
     s, *inner = state
-    y, after = step(x + F.linear(s, p.weight, p.bias), type(state).inner(*inner), p.inner, **choices)
+    y, after = inner_step(x + F.linear(s, p.weight, p.bias), type(state).inner(*inner), p.inner, **choices)
     return y, type(state)(y, *after)
 
 
@@ -44,9 +53,14 @@ class Recurrent(nn.Module):
         self.weight = nn.Parameter(torch.empty(features, features))
         self.bias = nn.Parameter(torch.zeros(features)) if bias else None
         nn.init.orthogonal_(self.weight, gain=0.5)
-        inner = neuron.State
-        self._state = NamedTuple("RecurrentState", [("s", Tensor), *((f, Tensor) for f in inner._fields)])  # type: ignore[misc]
-        self._state.inner = inner  # type: ignore[attr-defined]
+        self._state = recurrent_state(neuron.State)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_state"}  # a class that pickle cannot name
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._state = recurrent_state(self.neuron.State)
 
     def forward(self, x: Tensor) -> Tensor:
         x_in, x = x, as_current("Recurrent", x)
@@ -55,8 +69,9 @@ class Recurrent(nn.Module):
                 explain("Recurrent: the last axis does not match.", f"x {list(x.shape)}   features {self.weight.shape[0]}")
             )
         slot, state = recall(self, self._state(torch.zeros_like(x[0]), *self.neuron.initial(x[0])))
-        params = RecurrentParams(self.weight, self.bias, self.neuron.params())
-        how = {"step": type(self.neuron).step, **self.neuron.choices()}
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        params = RecurrentParams(self.weight.to(x.dtype), bias, self.neuron.params())
+        how = {"inner_step": type(self.neuron).step, **self.neuron.choices()}
         y, state = scan(recurrent_step, x, state, params, lengths=lengths(), **how)
         remember(slot, state)
         return y.to(x_in.dtype) if x_in.is_floating_point() else y

@@ -1,0 +1,104 @@
+"""Surrogates: what fires, and which derivative stands in."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuro.errors import ParameterError
+from neuro.surrogate import ATan, FastSigmoid, Gaussian, Rectangle, Sigmoid, StraightThrough, SuperSpike, Surrogate, Triangle
+
+# every surrogate, and its derivative written once more from its source
+FORMULAS = {
+    ATan(2.0): lambda u: 1 / (1 + (math.pi * u) ** 2),
+    ATan(5.0): lambda u: 2.5 / (1 + (2.5 * math.pi * u) ** 2),
+    Sigmoid(4.0): lambda u: 4 * math.exp(-4 * u) / (1 + math.exp(-4 * u)) ** 2,
+    FastSigmoid(25.0): lambda u: 1 / (1 + 25 * abs(u)) ** 2,
+    SuperSpike(10.0): lambda u: 10 / (1 + 10 * abs(u)) ** 2,
+    Triangle(0.5, 0.3): lambda u: 0.3 * max(0.0, 1 - abs(u) / 0.5),
+    Rectangle(0.8): lambda u: 1 / 0.8 if abs(u) <= 0.4 else 0.0,
+    Gaussian(0.4): lambda u: math.exp(-(u**2) / 0.32) / (0.4 * math.sqrt(2 * math.pi)),
+    StraightThrough(): lambda u: 1.0,
+}
+ALL = pytest.mark.parametrize("spike", FORMULAS, ids=str)
+
+
+def points() -> torch.Tensor:
+    """From -2 to 2, also 0 and its neighbours; never on the kink of a piecewise one."""
+    tiny = torch.tensor([0.0, -0.0, 5e-324, -5e-324, 1e-30, -1e-30], dtype=torch.float64)
+    return torch.cat([torch.linspace(-2.003, 2.001, 801, dtype=torch.float64), tiny])
+
+
+def test_the_table_above_holds_every_surrogate():
+    assert {type(s) for s in FORMULAS} == set(Surrogate.__subclasses__())
+
+
+@ALL
+def test_values_are_exactly_0_or_1(spike):
+    u = points()
+    assert torch.equal(spike(u), (u >= 0).double())
+    strict = type(spike)(strict=True)
+    assert torch.equal(strict(u), (u > 0).double())
+    assert (spike.comparison, strict.comparison) == (">=", ">")
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtype_is_kept(spike, dtype):
+    u = torch.linspace(-1, 1, 9, dtype=dtype).requires_grad_()
+    s = spike(u)
+    s.sum().backward()
+    assert s.dtype == dtype and u.grad.dtype == dtype and spike.derivative(u).dtype == dtype
+
+
+@ALL
+def test_derivative_is_its_formula(spike):
+    expected = torch.tensor([FORMULAS[spike](u) for u in points().tolist()], dtype=torch.float64)
+    torch.testing.assert_close(spike.derivative(points()), expected, rtol=1e-12, atol=1e-15)
+
+
+@ALL
+def test_derivative_is_the_slope_of_the_primitive(spike):
+    u, h = points(), 1e-6
+    slope = (spike.primitive(u + h) - spike.primitive(u - h)) / (2 * h)
+    torch.testing.assert_close(slope, spike.derivative(u), rtol=1e-3, atol=2e-4)
+
+
+@ALL
+def test_gradient_through_a_spike_is_the_derivative(spike):
+    u = points().requires_grad_()
+    weigh = torch.randn_like(u)
+    (spike(u) * weigh).sum().backward()
+    assert torch.equal(u.grad, weigh * spike.derivative(u.detach()))
+
+
+@ALL
+@given(u=st.floats(-1e6, 1e6))
+def test_derivative_is_even_finite_and_not_negative(spike, u):
+    here, there = spike.derivative(torch.tensor([u, -u], dtype=torch.float64)).tolist()
+    assert here == pytest.approx(there, abs=1e-15) and 0 <= here < math.inf
+
+
+@ALL
+def test_vmap_and_functional_grad_agree(spike):
+    u = torch.randn(4, 6)
+    assert torch.equal(torch.vmap(spike)(u), spike(u))
+    assert torch.equal(torch.func.grad(lambda u: spike(u).sum())(u), spike.derivative(u))
+
+
+def test_known_heights():
+    at = torch.zeros(())
+    assert Sigmoid(4.0).derivative(at) == 1 and ATan(2.0).derivative(at) == 1 and FastSigmoid().derivative(at) == 1
+
+
+@pytest.mark.parametrize("kind", [ATan, Sigmoid, FastSigmoid, SuperSpike, Triangle, Rectangle, Gaussian])
+@pytest.mark.parametrize("value", [0, -1.0, math.nan, math.inf])
+def test_widths_that_make_no_sense_are_refused(kind, value):
+    with pytest.raises(ParameterError, match="positive number"):
+        kind(value)
+
+
+def test_they_are_values():
+    assert ATan(2.0) == ATan() and ATan(2.0) != ATan(3.0) and len({ATan(), ATan(), Sigmoid()}) == 2
