@@ -16,7 +16,8 @@ from neuro.errors import ParameterError, explain
 class EventDataModule(lightning.LightningDataModule):
     """Train, validation and test recordings as loaders of `Batch`es.
 
-    train, val, test: sequences of `Recording`s; a loader that was not given raises when it is asked for.
+    train, val, test: sequences of `Recording`s. Without `val` there is no validation; `train` and `test` raise when they
+        are asked for and were not given.
     frames: `(events, sensor) -> [T, C, H, W]`, for all three.
     augment: `(events, sensor, rng) -> events`, for training alone.
     classes: their names, in the order of the labels.
@@ -65,7 +66,9 @@ class EventDataModule(lightning.LightningDataModule):
             self.batches = self.cut("train")
         return self.loader("train", self.batches, self.augment)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader | list:
+        if self.sets["val"] is None:
+            return []  # training without validation
         return self.loader("val", self.cut("val"))
 
     def test_dataloader(self) -> DataLoader:

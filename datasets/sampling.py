@@ -21,9 +21,10 @@ class EpochBatches:
 
     The order of an epoch is the permutation drawn from (seed, epoch), the same on all ranks. It is cut into global
     batches of `batch_size * world` samples, and rank r takes every world-th sample of each from the r-th on. So the
-    number of batches is the same on every rank, no sample comes twice, and a global batch holds the same samples in
-    however many ranks it is split. The rest at the end is dropped with `drop_last`; otherwise it is a smaller batch, or
-    joins the batch before it where it has fewer than `world` samples.
+    number of batches is the same on every rank, no sample comes twice, none is repeated as padding, and a whole global
+    batch holds the same samples in however many ranks it is split. The rest at the end is dropped with `drop_last`;
+    otherwise it is a smaller batch, or joins the batch before it where it has fewer than `world` samples (so that no
+    rank gets an empty batch).
 
     `len()` counts the batches of a whole epoch on one rank, also where iteration starts at a later batch.
 
