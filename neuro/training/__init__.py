@@ -1,4 +1,8 @@
-"""Training, its run folder, and what is read from it. Names load their module on first use."""
+"""Training, its run folder, and what is read from it.
+
+`neuro.training.fit.fit` trains, `neuro.training.evaluate` scores a run on recordings; the names here load their module
+on first use.
+"""
 
 import importlib
 
@@ -8,13 +12,8 @@ WHERE = {
     "save_model": "weights",
     "load_weights": "weights",
     "Preprocess": "preprocess",
-    "fit": "fitting",
-    "Fitted": "fitting",
     "Classifier": "module",
-    "health": "health",
-    "evaluate": "evaluating",
-    "predict": "evaluating",
-    "score": "scores",
+    "Fitted": "fit",
 }
 __all__ = sorted(WHERE)  # noqa: PLE0605
 

@@ -114,6 +114,11 @@ class Run:
         """Whether training has ended and the model was saved."""
         return self.weights.exists() and self.weights.with_suffix(".json").exists()
 
+    @property
+    def is_rank_zero(self) -> bool:
+        """Whether this process is the one that writes."""
+        return _rank() == 0
+
     def _refuse_changes(self, recipe: str, options: Mapping[str, Any], seed: int) -> None:
         now = {**options, "recipe": recipe, "seed": int(seed)}
         then = {**self.options, "recipe": self.recipe, "seed": self.seed}

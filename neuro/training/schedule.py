@@ -1,0 +1,62 @@
+"""What a step of training is, as pure functions of its number: the learning rate and the seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from neuro.errors import ParameterError, explain
+from neuro.neurons import Neuron
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train: AdamW, its rate warmed up linearly and lowered along a half cosine to 1 % at the end."""
+
+    epochs: int
+    lr: float = 1e-3  # largest learning rate
+    weight_decay: float = 0.01  # per step times rate; not of biases, norms and neuron parameters
+    warmup: float = 0.05  # share of all steps
+    clip: float = 1.0  # largest norm of the gradient of all parameters; 0: any
+    patience: int = 0  # epochs without a better validation loss after which to stop; 0: never
+    keep_best: bool = False  # end with the weights of the best validation loss instead of the last
+    look_every: int = 10  # steps between looks at the layers
+
+    def __post_init__(self) -> None:
+        good = self.epochs >= 1 and self.lr > 0 and self.weight_decay >= 0 and 0 <= self.warmup < 1 and self.clip >= 0
+        if not good or self.patience < 0 or self.look_every < 1:
+            raise ParameterError(explain("fit: an option is outside its range.", repr(self)))
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step 0 .. steps-1.
+
+        >>> [round(Plan(1, lr=1.0, warmup=0.2).rate(s, 10), 3) for s in (0, 1, 2, 9)]
+        [0.5, 1.0, 0.963, 0.01]
+        """
+        warm = math.ceil(self.warmup * steps)
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        done = min((step + 1 - warm) / max(steps - warm, 1), 1.0)
+        return self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def mixed(*numbers: int) -> int:
+    """One seed from several numbers, 0 .. 2^63-1.
+
+    >>> mixed(0, 1) == mixed(1, 0)
+    False
+    """
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameter groups: matrices and kernels decay, biases, norms and the parameters of neurons do not."""
+    own = {id(p) for module in model.modules() if isinstance(module, Neuron) for p in module.parameters()}
+    wanted = [p for p in model.parameters() if p.requires_grad]
+    decayed = [p for p in wanted if p.dim() >= 2 and id(p) not in own]
+    kept = {id(p) for p in decayed}
+    rest = [p for p in wanted if id(p) not in kept]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
