@@ -72,13 +72,8 @@ def make_events(x, y, t, p) -> np.ndarray:
     return events
 
 
-def check_events(events: np.ndarray, sensor: Sensor) -> np.ndarray:
-    """Return `events` unchanged if it keeps the promises of a recording: dtype, order of time, coordinates.
-
-    Raises:
-        ShapeError: not a one-dimensional array of dtype `EVENT`.
-        FormatError: a coordinate outside the sensor, or a time stamp smaller than the one before it.
-    """
+def check_dtype(events: np.ndarray) -> None:
+    """Refuse what is not a one-dimensional array of dtype `EVENT`, with a ShapeError."""
     if not isinstance(events, np.ndarray) or events.dtype != EVENT or events.ndim != 1:
         got = f"{events.dtype} {list(events.shape)}" if isinstance(events, np.ndarray) else type(events).__name__
         raise ShapeError(
@@ -88,6 +83,16 @@ def check_events(events: np.ndarray, sensor: Sensor) -> np.ndarray:
                 cure="Build it with make_events(x, y, t, p).",
             )
         )
+
+
+def check_events(events: np.ndarray, sensor: Sensor) -> np.ndarray:
+    """Return `events` unchanged if it keeps the promises of a recording: dtype, order of time, coordinates.
+
+    Raises:
+        ShapeError: not a one-dimensional array of dtype `EVENT`.
+        FormatError: a coordinate outside the sensor, or a time stamp smaller than the one before it.
+    """
+    check_dtype(events)
     for axis, size in (("x", sensor.width), ("y", sensor.height)):
         column = events[axis]
         if len(column) and (column.min() < 0 or column.max() >= size):

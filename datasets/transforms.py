@@ -6,12 +6,13 @@ Augmentations of events are in `neuro.datasets.augment`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from neuro.datasets.events import Sensor, check_events, describe
+from neuro.datasets.events import Sensor, check_dtype, check_events, describe
 from neuro.errors import FormatError, ParameterError, explain
 
 LIMIT = 2**31  # cells of one histogram; a single wild time stamp must not fill the memory
@@ -61,9 +62,9 @@ class Frames:
         lengths = (self.bins, self.window_us, self.duration_us)
         if (self.bins is None) == (self.window_us is None):
             raise ParameterError(explain("Frames: give either bins or window_us.", repr(self)))
-        if any(n is not None and (n < 1 or n != int(n)) for n in lengths):
+        if any(n is not None and (not isinstance(n, (int, np.integer)) or n < 1) for n in lengths):
             raise ParameterError(
-                explain("Frames: bins, window_us, duration_us must be whole and at least 1.", repr(self))
+                explain("Frames: bins, window_us, duration_us must be integers of at least 1.", repr(self))
             )
         if self.bins is not None and self.duration_us is None and self.origin_us is not None:
             raise ParameterError(
@@ -82,12 +83,22 @@ class Frames:
 
     def counted(self, events: np.ndarray, sensor: Sensor) -> Counted:
         """The counts with the number of events that they leave out."""
-        check_events(events, sensor)
-        index, length = self.windows(events["t"])
-        outside = (index < 0) | (index >= length)
-        dropped = int(outside.sum())
+        from neuro.datasets.counting import count  # compiled: loaded when first needed
+
+        check_dtype(events)
+        t = events["t"]
+        origin, multiple, divisor, span, length = self.windows(*((int(t[0]), int(t[-1])) if len(t) else (0, 0)))
+        shape = (length, 2, sensor.height, sensor.width)
+        if math.prod(shape) > LIMIT or span * multiple >= 2**62:
+            check_events(events, sensor)
+            facts = f"{len(t)} events" + (f", t from {t[0]} to {t[-1]} us" if len(t) else "")
+            act = f"Frames: {list(shape)} would need {math.prod(shape)} cells, or the times are too long."
+            raise FormatError(explain(act, facts, str(self), cure="Use fewer windows, or look for a wild time stamp."))
+        x = np.zeros(shape, np.int64)
+        dropped, first, bad = count(events["x"], events["y"], t, events["p"], origin, multiple, divisor, span, x)
+        if bad >= 0:
+            check_events(events, sensor)  # raises, and says what is wrong
         if dropped and not self.drop_outside:
-            first = np.flatnonzero(outside)[0]
             raise FormatError(
                 explain(
                     f"Frames: {dropped} of {len(events)} events lie outside the time windows.",
@@ -95,43 +106,31 @@ class Frames:
                     cure="Give a longer duration_us or another origin_us, or choose drop_outside=True.",
                 )
             )
-        if dropped:
-            events, index = events[~outside], index[~outside]
-        shape = (length, 2, sensor.height, sensor.width)
-        cells = length * 2 * sensor.height * sensor.width
-        if cells > LIMIT:
-            span = f"t from {events['t'][0]} to {events['t'][-1]} us" if len(events) else "no events"
-            raise FormatError(explain(f"Frames: {list(shape)} would need {cells} cells.", f"{span}   {self}"))
-        flat = ((index * 2 + events["p"]) * sensor.height + events["y"]) * sensor.width + events["x"]
-        counts, clipped = fit(np.bincount(flat, minlength=cells), self.dtype, self.saturate)
-        return Counted(counts.reshape(shape), dropped, clipped)
+        return fit(x, self.dtype, self.saturate, dropped)
 
-    def windows(self, t: np.ndarray) -> tuple[np.ndarray, int]:
-        """The number of each event's window (out of range: outside), and the number of windows."""
-        first, last = (int(t[0]), int(t[-1])) if len(t) else (0, 0)
+    def windows(self, first: int, last: int) -> tuple[int, int, int, int, int]:
+        """(origin, multiple, divisor, span, length): window = (t - origin) * multiple // divisor, for t up to span."""
         origin = first if self.origin_us is None else self.origin_us
-        since = t - origin
-        if self.duration_us is None and self.window_us is not None:
-            return since // self.window_us, max((last - origin) // self.window_us + 1, 1)
-        span = max(last - first, 1) if self.duration_us is None else self.duration_us
         if self.bins is not None:
-            index, length = since * self.bins // span, self.bins
-        else:
-            index, length = since // self.window_us, -(-span // self.window_us)
-        return np.where(since == span, length - 1, np.where(since > span, length, index)), length
+            span = max(last - first, 1) if self.duration_us is None else self.duration_us
+            return origin, self.bins, span, span, self.bins
+        if self.duration_us is not None:
+            return origin, 1, self.window_us, self.duration_us, -(-self.duration_us // self.window_us)
+        length = max((last - origin) // self.window_us + 1, 1)
+        return origin, 1, self.window_us, length * self.window_us - 1, length
 
 
-def fit(counts: np.ndarray, dtype: type, saturate: bool) -> tuple[np.ndarray, int]:
-    """Counts in `dtype` and how many were clipped. A cell that does not fit raises unless `saturate`."""
+def fit(x: np.ndarray, dtype: type, saturate: bool, dropped: int) -> Counted:
+    """The counts in `dtype`. A cell that does not fit raises unless `saturate`."""
     most = np.iinfo(dtype).max
-    if np.iinfo(dtype).bits == 64 or not len(counts) or counts.max() <= most:
-        return counts.astype(dtype), 0
+    if np.iinfo(dtype).bits == 64 or x.max() <= most:
+        return Counted(x.astype(dtype, copy=False), dropped, 0)
     if not saturate:
         raise FormatError(
             explain(
-                f"Frames: a pixel counts {counts.max()} events, more than {np.dtype(dtype)} holds ({most}).",
+                f"Frames: a pixel counts {x.max()} events, more than {np.dtype(dtype)} holds ({most}).",
                 cure="Use a wider dtype, or choose saturate=True.",
             )
         )
-    clipped = np.minimum(counts, most)
-    return clipped.astype(dtype), int((counts - clipped).sum())
+    clipped = np.minimum(x, most)
+    return Counted(clipped.astype(dtype), dropped, int((x - clipped).sum()))

@@ -138,10 +138,28 @@ def test_a_wild_time_stamp_does_not_fill_the_memory():
     assert Frames(bins=4)(events, SENSOR).sum() == 2
 
 
+def test_times_that_would_overflow_are_refused():
+    events = make_events([0, 0], [0, 0], [-(2**61), 2**61], [1, 1])
+    with pytest.raises(FormatError, match="wild time stamp"):
+        Frames(bins=4)(events, SENSOR)
+
+
+def test_events_before_the_origin_are_outside_and_not_in_the_first_window():
+    events = make_events([0, 0, 0], [0, 0, 0], [3, 9, 10], [1, 1, 1])
+    counted = Frames(window_us=10, origin_us=10, drop_outside=True).counted(events, SENSOR)
+    assert counted.dropped == 2 and counted.x.shape[0] == 1 and counted.x.sum() == 1
+
+
+def test_time_running_backwards_is_refused():
+    with pytest.raises(FormatError, match="backwards"):
+        Frames(bins=4)(make_events([0] * 3, [0] * 3, [5, 4, 9], [1] * 3), SENSOR)
+
+
 def test_choices_that_make_no_sense_are_refused():
     wrong = (
         {},
         {"bins": 0},
+        {"bins": 2.0},
         {"bins": 2, "window_us": 3},
         {"window_us": 0.5},
         {"bins": 2, "origin_us": 0},
