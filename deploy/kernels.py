@@ -1,0 +1,196 @@
+"""The twin's loops: five serial Numba functions that release the interpreter lock. Time first, channels last.
+
+Maps are [T, H, W, C] and tokens [T, N, C], so that the innermost loop runs over channels, contiguous in both the
+weights and the accumulators. A synapse walks its input and, where it is not zero, adds the row of weights that leaves
+it: the cost follows the activity. All values are int32; `neuro.deploy.rules` has bounded every sum.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+jit = numba.njit(nogil=True, cache=True)
+TOP = 1 << 23
+i32 = np.int32
+
+
+@jit
+def conv(x, weight, out, stride, padding, dilation, groups):
+    """out += conv2d(x). x [T, H, W, C], weight int16 [C, kh, kw, O/groups], out [T, H', W', O] zeroed.
+
+    Returns (nonzero inputs, inputs above 1, weights added).
+    """
+    T, H, W, C = x.shape
+    rows, columns = out.shape[1], out.shape[2]
+    _, kh, kw, share = weight.shape
+    per_group = C // groups
+    events, graded, taps = 0, 0, 0
+    for t in range(T):
+        for y in range(H):
+            for z in range(W):
+                for c in range(C):
+                    value = x[t, y, z, c]
+                    if value == 0:
+                        continue
+                    events += 1
+                    graded += value != 1
+                    first = (c // per_group) * share
+                    for i in range(kh):
+                        oy = y + padding[0] - i * dilation[0]
+                        if oy < 0 or oy % stride[0] != 0 or oy // stride[0] >= rows:
+                            continue
+                        oy //= stride[0]
+                        for j in range(kw):
+                            oz = z + padding[1] - j * dilation[1]
+                            if oz < 0 or oz % stride[1] != 0 or oz // stride[1] >= columns:
+                                continue
+                            target = out[t, oy, oz // stride[1], first:first + share]
+                            row = weight[c, i, j]
+                            taps += 1
+                            for o in range(share):
+                                target[o] += value * i32(row[o])
+    return events, graded, taps * share
+
+
+@jit
+def dense(x, weight, out):
+    """out += x weight. x [R, I], weight int16 [I, O], out [R, O] zeroed; four active rows are added at a time.
+
+    Returns (nonzero inputs, inputs above 1, weights added).
+    """
+    R, width = x.shape
+    outputs = weight.shape[1]
+    active = np.empty(width + 3, np.int64)
+    scale = np.empty(width + 3, np.int32)
+    events, graded = 0, 0
+    for r in range(R):
+        n, plain = 0, True
+        for i in range(width):
+            if x[r, i] != 0:
+                active[n] = i
+                scale[n] = x[r, i]
+                if x[r, i] != 1:
+                    plain = False
+                    graded += 1
+                n += 1
+        events += n
+        target = out[r]
+        full = n - n % 4
+        for k in range(0, full, 4):
+            w0, w1, w2, w3 = weight[active[k]], weight[active[k + 1]], weight[active[k + 2]], weight[active[k + 3]]
+            if plain:
+                for o in range(outputs):
+                    target[o] += i32(w0[o]) + i32(w1[o]) + i32(w2[o]) + i32(w3[o])
+            else:
+                a, b, c, d = scale[k], scale[k + 1], scale[k + 2], scale[k + 3]
+                for o in range(outputs):
+                    target[o] += a * i32(w0[o]) + b * i32(w1[o]) + c * i32(w2[o]) + d * i32(w3[o])
+        for k in range(full, n):
+            w0, a = weight[active[k]], scale[k]
+            for o in range(outputs):
+                target[o] += a * i32(w0[o])
+    return events, graded, events * outputs
+
+
+@jit
+def attention(q, k, v, out, heads, factor):
+    """out = factor * (q k^T) v per head and step. q, k, v binary [T, N, D], out [T, N, D] zeroed.
+
+    Returns (active inputs, 0, operations): a score gains one per coincidence of q and k, an output one weighted
+    addition per spike of v that meets a nonzero score.
+    """
+    T, N, D = q.shape
+    d = D // heads
+    score = np.zeros(N, np.int32)
+    columns = np.zeros((d, N), np.int32)
+    spikes = np.zeros(N, np.int64)
+    events, operations = 0, 0
+    for t in range(T):
+        for h in range(heads):
+            first = h * d
+            for m in range(N):
+                spikes[m] = 0
+                for j in range(d):
+                    columns[j, m] = k[t, m, first + j]
+                    spikes[m] += v[t, m, first + j]
+                    events += q[t, m, first + j] + k[t, m, first + j] + v[t, m, first + j]
+            for n in range(N):
+                score[:] = 0
+                for j in range(d):
+                    if q[t, n, first + j] != 0:
+                        for m in range(N):
+                            score[m] += columns[j, m]
+                target = out[t, n, first:first + d]
+                for m in range(N):
+                    s = score[m]
+                    if s != 0:
+                        operations += s + spikes[m]
+                        value = i32(s * factor)
+                        row = v[t, m, first:first + d]
+                        for j in range(d):
+                            target[j] += value * row[j]
+    return events, 0, operations
+
+
+@jit
+def pool(x, out, kernel, stride, padding):
+    """out = max over windows. x [T, H, W, C] binary, out [T, H', W', C] zeroed."""
+    T, H, W, C = x.shape
+    for t in range(T):
+        for y in range(out.shape[1]):
+            for z in range(out.shape[2]):
+                target = out[t, y, z]
+                top, left = y * stride[0] - padding[0], z * stride[1] - padding[1]
+                for i in range(max(top, 0), min(top + kernel[0], H)):
+                    for j in range(max(left, 0), min(left + kernel[1], W)):
+                        row = x[t, i, j]
+                        for c in range(C):
+                            target[c] |= row[c]
+
+
+@jit
+def lif(a, spikes, membranes, bias, du, dv, vth, keep):
+    """Lava's LIF over time from zero state; see `neuro.deploy.reference.lif_step`.
+
+    a, spikes [T, N]; membranes [T, N] where `keep`, else anything; bias [N], already shifted. |a| < 2^17.
+    The product x * m >> 12 is taken in two halves that fit 32 bits: (hi * m + (lo * m >> 11)) >> 1, x = hi * 2^11 + lo.
+    Returns (spikes, cases of v exactly at the threshold).
+    """
+    T, N = a.shape
+    u, v = np.zeros(N, np.int32), np.zeros(N, np.int32)
+    mu, mv, limit = i32(4095 - du), i32(4096 - dv), i32(vth << 6)
+    top, wrap = i32(TOP), i32(2 * TOP)
+    fired, equal = 0, 0
+    for t in range(T):
+        at, st = a[t], spikes[t]
+        if mu == 0:
+            for n in range(N):
+                u[n] = at[n] << 6
+        else:
+            for n in range(N):
+                x = abs(u[n])
+                x = i32(i32(i32(x >> 11) * mu) + i32(i32(i32(x & 2047) * mu) >> 11)) >> 1
+                u[n] = (-x if u[n] < 0 else x) + (at[n] << 6)
+        count, same = i32(0), i32(0)
+        for n in range(N):
+            current = u[n]
+            if current > top:
+                current -= wrap
+            elif current <= -top:
+                current += wrap
+            u[n] = current
+            x = abs(v[n])
+            x = i32(i32(i32(i32(x >> 11) * mv) + i32(i32(i32(x & 2047) * mv) >> 11)) >> 1)
+            x = i32(i32(i32(-x if v[n] < 0 else x) + i32(current)) + bias[n])
+            x = min(max(x, i32(1 - top)), i32(top - 1))
+            s = i32(x > limit)
+            same += i32(x == limit)
+            count += s
+            st[n] = s
+            v[n] = i32(0) if s else x
+        fired += count
+        equal += same
+        if keep:
+            membranes[t] = v
+    return fired, equal

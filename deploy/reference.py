@@ -1,0 +1,147 @@
+"""The definition of an integer network, in plain NumPy, one recording and one step at a time. Slow; tests compare with it.
+
+Everything is int64 and in PyTorch's layout. `lif_step` is the only place that states the neuron's arithmetic in words
+that are not a kernel; Lava 0.10.0 `lava/proc/lif/models.py` (fixed point) is its source.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from neuro.deploy.network import (
+    LIF,
+    Add,
+    Attention,
+    Conv,
+    Dense,
+    Flatten,
+    Input,
+    IntegerNetwork,
+    MaxPool,
+    Node,
+    Readout,
+    Tokens,
+    TokenSum,
+)
+
+TOP = 2**23     # registers u and v hold 24 bits
+
+
+def decay(x: np.ndarray, k: int) -> np.ndarray:
+    """q(x, k) = sign(x) * (|x| * (4096 - k) >> 12): rounds toward zero."""
+    return np.sign(x) * ((np.abs(x) * (4096 - k)) >> 12)
+
+
+def lif_step(u: np.ndarray, v: np.ndarray, a: np.ndarray, du: int, dv: int, vth: int | np.ndarray,
+             bias: int | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One step of Lava's LIF on int64 arrays: (spikes, u, v after reset, v before reset). bias is mant << exp."""
+    u = decay(u, du + 1) + (a << 6)
+    wrapped = np.where(u > TOP, u - 2 * TOP, u)
+    u = np.where(wrapped <= -TOP, u + 2 * TOP, wrapped)
+    full = np.clip(decay(v, dv) + u + bias, -TOP + 1, TOP - 1)
+    spikes = full > (np.asarray(vth) << 6)
+    return spikes, u, np.where(spikes, 0, full), full
+
+
+def conv2d(x: np.ndarray, node: Conv, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """x [C, H, W] -> ([O, H', W'], operations): one operation per nonzero input and weight that meet inside the map."""
+    (sy, sx), (py, px), (dy, dx) = node.stride, node.padding, node.dilation
+    outputs, per_group, kh, kw = node.weight.shape
+    padded = np.pad(x, ((0, 0), (py, py), (px, px)))
+    out, operations, share = np.zeros(shape, np.int64), 0, outputs // node.groups
+    for o, c, i, j in itertools.product(range(outputs), range(per_group), range(kh), range(kw)):
+        window = padded[c + (o // share) * per_group, i * dy:, j * dx:][:(shape[1] - 1) * sy + 1:sy,
+                                                                      :(shape[2] - 1) * sx + 1:sx]
+        out[o] += int(node.weight[o, c, i, j]) * window
+        operations += int(np.count_nonzero(window))
+    return out, operations
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, node: Attention) -> tuple[np.ndarray, int]:
+    """weight * (q k^T) v per head; an operation for each coincidence in q k^T and each nonzero score meeting a spike."""
+    d, out, operations = q.shape[1] // node.heads, np.zeros(q.shape, np.int64), 0
+    for h in range(node.heads):
+        part = slice(h * d, (h + 1) * d)
+        score = q[:, part] @ k[:, part].T
+        out[:, part] = node.weight * (score @ v[:, part])
+        operations += int(score.sum()) + int(((score != 0).astype(np.int64) @ v[:, part]).sum())
+    return out, operations
+
+
+class Trace(NamedTuple):
+    """One recording: values and membranes by node name, [T, ...]; acc [classes]; operations by synapse."""
+
+    values: dict[str, np.ndarray]
+    membranes: dict[str, np.ndarray]
+    acc: np.ndarray
+    operations: dict[str, int]
+    equal: dict[str, int]
+
+
+def maxpool(x: np.ndarray, node: MaxPool, shape: tuple[int, ...]) -> np.ndarray:
+    out = np.zeros(shape, np.int64)
+    padded = np.pad(x, ((0, 0), (node.padding[0],) * 2, (node.padding[1],) * 2))
+    for y, z in itertools.product(range(shape[1]), range(shape[2])):
+        top, left = y * node.stride[0], z * node.stride[1]
+        out[:, y, z] = padded[:, top:top + node.kernel[0], left:left + node.kernel[1]].max((1, 2))
+    return out
+
+
+def stateless(node: Node, shape: tuple[int, ...], xs: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Value of a node that keeps no state, and the operations of a synapse (0 elsewhere)."""
+    match node:
+        case Conv():
+            return conv2d(xs[0], node, shape)
+        case Dense():
+            return xs[0] @ node.weight.T.astype(np.int64), int(np.count_nonzero(xs[0])) * node.weight.shape[0]
+        case Attention():
+            return attention(*xs, node)
+        case MaxPool():
+            return maxpool(xs[0], node, shape), 0
+        case Add():
+            return sum(xs[1:], xs[0]), 0
+        case Tokens():
+            return xs[0].reshape(len(xs[0]), -1).T, 0
+        case Flatten():
+            return xs[0].reshape(-1), 0
+        case TokenSum():
+            return xs[0].sum(0), 0
+    raise TypeError(type(node))
+
+
+def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
+    """Run one recording [T, ...] from zero state, logically aligned (no pipeline)."""
+    u = {n.name: np.zeros(network.shapes[n.name], np.int64) for n in network.lifs}
+    v = {name: x.copy() for name, x in u.items()}
+    acc = np.zeros(network.shapes[network.readout.name], np.int64)
+    values: dict[str, list[np.ndarray]] = {n.name: [] for n in network.nodes[:-1]}
+    membranes: dict[str, list[np.ndarray]] = {n.name: [] for n in network.lifs}
+    operations = {n.name: 0 for n in network.nodes if n.synapse}
+    equal = {n.name: 0 for n in network.lifs}
+    for x in np.asarray(recording, np.int64):
+        now: dict[str, np.ndarray] = {}
+        for node in network.nodes:
+            name, xs = node.name, [now[s] for s in node.inputs]
+            if isinstance(node, Readout):
+                acc = acc + xs[0] + node.bias
+                continue
+            if isinstance(node, Input):
+                now[name] = x
+            elif isinstance(node, LIF):
+                bias = (node.bias_mant.astype(np.int64) << node.bias_exp)
+                bias = bias.reshape(-1, 1, 1) if xs[0].ndim == 3 else bias
+                s, u[name], v[name], full = lif_step(u[name], v[name], xs[0], node.du, node.dv, node.vth, bias)
+                now[name] = s.astype(np.int64)
+                equal[name] += int((full == node.vth << 6).sum())
+                membranes[name].append(v[name])
+            else:
+                now[name], count = stateless(node, network.shapes[name], xs)
+                if node.synapse:
+                    operations[name] += count
+        for name, value in now.items():
+            values[name].append(value)
+    return Trace({n: np.stack(x) for n, x in values.items()}, {n: np.stack(x) for n, x in membranes.items()}, acc,
+                 operations, equal)
