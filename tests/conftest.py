@@ -1,6 +1,7 @@
 """What all tests share: the repository root is kept off sys.path, and real data is found through NEURO_DATA."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,3 +53,24 @@ def make_exact():
         return model.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run_processes():
+    """Run a script in several processes at once, each with its rank and a folder as arguments."""
+
+    def run(script: str, processes: int, folder: Path) -> None:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(rank), str(folder)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for rank in range(processes)
+        ]
+        try:
+            said = [process.communicate(timeout=120)[0] for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        assert not any(process.returncode for process in started), "\n".join(said)
+
+    return run

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuro.errors import ParameterError
-from neuro.surrogate import ATan, FastSigmoid, Gaussian, Rectangle, Sigmoid, StraightThrough, SuperSpike, Surrogate, Triangle
+from neuro.surrogate import (
+    ATan,
+    FastSigmoid,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    SuperSpike,
+    Surrogate,
+    Triangle,
+)
 
 # every surrogate, and its derivative written once more from its source
 FORMULAS = {

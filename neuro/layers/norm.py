@@ -84,9 +84,10 @@ class BatchNorm(nn.Module):
             squares = dist_nn.all_reduce(squares)
         var = squares / n
         if not recomputing():
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_((squares / (n - 1).clamp(min=1)).to(self.running_var.dtype), self.momentum)
+            unbiased = squares.detach() / (n - 1).clamp(min=1)
+            for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+                # .data, as an earlier F.batch_norm has kept the buffer for a backward that does not read it
+                running.data.lerp_(now.detach().to(running.dtype), self.momentum)
         y = (wide - mean.view(as_channel)) * ((var + self.eps).rsqrt() * weight).view(as_channel) + self.bias.view(as_channel)
         return y.to(x.dtype)
 
