@@ -1,0 +1,245 @@
+"""Runs an integer network file in Lava's CPU simulation. Python 3.10, lava-nc and NumPy only; imports nothing of neuro.
+
+    python lava_runner.py network.npz inputs.npy out.npz [--probe LAYER ...] [--unroll N]
+
+inputs: integers [R, T, ...] in PyTorch's layout: R recordings, streamed back to back. Neurons and readout start each one
+from zero: `reset_offset` is 1 + latency, because Lava's first time step is 1, and what biases stirred up while the
+pipeline filled is cleared with it. out holds, aligned and in PyTorch's layout, `spikes/<layer>` uint8 and
+`membranes/<layer>` int32 [R, T, ...], `acc` int64 [R, classes], and `timing` (seconds to build, seconds to run, steps).
+Delays are taken from the file as they stand.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]     # lava.py there would hide the package
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np                                                           # noqa: E402
+from lava.magma.core.run_conditions import RunSteps                          # noqa: E402
+from lava.magma.core.run_configs import Loihi2SimCfg                         # noqa: E402
+from lava.proc.conv.models import PyConvModelFixed                           # noqa: E402
+from lava.proc.conv.process import Conv                                      # noqa: E402
+from lava.proc.dense.models import PyDenseModelBitAcc                        # noqa: E402
+from lava.proc.dense.process import Dense                                    # noqa: E402
+from lava.proc.io.source import PySendModelFixed, RingBuffer                 # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("lava_processes", HERE / "lava_processes.py")
+P = sys.modules["lava_processes"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(P)
+
+VERSION = 1
+LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
+
+
+def load(path):
+    """The document and arrays of a network file; raises ValueError for a damaged or newer one."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    document = json.loads(arrays.pop("document").tobytes())
+    if document["format"] != "neuro integer network" or document["version"] > VERSION:
+        raise ValueError(f"{path}: {document['format']!r} version {document['version']}, expected version {VERSION}")
+    plain = {key: value for key, value in document.items() if key != "checksum"}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode())
+    for name in sorted(arrays):
+        a = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {a.dtype.str} {list(a.shape)}".encode())
+        digest.update(a.tobytes())
+    if digest.hexdigest() != document["checksum"]:
+        raise ValueError(f"{path}: the checksum does not match")
+    return document, arrays
+
+
+def to_lava(shape):
+    """[C, H, W] -> (W, H, C); other shapes as they are."""
+    return tuple(shape[::-1]) if len(shape) == 3 else tuple(shape)
+
+
+def matrix(weight, in_shape, out_shape, p):
+    """A convolution as a matrix [W'*H'*O, W*H*C] over flattened (W, H, C) maps. weight in PyTorch order."""
+    (C, H, W), (O, rows, columns) = in_shape, out_shape
+    result = np.zeros((columns, rows, O, W, H, C), np.int32)
+    share, per_group = O // p["groups"], weight.shape[1]
+    for i in range(weight.shape[2]):
+        for j in range(weight.shape[3]):
+            for y in range(rows):
+                for x in range(columns):
+                    sy = y * p["stride"][0] - p["padding"][0] + i * p["dilation"][0]
+                    sx = x * p["stride"][1] - p["padding"][1] + j * p["dilation"][1]
+                    if 0 <= sy < H and 0 <= sx < W:
+                        for g in range(p["groups"]):
+                            out, inp = slice(g * share, (g + 1) * share), slice(g * per_group, (g + 1) * per_group)
+                            result[x, y, out, sx, sy, inp] += weight[out, :, i, j]
+    return result.reshape(columns * rows * O, W * H * C)
+
+
+class Builder:
+    """Turns nodes into connected Lava processes. `outs` maps a node to its port, in Lava's layout of its shape."""
+
+    def __init__(self, document, arrays, steps, recordings, data, scratch, unroll):
+        self.nodes = {n["name"]: n for n in document["nodes"]}
+        self.arrays, self.latency, self.scratch, self.unroll = arrays, document["latency"], scratch, unroll
+        self.steps, self.recordings, self.data = steps, recordings, data
+        self.delays = {name: [0] * len(n["inputs"]) for name, n in self.nodes.items()}
+        for edge in document["edges"]:
+            self.delays[edge["to"]][edge["port"]] = edge["delay"]
+        self.outs, self.models, self.bits, self.first = {}, {}, {}, None
+        for node in document["nodes"]:
+            self.outs[node["name"]] = getattr(self, node["kind"])(node, node["parameters"])
+            self.bits[node["name"]] = self.message_bits(node)
+
+    def message_bits(self, node):
+        """0 where the node gives spikes; else 31: Lava then multiplies by the value instead of by (value != 0)."""
+        if node["kind"] in ("tokens", "flatten"):
+            return self.bits[node["inputs"][0]]
+        spikes = node["kind"] in ("lif", "maxpool") or node["parameters"].get("message_bits") == 1
+        return 0 if spikes else 31
+
+    def keep(self, process, model):
+        self.models[process] = model
+        self.first = self.first or process
+        return process
+
+    def shape(self, name):
+        return to_lava(self.nodes[name]["shape"])
+
+    def window(self, node):
+        """When the recordings pass a node: first and last time step, and where each of them starts modulo T."""
+        first = 1 + self.latency[node["name"]]
+        return {"first": first, "last": first + self.steps * self.recordings - 1,
+                "path": os.path.join(self.scratch, node["name"])}
+
+    def own(self, kind, node, model=None, **constants):
+        """A process of `lava_processes`, connected; its ports apply the delays."""
+        process = self.keep(kind(shapes=[self.shape(s) for s in node["inputs"]], out_shape=to_lava(node["shape"]),
+                                 delays=self.delays[node["name"]], **constants), model or P.MODELS[kind])
+        for i, source in enumerate(node["inputs"]):
+            self.outs[source].connect(getattr(process, f"a{i}"))
+        return process.out
+
+    def source(self, node):
+        """The single input of a Lava process of its own, held back if the file says so."""
+        (name,), (delay,) = node["inputs"], self.delays[node["name"]]
+        if not delay:
+            return self.outs[name]
+        shape = self.shape(name)
+        process = self.keep(P.Delay(shapes=[shape], out_shape=shape, delays=[delay]), P.DelayModel)
+        self.outs[name].connect(process.a0)
+        return process.out
+
+    def input(self, node, p):
+        stream = self.data.reshape(-1, *node["shape"])
+        stream = stream.transpose(3, 2, 1, 0) if stream.ndim == 4 else np.moveaxis(stream, 0, -1)
+        rest = np.zeros((*stream.shape[:-1], 1 + max(self.latency.values())), stream.dtype)
+        return self.keep(RingBuffer(data=np.concatenate([stream, rest], -1).astype(np.int32)), PySendModelFixed).s_out
+
+    def conv(self, node, p):
+        weight = self.arrays[node["name"] + ".weight"].astype(np.int32)
+        in_shape, out_shape = self.nodes[node["inputs"][0]]["shape"], node["shape"]
+        pairs, size = weight.shape[0] * weight.shape[1], int(np.prod(in_shape)) * int(np.prod(out_shape))
+        bits = self.bits[node["inputs"][0]]
+        if pairs >= self.unroll and size <= LARGEST_MATRIX:
+            process = self.keep(Dense(weights=matrix(weight, in_shape, out_shape, p), num_message_bits=bits),
+                                PyDenseModelBitAcc)
+            self.source(node).reshape(process.s_in.shape).connect(process.s_in)
+            return process.a_out.reshape(to_lava(out_shape))
+        kernel = np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
+        process = self.keep(Conv(weight=kernel, input_shape=to_lava(in_shape), num_message_bits=bits, groups=p["groups"],
+                                 **{k: tuple(p[k][::-1]) for k in ("stride", "padding", "dilation")}), PyConvModelFixed)
+        self.source(node).connect(process.s_in)
+        return process.a_out
+
+    def dense(self, node, p):
+        weight = self.arrays[node["name"] + ".weight"].astype(np.int32)
+        if len(node["shape"]) == 2:
+            return self.own(P.TokenDense, node, weights=weight)
+        process = self.keep(Dense(weights=weight, num_message_bits=self.bits[node["inputs"][0]]), PyDenseModelBitAcc)
+        self.source(node).connect(process.s_in)
+        return process.a_out
+
+    def lif(self, node, p):
+        shape, window = to_lava(node["shape"]), self.window(node)
+        bias = np.broadcast_to(self.arrays[node["name"] + ".bias_mant"], shape).astype(np.int32)
+        process = self.keep(P.RecordedLIF(
+            shape=shape, du=p["du"], dv=p["dv"], vth=p["vth"], bias_mant=bias, bias_exp=np.full(shape, p["bias_exp"]),
+            reset_interval=self.steps, reset_offset=window["first"], **window), P.RecordedLIFModel)
+        self.source(node).connect(process.a_in)
+        return process.s_out
+
+    def attention(self, node, p):
+        return self.own(P.Attention, node, heads=p["heads"], weight=p["weight"])
+
+    def maxpool(self, node, p):
+        return self.own(P.Pool, node, **{k: p[k][::-1] for k in ("kernel", "stride", "padding")})
+
+    def add(self, node, p):
+        return self.own(P.Add, node, P.add_model(len(node["inputs"])))
+
+    def tokens(self, node, p):
+        return self.source(node).transpose((1, 0, 2)).reshape(to_lava(node["shape"]))
+
+    def flatten(self, node, p):
+        out = self.source(node)
+        return (out.transpose((2, 1, 0)) if len(out.shape) == 3 else out).reshape(to_lava(node["shape"]))
+
+    def tokensum(self, node, p):
+        return self.own(P.TokenSum, node)
+
+    def readout(self, node, p):
+        window = self.window(node)
+        return self.own(P.Readout, node, bias=self.arrays[node["name"] + ".bias"].astype(np.int64),
+                        interval=self.steps, offset=window["first"], **window)
+
+
+def collect(builder, probe):
+    """What the processes saved, aligned, recording by recording, in PyTorch's layout."""
+    result = {}
+    lead = (builder.recordings, builder.steps)
+    for name, node in builder.nodes.items():
+        path = os.path.join(builder.scratch, name)
+        if node["kind"] == "lif" and (not probe or name in probe):
+            with np.load(path + ".npz") as log:
+                for what in ("spikes", "membranes"):
+                    x = log[what].reshape(lead + to_lava(node["shape"]))
+                    result[f"{what}/{name}"] = x.transpose(0, 1, 4, 3, 2) if x.ndim == 5 else x
+        elif node["kind"] == "readout":
+            result["acc"] = np.load(path + ".npy").reshape(lead + tuple(node["shape"]))[:, -1]
+    return result
+
+
+def run(network, inputs, out, probe=(), unroll=256):
+    """Run recordings [R, T, ...] and write `out`. unroll: convolutions with as many channel pairs become a matrix."""
+    document, arrays = load(network)
+    data = np.load(inputs, allow_pickle=False)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as scratch:
+        begin = time.perf_counter()
+        builder = Builder(document, arrays, data.shape[1], data.shape[0], data, scratch, unroll)
+        steps = data.shape[0] * data.shape[1] + max(document["latency"].values())
+        config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=builder.models)
+        try:
+            builder.first.create_runtime(run_cfg=config)
+            built = time.perf_counter()
+            builder.first.run(condition=RunSteps(num_steps=steps))
+            ran = time.perf_counter()
+        finally:
+            builder.first.stop()
+        timing = np.array([built - begin, ran - built, steps])
+        np.savez(out, timing=timing, **collect(builder, probe))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for argument in ("network", "inputs", "out"):
+        parser.add_argument(argument)
+    parser.add_argument("--probe", nargs="*", default=(), help="LIF layers to write; all by default")
+    parser.add_argument("--unroll", type=int, default=256, help="channel pairs from which a convolution is a matrix")
+    arguments = parser.parse_args()
+    run(arguments.network, arguments.inputs, arguments.out, arguments.probe, arguments.unroll)
