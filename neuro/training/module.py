@@ -16,9 +16,9 @@ from neuro.errors import FormatError, explain
 from neuro.state import run as run_model
 from neuro.training.checkpoints import Keeper
 from neuro.training.files import check_format
-from neuro.training.health import Layer, Watch
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan, groups, mixed
+from neuro.training.watch import Layer, Watch
 from neuro.training.weights import fill, save_model
 
 FORMAT, VERSION = "neuro-checkpoint", 1

@@ -91,7 +91,7 @@ class Run:
 
     @property
     def layers(self) -> Table:
-        """A row per layer and look: see `neuro.training.health.Layer`."""
+        """A row per layer and look: see `neuro.training.watch.Layer`."""
         return Table(self.folder / "layers.csv", LAYERS)
 
     @property
