@@ -76,7 +76,7 @@ class NodeModel(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.delays = proc_params["delays"]
         self.held = [deque(np.zeros(shape, np.int32) for _ in range(delay))
-                     for shape, delay in zip(proc_params["shapes"], self.delays)]
+                     for shape, delay in zip(proc_params["shapes"], self.delays, strict=True)]
         self.buffer = np.zeros(proc_params["out_shape"], np.int32)
 
     def receive(self):

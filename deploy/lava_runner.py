@@ -13,24 +13,28 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != HERE]     # lava.py there would hide the package
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np                                                           # noqa: E402
-from lava.magma.core.run_conditions import RunSteps                          # noqa: E402
-from lava.magma.core.run_configs import Loihi2SimCfg                         # noqa: E402
-from lava.proc.conv.models import PyConvModelFixed                           # noqa: E402
-from lava.proc.conv.process import Conv                                      # noqa: E402
-from lava.proc.dense.models import PyDenseModelBitAcc                        # noqa: E402
-from lava.proc.dense.process import Dense                                    # noqa: E402
-from lava.proc.io.source import PySendModelFixed, RingBuffer                 # noqa: E402
+import numpy as np  # noqa: E402
+from lava.magma.core.run_conditions import RunSteps  # noqa: E402
+from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
+from lava.magma.runtime.message_infrastructure import multiprocessing as workers  # noqa: E402
+from lava.proc.conv.models import PyConvModelFixed  # noqa: E402
+from lava.proc.conv.process import Conv  # noqa: E402
+from lava.proc.dense.models import PyDenseModelBitAcc  # noqa: E402
+from lava.proc.dense.process import Dense  # noqa: E402
+from lava.proc.io.source import PySendModelFixed, RingBuffer  # noqa: E402
 
 _spec = importlib.util.spec_from_file_location("lava_processes", HERE / "lava_processes.py")
 P = sys.modules["lava_processes"] = importlib.util.module_from_spec(_spec)
@@ -65,9 +69,9 @@ def to_lava(shape):
 
 def matrix(weight, in_shape, out_shape, p):
     """A convolution as a matrix [W'*H'*O, W*H*C] over flattened (W, H, C) maps. weight in PyTorch order."""
-    (C, H, W), (O, rows, columns) = in_shape, out_shape
-    result = np.zeros((columns, rows, O, W, H, C), np.int32)
-    share, per_group = O // p["groups"], weight.shape[1]
+    (C, H, W), (outputs, rows, columns) = in_shape, out_shape
+    result = np.zeros((columns, rows, outputs, W, H, C), np.int32)
+    share, per_group = outputs // p["groups"], weight.shape[1]
     for i in range(weight.shape[2]):
         for j in range(weight.shape[3]):
             for y in range(rows):
@@ -78,7 +82,7 @@ def matrix(weight, in_shape, out_shape, p):
                         for g in range(p["groups"]):
                             out, inp = slice(g * share, (g + 1) * share), slice(g * per_group, (g + 1) * per_group)
                             result[x, y, out, sx, sy, inp] += weight[out, :, i, j]
-    return result.reshape(columns * rows * O, W * H * C)
+    return result.reshape(columns * rows * outputs, W * H * C)
 
 
 class Builder:
@@ -199,6 +203,28 @@ class Builder:
                         interval=self.steps, offset=window["first"], **window)
 
 
+def fail_loudly():
+    """A worker that raises ends the whole run with its traceback on stderr; Lava keeps it in a pipe and waits for ever."""
+    main = os.getpid()
+
+    def run(self):
+        try:
+            multiprocessing.Process.run(self)
+            self._cconn.send(None)
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os.kill(main, signal.SIGUSR1)
+
+    def give_up(*_):
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        os._exit(1)
+
+    workers.SystemProcess.run = run
+    signal.signal(signal.SIGUSR1, give_up)
+
+
 def collect(builder, probe):
     """What the processes saved, aligned, recording by recording, in PyTorch's layout."""
     result = {}
@@ -236,6 +262,7 @@ def run(network, inputs, out, probe=(), unroll=256):
 
 
 if __name__ == "__main__":
+    fail_loudly()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for argument in ("network", "inputs", "out"):
         parser.add_argument(argument)

@@ -1,0 +1,184 @@
+"""Finding, making and describing the Python 3.10 that runs Lava.
+
+lava-nc 0.10.0 needs exactly Python 3.10 and numpy below 2, so it lives in an environment of its own. A candidate is never
+judged by its name: each is started and asked (a pyenv shim may stand on PATH and fail).
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuro.errors import LavaError, explain
+
+VARIABLE = "NEURO_LAVA_PYTHON"
+REQUIREMENTS = ("lava-nc==0.10.0", "numpy<2")
+MARKER = "neuro-lava.json"      # written last: an environment without it was never finished
+ASK = """
+import json, sys
+from importlib import metadata
+def version(name):
+    try: return metadata.version(name)
+    except metadata.PackageNotFoundError: return ""
+print(json.dumps({"python": list(sys.version_info[:3]), "lava": version("lava-nc"), "numpy": version("numpy")}))
+"""
+HOW = (f"Run `neuro lava install`, or set {VARIABLE} to a Python 3.10 with lava-nc 0.10.0 and numpy<2. "
+       "Without Lava the twin runs everything; only the comparison is missing.")
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What a Python said of itself. `problem` is empty if it can run Lava."""
+
+    path: str
+    python: str = ""
+    lava: str = ""
+    numpy: str = ""
+    problem: str = ""
+
+
+def ask(path: str | Path, seconds: float = 60.0) -> Interpreter:
+    """Start an interpreter and ask for its version and packages."""
+    path = str(path)
+    try:
+        done = subprocess.run([path, "-I", "-c", ASK], capture_output=True, text=True, timeout=seconds, check=False)
+        said = json.loads(done.stdout) if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        return Interpreter(path, problem=f"does not start: {error}")
+    if said is None:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return Interpreter(path, problem=f"does not start: exit status {done.returncode}, {last}")
+    version = ".".join(map(str, said["python"]))
+    problem = ""
+    if said["python"][:2] != [3, 10]:
+        problem = f"is Python {version}; lava-nc needs 3.10"
+    elif not said["lava"]:
+        problem = "has no lava-nc"
+    elif not said["numpy"] or int(said["numpy"].split(".")[0]) >= 2:
+        problem = f"has numpy {said['numpy'] or 'not at all'}; lava-nc needs numpy below 2"
+    return Interpreter(path, version, said["lava"], said["numpy"], problem)
+
+
+def environment() -> Path:
+    """Where `install` puts Lava: $XDG_DATA_HOME/neuro/lava, else ~/.local/share/neuro/lava."""
+    home = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share") / "neuro" / "lava"
+
+
+def environment_python(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def places() -> list[tuple[str, str]]:
+    """(where it comes from, path) in the order in which they are tried."""
+    found = []
+    if os.environ.get(VARIABLE):
+        found.append((VARIABLE, os.environ[VARIABLE]))
+    if (environment() / MARKER).exists():
+        found.append(("neuro lava install", str(environment_python(environment()))))
+    if sys.version_info[:2] == (3, 10):
+        found.append(("this interpreter", sys.executable))
+    return found
+
+
+def find_interpreter() -> Path | None:
+    """The interpreter that runs Lava, or None.
+
+    Raises:
+        LavaError: NEURO_LAVA_PYTHON is set, but that interpreter cannot run Lava: an explicit choice is not passed over.
+    """
+    for origin, path in places():
+        found = ask(path)
+        if not found.problem:
+            return Path(path)
+        if origin == VARIABLE:
+            raise LavaError(explain(f"{VARIABLE} cannot run Lava.", f"{path} {found.problem}.", cure=HOW))
+    return None
+
+
+def base_pythons() -> list[str]:
+    """Where a Python 3.10 may be: every python3.10 on PATH, then pyenv's."""
+    names = [os.path.join(folder, "python3.10") for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    names += sorted(glob.glob(str(Path.home() / ".pyenv" / "versions" / "3.10*" / "bin" / "python")))
+    return list(dict.fromkeys(name for name in names if os.path.exists(name)))
+
+
+def find_base() -> str:
+    """The first Python 3.10 that starts. Raises LavaError naming what was tried."""
+    tried = []
+    for path in base_pythons():
+        found = ask(path)
+        if found.python.startswith("3.10."):
+            return path
+        tried.append(f"{path} {found.problem or 'is ' + found.python}.")
+    raise LavaError(explain("No Python 3.10 that starts was found.", *(tried or ["None on PATH, none of pyenv's."]),
+                            cure="Install one (`pyenv install 3.10`, or your system's python3.10 with venv) and repeat."))
+
+
+def run_step(act: str, command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-6:]
+        raise LavaError(explain(f"{act} failed with exit status {done.returncode}.", " ".join(command), *last,
+                                cure="Extra arguments for pip, such as an index, go into PIP_ARGS."))
+
+
+def install(pip_args: Sequence[str] | None = None, say=print) -> Path:
+    """Make the Lava environment, unless it is there already. Returns its interpreter.
+
+    Args:
+        pip_args: extra arguments of `pip install`; None: those in the variable PIP_ARGS.
+        say: called with one line of progress at a time.
+
+    Raises:
+        LavaError: no Python 3.10 starts, or pip fails. Nothing unfinished is left.
+    """
+    folder = environment()
+    python = environment_python(folder)
+    if (folder / MARKER).exists() and not ask(python).problem:
+        say(f"Lava is installed: {python}")
+        return python
+    base = find_base()
+    extra = list(shlex.split(os.environ.get("PIP_ARGS", "")) if pip_args is None else pip_args)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        say(f"Making {folder} with {base}")
+        run_step("Making the environment", [base, "-m", "venv", str(folder)])
+        say(f"Installing {', '.join(REQUIREMENTS)}")
+        run_step("pip", [str(python), "-m", "pip", "install", *REQUIREMENTS, *extra])
+        found = ask(python)
+        if found.problem:
+            raise LavaError(explain(f"The new environment {folder} {found.problem}."))
+        (folder / MARKER).write_text(json.dumps({"version": 1, "base": base, "lava": found.lava, "numpy": found.numpy}))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    say(f"Lava is installed: {python}")
+    return python
+
+
+def doctor() -> str:
+    """What was found, place by place, and what will be used."""
+    lines, chosen = [], ""
+    for origin, path in places():
+        found = ask(path)
+        state = found.problem or f"Python {found.python}, lava-nc {found.lava}, numpy {found.numpy}"
+        lines.append(f"  {origin}: {path} {state}")
+        chosen = chosen or ("" if found.problem else path)
+    if not os.environ.get(VARIABLE):
+        lines.insert(0, f"  {VARIABLE} is not set")
+    if not (environment() / MARKER).exists():
+        lines.append(f"  neuro lava install: nothing at {environment()}")
+    if chosen:
+        return "\n".join([f"Lava runs with {chosen}", *lines])
+    bases = [f"  possible base: {p} ({ask(p).python or 'does not start'})" for p in base_pythons()]
+    return "\n".join(["Lava was not found.", *lines, *bases, HOW])
