@@ -1,0 +1,347 @@
+"""`trace`: from a model to its typed graph. What it does not understand is an error that names it, never a gap."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from neuro import layers, neurons
+from neuro import nodes as g
+from neuro.errors import GraphError, ParameterError, explain
+from neuro.graph import Graph
+from neuro.state import module_paths, refuse_misreaders, unwrapped
+
+_ADDS = (operator.add, operator.iadd, torch.add)
+_IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, layers.ExpectFrames)
+
+
+def trace(model: nn.Module, example: Tensor) -> Graph:
+    """The graph of a model in eval mode.
+
+    Args:
+        model: any module made of the layers below; wrappers of torch.compile and data-parallel training are looked through.
+            Its mode and parameters are left as they are.
+        example: an input [T, B, ...]; fixes the shapes, and the graph is compared with the model on it.
+
+    Understood: Conv2d, Linear, batch norms, every `neuro.neurons`, MaxPool2d, AvgPool2d, sums of two, AttentionProduct, Tokens,
+    Flatten, MeanOverTokens, MeanOverTime, SumOverTime, each also inside `Fold`. Identity and Dropout are left out and listed in
+    `graph.removed`.
+
+    Raises:
+        GraphError: anything else, with the path of the module, the operation and a way out.
+        ShapeError: a plain torch layer that would misread the time axis.
+
+    >>> import neuro
+    >>> neuro.trace(nn.Sequential(layers.Linear(3, 2), nn.ReLU()), torch.zeros(4, 1, 3))
+    Traceback (most recent call last):
+    neuro.errors.GraphError: trace: '1' is a ReLU, which the graph does not hold.
+      A target could not be given it.
+      Put a neuron in its place (neuro.neurons), or rewrite it from layers that `neuro.trace` lists.
+    """
+    if not isinstance(example, Tensor) or example.dim() < 3 or 0 in example.shape:
+        raise ParameterError(explain("trace: the example must be one tensor [T, B, ...].", f"got {getattr(example, 'shape', type(example).__name__)}"))
+    bare = unwrapped(model)
+    refuse_misreaders(module_paths(bare), act="trace")
+    root = _Root(bare) if _is_leaf(bare) else bare
+    modes = {m: m.training for m in root.modules()}
+    root.eval()
+    try:
+        traced = _traced(root)
+        graph = _Builder(root, example).build(traced)
+        with torch.no_grad():
+            expected, got = root(example), graph.run(example)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-5, atol=1e-6):
+        off = (expected - got).abs().max().item() if expected.shape == got.shape else float("nan")
+        raise GraphError(
+            explain(
+                "trace: the graph and the model differ on the example.",
+                f"model {list(expected.shape)}   graph {list(got.shape)}   largest difference {off:.3g}",
+                cure="A layer does more than its class says (a hook, a patched forward). Remove that.",
+            )
+        )
+    return graph
+
+
+class _Root(nn.Module):
+    """Gives a single layer a name."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+class _Tracer(fx.Tracer):
+    """Leaves are the layers that the graph knows, and foreign torch layers, so that those are named in the error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here: list[str] = [""]
+        self.failed: str | None = None
+
+    def is_leaf_module(self, m: nn.Module, path: str) -> bool:
+        return _is_leaf(m)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        inner = unwrapped(m)
+        if inner is not m:
+            m, forward = inner, inner.forward
+        self.here.append(_clean(self.path_of_module(m)))
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            if self.failed is None:
+                self.failed = self.here[-1]
+            raise
+        finally:
+            self.here.pop()
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        node.meta["owner"] = self.here[-1]
+        return node
+
+
+def _traced(root: nn.Module) -> fx.Graph:
+    tracer = _Tracer()
+    try:
+        return tracer.trace(root)
+    except GraphError:
+        raise
+    except Exception as error:
+        where = tracer.failed or "the model's forward"
+        raise GraphError(
+            explain(
+                f"trace: {where!r} cannot be followed.",
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                cure="Its forward decides by values or shapes. Move that out of forward, or build it from neuro.layers.",
+            )
+        ) from error
+
+
+def _clean(path: str) -> str:
+    return ".".join(p for p in path.split(".") if p != "_orig_mod")
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    if isinstance(module, (neurons.Neuron, neurons.Recurrent, layers.Fold)) or _builder(module) or isinstance(module, _IDENTITIES):
+        return True
+    if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+        return False
+    home = type(module).__module__
+    return home.startswith("torch.nn.") or (home.startswith("neuro.layers.") and not any(True for _ in module.children()))
+
+
+class _Builder:
+    """Turns one fx graph into nodes."""
+
+    def __init__(self, root: nn.Module, example: Tensor):
+        self.root, self.example = root, example
+        self.nodes: list[g.Node] = []
+        self.removed: list[tuple[str, str]] = []
+        self.names: dict[fx.Node, str] = {}
+        self.taken: set[str] = set()
+
+    def build(self, traced: fx.Graph) -> Graph:
+        for node in traced.nodes:
+            if node.op == "placeholder":
+                self._input(node)
+            elif node.op == "call_module":
+                self._module(node)
+            elif node.op == "output":
+                self._output(node)
+            else:
+                self._function(node)
+        return Graph(self.nodes, self.removed)
+
+    def _input(self, node: fx.Node) -> None:
+        if self.nodes:
+            if not node.users:
+                return
+            raise GraphError(explain("trace: the model takes more than one input.", f"{node.target!r} is the second", cure="Give it one tensor [T, B, ...]."))
+        self.names[node] = self._name("input")
+        self.nodes.append(g.Input(self.names[node], (), tuple(self.example.shape[2:])))
+
+    def _output(self, node: fx.Node) -> None:
+        value = node.args[0]
+        if not isinstance(value, fx.Node) or self.names[value] != self.nodes[-1].name:
+            last = f"it returns {value}"
+            raise GraphError(explain("trace: the model must return one tensor, its last.", last, cure="Return only what the network answers."))
+
+    def _module(self, node: fx.Node) -> None:
+        path = _clean(str(node.target))
+        inputs = self._inputs(node, path)
+        module = self.root.get_submodule(str(node.target))
+        for name, layer in _unfolded(path, unwrapped(module)):
+            if isinstance(layer, _IDENTITIES):
+                self.removed.append((name, type(layer).__name__))
+                continue
+            make = _builder(layer)
+            if make is None:
+                raise GraphError(
+                    explain(
+                        f"trace: {name!r} is a {type(layer).__name__}, which the graph does not hold.",
+                        "A target could not be given it.",
+                        cure="Put a neuron in its place (neuro.neurons), or rewrite it from layers that `neuro.trace` lists.",
+                    )
+                )
+            inputs = (self._append(make(layer, self._name(name), inputs)),)
+        self.names[node] = inputs[0]
+
+    def _function(self, node: fx.Node) -> None:
+        owner = node.meta.get("owner", "")
+        what = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        add = node.op == "call_function" and node.target in _ADDS or node.op == "call_method" and node.target in ("add", "add_")
+        if add and len(node.args) == 2 and not node.kwargs and all(isinstance(a, fx.Node) for a in node.args):
+            name = self._name(f"{owner}.add" if owner else "add")
+            self.names[node] = self._append(g.Add(name, self._inputs(node, owner)))
+            return
+        raise GraphError(
+            explain(
+                f"trace: {owner or 'the model'!s} uses {what!r} ({node.op}), which the graph does not hold.",
+                f"arguments {', '.join(map(str, node.args))}",
+                cure="Write it with a layer of neuro.layers (Tokens, Flatten, MeanOverTokens, MeanOverTime, AttentionProduct), or as a sum of two tensors.",
+            )
+        )
+
+    def _inputs(self, node: fx.Node, path: str) -> tuple[str, ...]:
+        if node.kwargs or not all(isinstance(a, fx.Node) for a in node.args):
+            raise GraphError(explain(f"trace: {path!r} is called with more than tensors.", f"{node.args} {dict(node.kwargs)}", cure="Give tensors by position."))
+        return tuple(self.names[a] for a in node.args)
+
+    def _append(self, node: g.Node) -> str:
+        self.nodes.append(node)
+        return node.name
+
+    def _name(self, wanted: str) -> str:
+        name, k = wanted, 1
+        while name in self.taken:
+            k += 1
+            name = f"{wanted}_{k}"
+        self.taken.add(name)
+        return name
+
+
+def _unfolded(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The layers inside a Fold, in order, with their paths; otherwise the layer itself."""
+    if isinstance(module, layers.Fold):
+        return _unfolded(f"{path}.layer", unwrapped(module.layer))
+    if isinstance(module, nn.Sequential):
+        return [pair for name, child in module.named_children() for pair in _unfolded(f"{path}.{name}", unwrapped(child))]
+    return [(path, module)]
+
+
+Make = Callable[[Any, str, tuple[str, ...]], g.Node]
+
+
+def _builder(module: nn.Module) -> Make | None:
+    """How to build the node of this layer: by its class, or by a base whose forward it did not change."""
+    if isinstance(module, neurons.Neuron):
+        return _neuron if type(module).forward is neurons.Neuron.forward else None
+    for cls in type(module).__mro__:
+        if cls in _BUILDERS:
+            return _BUILDERS[cls] if type(module).forward is cls.forward else None  # type: ignore[attr-defined]
+    return None
+
+
+def _own(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach().clone()
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _refuse(name: str, layer: nn.Module, fact: str, cure: str) -> GraphError:
+    return GraphError(explain(f"trace: {name!r} is a {type(layer).__name__} that the graph does not hold.", fact, cure=cure))
+
+
+def _conv(m: nn.Conv2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if m.padding_mode != "zeros":
+        raise _refuse(name, m, f"padding_mode={m.padding_mode!r}", "Pad with zeros.")
+    padding = m.padding
+    if isinstance(padding, str):
+        spare = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
+        if padding == "same" and any(s % 2 for s in spare):
+            raise _refuse(name, m, f"padding='same' with kernel {m.kernel_size} pads one side more.", "Take an odd kernel.")
+        padding = tuple(s // 2 for s in spare) if padding == "same" else (0, 0)
+    return g.Conv2d(name, inputs, _own(m.weight), _own(m.bias), _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
+
+
+def _linear(m: nn.Linear, name: str, inputs: tuple[str, ...]) -> g.Node:
+    return g.Linear(name, inputs, _own(m.weight), _own(m.bias))
+
+
+def _norm(m: layers.BatchNorm, name: str, inputs: tuple[str, ...]) -> g.Node:
+    gamma = m.weight * m.scale if m.scale != 1.0 else m.weight
+    return g.BatchNorm(name, inputs, _own(m.running_mean), _own(m.running_var), _own(gamma), _own(m.bias), m.eps, m.axis)
+
+
+def _plain_norm(m: nn.BatchNorm2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if m.running_mean is None or m.running_var is None:
+        raise _refuse(name, m, "track_running_stats=False: its statistics are those of each batch.", "Keep running statistics.")
+    one = torch.ones_like(m.running_mean)
+    gamma, beta = (one, 0 * one) if m.weight is None else (m.weight, m.bias)
+    return g.BatchNorm(name, inputs, _own(m.running_mean), _own(m.running_var), _own(gamma), _own(beta), m.eps, 2)
+
+
+def _max_pool(m: nn.MaxPool2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if m.ceil_mode or m.return_indices or _pair(m.dilation) != (1, 1):
+        raise _refuse(name, m, f"ceil_mode={m.ceil_mode}, return_indices={m.return_indices}, dilation={m.dilation}", "Leave them at their defaults.")
+    return g.MaxPool2d(name, inputs, _pair(m.kernel_size), _pair(m.stride), _pair(m.padding))
+
+
+def _avg_pool(m: nn.AvgPool2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if m.ceil_mode or m.divisor_override is not None:
+        raise _refuse(name, m, f"ceil_mode={m.ceil_mode}, divisor_override={m.divisor_override}", "Leave them at their defaults.")
+    return g.AvgPool2d(name, inputs, _pair(m.kernel_size), _pair(m.stride), _pair(m.padding), m.count_include_pad)
+
+
+def _neuron(m: neurons.Neuron, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if type(m).initial is not neurons.Neuron.initial:
+        raise _refuse(name, m, "it starts from a state of its own.", "Start from zeros.")
+    p = m.params()
+    params = type(p)(*(_own(v) if isinstance(v, Tensor) else v for v in p))
+    return g.Neuron(name, inputs, type(m).__name__, type(m).step, m.State, params, m.choices())
+
+
+def _recurrent(m: neurons.Recurrent, name: str, inputs: tuple[str, ...]) -> g.Node:
+    return g.Recurrent(name, inputs, _own(m.weight), _own(m.bias), _neuron(m.neuron, f"{name}.neuron", inputs))  # type: ignore[arg-type]
+
+
+def _flatten(m: nn.Flatten, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if (m.start_dim, m.end_dim) != (1, -1):
+        raise _refuse(name, m, f"start_dim={m.start_dim}, end_dim={m.end_dim}", "Use neuro.layers.Flatten().")
+    return g.Flatten(name, inputs)
+
+
+_BUILDERS: dict[type[nn.Module], Make] = {
+    nn.Conv2d: _conv,
+    layers.Conv2d: _conv,
+    nn.Linear: _linear,
+    layers.Linear: _linear,
+    layers.BatchNorm: _norm,
+    nn.BatchNorm1d: _plain_norm,
+    nn.BatchNorm2d: _plain_norm,
+    nn.MaxPool2d: _max_pool,
+    layers.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _avg_pool,
+    layers.AvgPool2d: _avg_pool,
+    nn.Flatten: _flatten,
+    layers.Flatten: lambda m, name, inputs: g.Flatten(name, inputs),
+    layers.AttentionProduct: lambda m, name, inputs: g.AttentionProduct(name, inputs, m.heads, m.scale, m.order),
+    layers.Tokens: lambda m, name, inputs: g.Tokens(name, inputs),
+    layers.MeanOverTokens: lambda m, name, inputs: g.MeanOverTokens(name, inputs),
+    layers.MeanOverTime: lambda m, name, inputs: g.MeanOverTime(name, inputs),
+    layers.SumOverTime: lambda m, name, inputs: g.SumOverTime(name, inputs),
+    neurons.Recurrent: _recurrent,
+}
