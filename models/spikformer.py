@@ -183,6 +183,13 @@ def spikformer_2_256(**changes: Any) -> Spikformer:
     return Spikformer(replace(base, **changes))
 
 
+@register(parameters=364_906, small=_SMALL)
+def spikformer_nmnist(**changes: Any) -> Spikformer:
+    """N-MNIST, 34x34, 12 steps, 9 tokens; ours, for training on two CPU cores. See recipes/spikformer_nmnist.py."""
+    base = Config(depth=2, dim=96, heads=4, classes=10, channels=2, image=34, scale=0.25)
+    return Spikformer(replace(base, **changes))
+
+
 @register(parameters=29_111_272, small=_SMALL)
 def spikformer_v2_8_384(**changes: Any) -> Spikformer:
     """ImageNet, 224x224; size as reported, 29.11 M. arXiv:2401.02020."""

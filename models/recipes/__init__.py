@@ -1,0 +1,37 @@
+"""Recipes by name. A recipe is one file with a typed `main`, read from top to bottom and meant to be copied."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from neuro.errors import FormatError, explain, unknown
+
+RECIPES = {  # name, which is also that of the file: one line for the list
+    "spikformer_nmnist": "Spikformer on N-MNIST, handwritten digits before an event camera",
+    "spikformer_motions": "Spikformer on synthetic motions that differ only in their timing; no download",
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of a recipe, by its name or by the path of a file ending in .py.
+
+    Raises:
+        UnknownName: with the nearest names.
+        FormatError: a file that is not there or has no `main`.
+    """
+    if not name.endswith(".py"):
+        if name not in RECIPES:
+            raise unknown("recipe", name, RECIPES)
+        return importlib.import_module(f"neuro.models.recipes.{name}")
+    path = Path(name)
+    if not path.is_file():
+        raise FormatError(explain(f"there is no recipe {path}.", cure=f"Known by name: {', '.join(RECIPES)}"))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "main"):
+        raise FormatError(explain(f"{path} has no function main.", cure="Copy a recipe of neuro and change it."))
+    return module

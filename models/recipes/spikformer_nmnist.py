@@ -1,0 +1,119 @@
+"""Spikformer on N-MNIST, trained from scratch on two CPU cores.
+
+    neuro train spikformer_nmnist --data FOLDER --out runs/nmnist             all training recordings
+    neuro train spikformer_nmnist --data FOLDER --out runs/folds --folds 5    cross-validation
+    neuro evaluate runs/nmnist --data FOLDER --split test
+
+The model, 0.36 M parameters, sees 12 frames of a recording's own duration. Each recording is moved, turned, scaled,
+thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuro.datasets import NMNIST, EventDataModule, Frames
+from neuro.datasets.augment import Compose, RandomDrop, RandomRotate, RandomScale, RandomShift, TimeJitter
+from neuro.models import create
+from neuro.training import Run
+from neuro.training.fit import fit
+from neuro.training.folds import folds as cut
+
+IN_MEMORY = 5000  # recordings; a larger set is read from its files again and again
+
+
+def main(
+    data: Path,
+    out: Path,
+    epochs: int = 60,
+    folds: int = 0,
+    seed: int = 0,
+    bins: int = 12,
+    batch_size: int = 32,
+    lr: float = 2e-3,
+    weight_decay: float = 0.05,
+    smoothing: float = 0.1,
+    dropout: float = 0.1,
+    shift: int = 2,
+    rotate: float = 10.0,
+    scale: float = 0.1,
+    drop: float = 0.1,
+    jitter: float = 3000.0,
+    workers: int = 1,
+    devices: int = 1,
+    resume: bool = False,
+) -> None:
+    """Train a Spikformer on N-MNIST.
+
+    Args:
+        data: folder of N-MNIST, loose files or zips.
+        out: folder of the run.
+        epochs: passes over the recordings.
+        folds: 0 trains on all training recordings; from 2 on, cross-validates with so many parts.
+        seed: of the weights, the order, the augmentation and the folds.
+        bins: frames per recording, T.
+        batch_size: recordings per step and device.
+        lr: largest learning rate.
+        weight_decay: of matrices and kernels.
+        smoothing: of the labels, 0 to 1.
+        dropout: share of the features before the head.
+        shift: up to so many pixels, each way.
+        rotate: up to so many degrees, each way.
+        scale: up to this share larger or smaller.
+        drop: share of the events left out.
+        jitter: of each event's time, standard deviation in microseconds.
+        workers: processes that prepare batches.
+        devices: processes that train.
+        resume: go on with the run in `out`.
+    """
+    options = dict(locals())
+    run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
+    recordings = NMNIST(data, split="train")
+    labels = recordings.labels
+    if len(recordings) <= IN_MEMORY:
+        recordings = list(recordings)
+    augment = Compose(
+        RandomShift(shift), RandomRotate(rotate), RandomScale(1 - scale, 1 + scale), RandomDrop(drop), TimeJitter(jitter)
+    )
+
+    def train(run: Run, train: np.ndarray, held_out: np.ndarray | None):
+        events = EventDataModule(
+            Part(recordings, train),
+            None if held_out is None else Part(recordings, held_out),
+            frames=Frames(bins=bins), augment=augment, classes=NMNIST.classes, batch_size=batch_size, workers=workers, seed=seed,
+        )  # fmt: skip
+        torch.manual_seed(seed)
+        model = create("spikformer_nmnist", dropout=dropout)
+        return fit(
+            model, events, run, epochs, lr, weight_decay=weight_decay,
+            loss=nn.CrossEntropyLoss(label_smoothing=smoothing), devices=devices, resume=resume,
+        )  # fmt: skip
+
+    everything = np.arange(len(labels))
+    if not folds:
+        print(train(run, everything, None).summary())
+        return
+    reached = []
+    for k, held_out in enumerate(cut(labels, folds, seed)):
+        part = Run.create(out / f"fold_{k}", recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
+        result = train(part, np.setdiff1d(everything, held_out), held_out)
+        reached.append(result.val_accuracy)
+        print(f"fold {k}: {result.summary()}")
+    print(f"accuracy of {folds} folds: {' '.join(f'{a:.4f}' for a in reached)}   mean {np.mean(reached):.4f}   std {np.std(reached):.4f}")
+
+
+class Part:
+    """Some of the recordings."""
+
+    def __init__(self, recordings, indices):
+        self.recordings, self.indices = recordings, indices
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, i):
+        return self.recordings[self.indices[i]]
