@@ -1,0 +1,125 @@
+"""The `neuro` command: a table of commands, each a typed function whose arguments are its options.
+
+Nothing heavy is imported before a command is chosen, so `neuro --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from neuro.errors import NeuroError, explain, unknown
+
+
+class Command(NamedTuple):
+    """Where a command's function is, what it does, and which of its arguments stand without `--name`."""
+
+    function: str  # module:function
+    help: str
+    bare: tuple[str, ...] = ()
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("neuro.demo:main", "the whole path once on synthetic events: train, count, quantise, deploy, report"),
+    "train": Command("neuro.commands.train:main", "train by a recipe: neuro train RECIPE --data FOLDER --out RUN"),
+    "evaluate": Command("neuro.commands.evaluate:main", "figures of a run on recordings: neuro evaluate RUN --data FOLDER", ("run",)),
+    "predict": Command("neuro.commands.predict:main", "the class of recordings: neuro predict RUN FILE ...", ("run", "files")),
+    "energy": Command("neuro.commands.energy:main", "operations and energy per recording: neuro energy RUN", ("run",)),
+    "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
+    "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
+    "lava": Command("", "the chip's simulator: neuro lava install | doctor"),
+}
+LAVA: dict[str, Command] = {
+    "install": Command("neuro.commands.lava:install", "make the Python 3.10 environment that holds Lava"),
+    "doctor": Command("neuro.commands.lava:doctor", "say which interpreter runs Lava, and whether it works"),
+}
+OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point. Exit code 0: done, 2: a user's error, 130: stopped by Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
+    try:
+        dispatch(argv)
+    except (NeuroError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        print(f"neuro: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("\nneuro: stopped. A run in training goes on with: neuro train --resume RUN", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        raise SystemExit(1) from None
+
+
+def dispatch(argv: list[str]) -> None:
+    """Run the command that `argv` names."""
+    table, prog = COMMANDS, "neuro"
+    if argv[:1] == ["lava"]:
+        table, prog, argv = LAVA, "neuro lava", argv[1:]
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage(table, prog))
+        return
+    if argv[0] in ("-V", "--version"):
+        import neuro
+
+        print(neuro.__version__)
+        return
+    name, rest = argv[0], argv[1:]
+    if name not in table:
+        raise unknown("command", name, table)
+    command = table[name]
+    function = found(command)
+    if name in OWN_ARGUMENTS:
+        function(rest)
+    else:
+        call(function, rest, prog=f"{prog} {name}", bare=command.bare)
+
+
+def usage(table: Mapping[str, Command], prog: str) -> str:
+    """The commands, one per line."""
+    lines = [f"usage: {prog} COMMAND ...     {prog} COMMAND --help says more", ""]
+    return "\n".join([*lines, *(f"  {name:<10}{command.help}" for name, command in table.items())])
+
+
+def found(command: Command) -> Callable[..., Any]:
+    """Import a command's function."""
+    module, _, name = command.function.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        cure = "Install it with the rest of neuro: pip install neuro-snn"
+        raise NeuroError(explain(f"this installation lacks {error.name}, which the command needs.", cure=cure)) from error
+
+
+def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: Sequence[str] = ()) -> Any:
+    """Call a typed function with the arguments of a command line; its signature and docstring are the help.
+
+    A wrong argument prints what is wrong and exits with 2.
+    """
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(prog=prog, description=(function.__doc__ or "").strip().split("\n\n")[0])
+    names = parser.add_function_arguments(function, as_group=False, skip=set(bare))
+    for name in bare:
+        hint = function.__annotations__[name]
+        several = "list" in str(hint)
+        parser.add_argument(name, type=Path, help="one or more files" if several else "the folder of a run", **({"nargs": "+"} if several else {}))
+    given = parser.parse_args(["--" + a[2:].split("=")[0].replace("-", "_") + a[len(a.split("=")[0]) :] if a[:2] == "--" else a for a in argv])
+    return function(**{name: given[name] for name in (*names, *bare)})
+
+
+def as_arguments(options: Mapping[str, Any]) -> list[str]:
+    """A command line that gives these options; what is None is left out."""
+    shown = {k: v if isinstance(v, str) else json.dumps(v) for k, v in options.items() if v is not None}
+    return [f"--{name}={value}" for name, value in shown.items()]
+
+
+if __name__ == "__main__":
+    main()

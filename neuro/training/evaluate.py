@@ -1,0 +1,185 @@
+"""A trained run on recordings: the answer to each, figures per class, and what was taken for what."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+from torch.utils.data import DataLoader
+
+from neuro.datasets.archive import Archive
+from neuro.datasets.events import EVENT, Recording, check_events
+from neuro.datasets.formats.nmnist import read_nmnist
+from neuro.datasets.loading import EventFrames, Sample, collate
+from neuro.errors import FormatError, ParameterError, explain
+from neuro.training.files import replacing
+from neuro.training.runs import load
+from neuro.training.scores import Scores, answers, scores
+
+SUFFIXES = (".bin", ".bs2")
+
+
+class Answer(NamedTuple):
+    """What the model says of one recording."""
+
+    name: str
+    given: str  # class
+    probability: float  # softmax of the logits; not calibrated
+    label: str | None  # true class, where known
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """The outcome of `evaluate`."""
+
+    scores: Scores
+    answers: list[Answer]
+    skipped: list[tuple[str, str]]  # name and first line of the reason
+    predictions: Path
+
+
+class Labelled(Sequence):
+    """The recordings of a folder that holds .../LABEL/SAMPLE.bin, loose or in zips, at any depth.
+
+    Args:
+        folder: searched with all its subfolders and zips.
+        classes: the names that LABEL may have.
+        sensor: of all recordings.
+        split: keep only those whose folder above LABEL has this name, in any case of letters.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], sensor: Any, split: str | None = None):
+        self.classes, self.sensor = list(classes), sensor
+
+        def address(parts: tuple[str, ...]) -> str | None:
+            fits = len(parts) >= 2 and parts[-2] in self.classes and parts[-1].lower().endswith(SUFFIXES)
+            kept = split is None or (len(parts) >= 3 and parts[-3].lower() == split.lower())
+            return "/".join(parts) if fits and kept else None
+
+        expected = f"{split or '...'}/LABEL/SAMPLE.bin, loose or in zips, where LABEL is one of {', '.join(self.classes)}"
+        self.archive = Archive(folder, address, expected)
+        self.names = list(self.archive.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Recording:
+        name = self.names[index]
+        events = read_nmnist(self.archive.read(name), sensor=self.sensor, name=name)
+        return Recording(events, self.sensor, self.classes.index(name.split("/")[-2]), name)
+
+
+class Named(EventFrames):
+    """Frames of recordings, with the recording's name in every error."""
+
+    def __getitem__(self, key: Any) -> Sample:
+        try:
+            return super().__getitem__(key)
+        except FormatError as error:
+            name = self.recordings.names[key[1] if isinstance(key, tuple) else key]
+            raise FormatError(explain(f"{name} cannot be used.", *str(error).split("\n  "))) from error
+
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    predictions: str | Path | None = None,
+    skip_unreadable: bool = False,
+    batch_size: int = 50,
+    workers: int = 0,
+) -> Evaluated:
+    """Classify all recordings under `data` and write the answers to a CSV file.
+
+    Args: see `neuro evaluate --help`.
+
+    Raises:
+        FormatError: no such folder, no recordings, a damaged one (unless `skip_unreadable`), or no trained run.
+    """
+    run, data = Path(run), Path(data)
+    model = load(run)
+    preprocess = events_only(model, run)
+    if not data.is_dir():
+        raise FormatError(explain(f"there is no folder {data}.", cure="Give --data a folder that holds .../LABEL/SAMPLE.bin."))
+    recordings = Labelled(data, model.classes, preprocess.sensor, split)
+    skipped = leave_out_unreadable(recordings, preprocess) if skip_unreadable else []
+    frames = Named(recordings, preprocess.frames)
+    loader = DataLoader(frames, batch_size, collate_fn=collate, num_workers=workers)
+    labels, logits = answers(model, loader)
+    probability, given = logits.softmax(1).max(1)
+    found = [
+        Answer(name, model.classes[g], p, model.classes[label])
+        for name, g, p, label in zip(recordings.names, given.tolist(), probability.tolist(), labels.tolist(), strict=True)
+    ]
+    default = (run if run.is_dir() else run.parent) / f"predictions_{data.resolve().name}.csv"
+    path = Path(predictions) if predictions is not None else default
+    write_answers(path, found)
+    return Evaluated(scores(labels.tolist(), given.tolist(), model.classes), found, skipped, path)
+
+
+def predict(run: str | Path, files: Sequence[str | Path]) -> list[Answer]:
+    """The class of each recording file."""
+    model = load(run)
+    preprocess = events_only(model, Path(run))
+    found = []
+    for file in map(Path, files):
+        x = preprocess(read_events(file, preprocess.sensor))
+        logits = model(x)[0].detach().float()
+        best = int(logits.argmax())
+        found.append(Answer(str(file), model.classes[best], float(logits.softmax(0)[best]), None))
+    return found
+
+
+def read_events(file: Path, sensor: Any) -> np.ndarray:
+    """The events of one file, by its suffix."""
+    if not file.is_file():
+        raise FormatError(explain(f"there is no file {file}."))
+    if file.suffix.lower() in SUFFIXES:
+        return read_nmnist(file, sensor=sensor)
+    if file.suffix.lower() != ".npy":
+        raise FormatError(explain(f"{file} is of no kind that predict reads.", f"it reads {', '.join(SUFFIXES)}, .npy"))
+    try:
+        events = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FormatError(explain(f"{file} cannot be read.", str(error), f"expected an array of {EVENT}")) from error
+    return check_events(events, sensor)
+
+
+def events_only(model: nn.Module, run: Path) -> Any:
+    """The preprocessing of a loaded model, or an error where it was saved without."""
+    if model.preprocess is None or not model.classes:
+        cure = "Save it with classes and preprocess: neuro.training.save_model(model, folder, classes=..., preprocess=...)."
+        raise ParameterError(explain(f"the model in {run} does not say how events become its input.", cure=cure))
+    return model.preprocess
+
+
+def leave_out_unreadable(recordings: Labelled, preprocess: Any) -> list[tuple[str, str]]:
+    """Drop the names of recordings that cannot be read or framed; return them with the reason."""
+    skipped, kept = [], []
+    for i, name in enumerate(recordings.names):
+        try:
+            preprocess(recordings[i].events)
+            kept.append(name)
+        except FormatError as error:
+            skipped.append((name, str(error).split("\n")[0]))
+    if not kept:
+        raise FormatError(explain("none of the recordings can be read.", f"the first: {skipped[0][1]}"))
+    recordings.names = kept
+    return skipped
+
+
+def write_answers(path: Path, found: Sequence[Answer]) -> None:
+    """One row per recording: name, true class, given class, probability, 1 where right."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["recording", "label", "given", "probability", "right"])
+    table.writerows([a.name, a.label, a.given, f"{a.probability:.6f}", int(a.given == a.label)] for a in found)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
