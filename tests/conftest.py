@@ -45,7 +45,7 @@ def make_exact():
                 if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
                     fan_in = module.weight[0].numel()
                     noise = torch.randn(module.weight.shape, generator=generator)
-                    module.weight.copy_(((noise + 0.3) * 4 / fan_in**0.5 * 256).round() / 256)
+                    module.weight.copy_(((noise + 0.15) * 4 / fan_in**0.5 * 256).round() / 256)
                     if module.bias is not None:
                         module.bias.copy_((torch.randn(module.bias.shape, generator=generator) * 64).round() / 256)
                 if hasattr(module, "running_var"):

@@ -8,7 +8,7 @@ import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuro.errors import ShapeError, explain
+from neuro.errors import ParameterError, ShapeError, explain
 from neuro.layers.folding import fold, unfold
 from neuro.state import recomputing, valid_steps
 
@@ -34,6 +34,8 @@ class BatchNorm(nn.Module):
 
     def __init__(self, channels: int, *, axis: int = 2, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
+        if axis not in (2, -1):
+            raise ParameterError(explain(f"BatchNorm: axis={axis}.", cure="Channels stand on axis 2 ([T, B, C, ...]) or last, -1 ([T, B, ..., C])."))
         self.channels, self.axis, self.eps, self.momentum = channels, axis, eps, momentum
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -76,7 +78,7 @@ class BatchNorm(nn.Module):
         sums = torch.cat([(wide * mask).sum(others), n[None]])
         if _processes() > 1:
             sums = dist_nn.all_reduce(sums)
-        n = sums[-1].detach()
+        n, some = sums[-1].detach().clamp(min=1), sums[-1].detach() > 0
         mean = sums[:-1] / n
         off = (wide - mean.view(as_channel)) * mask
         squares = off.square().sum(others)
@@ -87,7 +89,7 @@ class BatchNorm(nn.Module):
             unbiased = squares.detach() / (n - 1).clamp(min=1)
             for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
                 # .data, as an earlier F.batch_norm has kept the buffer for a backward that does not read it
-                running.data.lerp_(now.detach().to(running.dtype), self.momentum)
+                running.data.lerp_(now.detach().to(running.dtype), self.momentum * some.to(running.dtype))
         y = (wide - mean.view(as_channel)) * ((var + self.eps).rsqrt() * weight).view(as_channel) + self.bias.view(as_channel)
         return y.to(x.dtype)
 
