@@ -1,101 +1,212 @@
-"""Twin against Lava: every spike and every membrane, layer by layer, and where they first part."""
+"""What changed between a float network and its integer form: spikes, layer by layer, and predictions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from neuro.errors import ShapeError, explain
+from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.twin import run_twin
+from neuro.errors import ParameterError, explain
+from neuro.graph import Graph
+from neuro.tracing import trace
 
-if TYPE_CHECKING:
-    from neuro.deploy.lava import LavaResult
-    from neuro.deploy.twin import TwinResult
-
-
-@dataclass(frozen=True)
-class LayerAgreement:
-    """One layer. `first`: (recording, step, index) of the first difference in spike or membrane; None: equal."""
-
-    name: str
-    compared: int
-    fired: int
-    mismatches: int
-    membranes: int
-    membrane_mismatches: int
-    first: tuple[int, int, tuple[int, ...]] | None
-
-    @property
-    def exact(self) -> bool:
-        return self.mismatches == 0 and self.membrane_mismatches == 0
+CHUNK = 32  # recordings compared at once: bounds the memory for recorded spikes
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """All layers in order, the readout last. `str` prints the table."""
+class LayerReport:
+    """One layer and the neuron that follows it ("" for the head).
 
-    layers: tuple[LayerAgreement, ...]
-
-    @property
-    def exact(self) -> bool:
-        return all(layer.exact for layer in self.layers)
-
-    @property
-    def first_layer(self) -> str | None:
-        """The first layer that differs; None if all agree."""
-        return next((layer.name for layer in self.layers if not layer.exact), None)
-
-    @property
-    def compared(self) -> int:
-        """Spike decisions compared."""
-        return sum(layer.compared for layer in self.layers)
-
-    @property
-    def mismatches(self) -> int:
-        return sum(layer.mismatches for layer in self.layers)
-
-    def __str__(self) -> str:
-        width = max(len(layer.name) for layer in self.layers)
-        lines = [f"{'layer':{width}}  {'compared':>10} {'fired':>10} {'differ':>8} {'membranes':>10} {'differ':>8}  first"]
-        for a in self.layers:
-            where = "" if a.first is None else "recording {}, step {}, index {}".format(*a.first)
-            lines.append(f"{a.name:{width}}  {a.compared:>10} {a.fired:>10} {a.mismatches:>8} {a.membranes:>10} "
-                         f"{a.membrane_mismatches:>8}  {where}".rstrip())
-        verdict = "equal in every spike and membrane" if self.exact else f"they first part in {self.first_layer}"
-        return "\n".join([*lines, f"{self.mismatches} of {self.compared} spikes differ: {verdict}"])
-
-
-def compare(twin: TwinResult, lava: LavaResult, readout: str = "readout") -> Agreement:
-    """Compare two results on the same inputs. The twin must have been run with `record=True`.
-
-    Steps beyond a recording's length are not compared. Layers that Lava was not asked for are left out.
-
-    Raises:
-        ShapeError: nothing recorded in common, or the results are of different batches.
+    scale: integers per unit of float weight.  max_error, rms_error: of W_int / scale against W, in units of W; rms_weight: of W.
+    compared, changed: neuron steps looked at, and those where float and integer spikes differ, upstream changes included.
+    spikes: of the float network.  float_equal, integer_equal: neuron steps with the membrane exactly at the threshold.
     """
-    names = [name for name in twin.spikes if name in lava.spikes]
-    if not names:
-        raise ShapeError(explain("compare: no layer was recorded in both.", f"twin: {len(twin.spikes)} layers",
-                                 f"Lava: {len(lava.spikes)} layers", cure="Run the twin with record=True."))
-    layers = [compare_layer(name, twin, lava) for name in names]
-    steps = len(next(iter(twin.spikes.values())))
-    whole = twin.steps == steps
-    differ = (twin.acc != lava.acc) & whole[:, None]
-    first = tuple(int(i) for i in np.argwhere(differ)[0]) if differ.any() else None
-    layers.append(LayerAgreement(readout, 0, 0, 0, int(whole.sum()) * twin.acc.shape[1], int(differ.sum()),
-                                 first and (first[0], steps - 1, first[1:])))
-    return Agreement(tuple(layers))
+
+    layer: str
+    neuron: str
+    scale: float
+    vth: int
+    max_error: float = 0.0
+    rms_error: float = 0.0
+    rms_weight: float = 0.0
+    compared: int = 0
+    changed: int = 0
+    spikes: int = 0
+    float_equal: int = 0
+    integer_equal: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Changed per neuron step."""
+        return self.changed / self.compared if self.compared else 0.0
 
 
-def compare_layer(name: str, twin: TwinResult, lava: LavaResult) -> LayerAgreement:
-    """One LIF layer, [T, B, ...]."""
-    a, b, va, vb = twin.spikes[name], lava.spikes[name], twin.membranes[name], lava.membranes[name]
-    if a.shape != b.shape:
-        raise ShapeError(explain(f"compare: {name} has two shapes.", f"twin {list(a.shape)}   Lava {list(b.shape)}"))
-    valid = (np.arange(len(a))[:, None] < twin.steps).reshape(*a.shape[:2], *[1] * (a.ndim - 2))
-    spikes, membranes = (a != b) & valid, (va != vb) & valid
-    size = int(twin.steps.sum()) * int(np.prod(a.shape[2:]))
-    where = np.argwhere((spikes | membranes).swapaxes(0, 1))        # recording, step, index, in that order
-    first = None if not len(where) else (int(where[0][0]), int(where[0][1]), tuple(int(i) for i in where[0][2:]))
-    return LayerAgreement(name, size, int(a.sum()), int(spikes.sum()), size, int(membranes.sum()), first)
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What quantising changed, on the recordings it was given.
+
+    samples, agree: recordings, and those for which both networks choose the same class.
+    score_error: largest difference of the scores, in the float model's units.
+    """
+
+    layers: tuple[LayerReport, ...]
+    notes: tuple[str, ...]
+    samples: int
+    agree: int
+    score_error: float
+
+    @property
+    def changed(self) -> float:
+        """Changed spikes per neuron step, over all layers."""
+        return sum(r.changed for r in self.layers) / max(1, sum(r.compared for r in self.layers))
+
+    HEAD = ("layer", "scale", "vth", "weight error max", "rms", "rms/rms(W)", "compared", "changed", "%", "float spikes", "at threshold", "integer at thr.")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                r.layer, f"{r.scale:.4g}", str(r.vth or "-"), f"{r.max_error:.2e}", f"{r.rms_error:.2e}",
+                f"{r.rms_error / r.rms_weight:.2%}" if r.rms_weight else "-", str(r.compared), str(r.changed), f"{r.fraction:.4%}",
+                str(r.spikes), str(r.float_equal), str(r.integer_equal),
+            )
+            for r in self.layers
+        ]  # fmt: skip
+
+    def summary(self) -> str:
+        return (
+            f"{self.samples} recordings: {self.agree} with the same class ({self.agree / max(1, self.samples):.2%}), "
+            f"{self.changed:.4%} of spikes changed, scores differ by at most {self.score_error:.3g}"
+        )
+
+    def __repr__(self) -> str:
+        return "\n".join([*table(self.HEAD, self.rows()), self.summary(), *self.notes])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.HEAD, self.rows(), [self.summary(), *self.notes])
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a text table: the first column to the left, the others to the right."""
+    widths = [max(len(str(r[i])) for r in [head, *rows]) for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(str(c).ljust(w) if i == 0 else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+
+    return [line(head), "-" * len(line(head)), *map(line, rows)]
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterable[str] = ()) -> str:
+    """The same as an HTML table, with its notes below."""
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
+    return "<table><tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + f"</tr>{body}</table>" + "".join(f"<p>{html.escape(n)}</p>" for n in notes)
+
+
+def compare(
+    graph: Graph, network: IntegerNetwork, x: Tensor, lengths: Tensor | None, layers: Sequence[LayerReport], notes: Sequence[str] = ()
+) -> QuantizationReport:
+    """Run both on x [T, B, ...] and fill in the spikes of `layers` and the predictions. Padded steps are left out."""
+    sums = {r.neuron: np.zeros(5, np.int64) for r in layers if r.neuron}
+    agree, worst = 0, 0.0
+    for first in range(0, x.shape[1], CHUNK):
+        part = x[:, first : first + CHUNK]
+        steps = None if lengths is None else lengths[first : first + CHUNK]
+        values = graph.values(part, steps)
+        twin = run_twin(network, as_counts(part), None if steps is None else steps.cpu().numpy(), record=True)
+        logits = values[graph.output.name].cpu().double().numpy()
+        agree += int((logits.argmax(1) == twin.predictions).sum())
+        worst = max(worst, float(np.abs(logits - twin.logits).max()))
+        valid = np.arange(len(part))[:, None] < twin.steps[None, :]  # [T, B]
+        for name, total in sums.items():
+            ours = values[name].cpu().numpy()
+            mask = valid.reshape(*valid.shape, *[1] * (ours.ndim - 2))
+            total += (
+                int(valid.sum()) * ours[0, 0].size,
+                int(((ours != twin.spikes[name]) & mask).sum()),
+                int((ours * mask).sum()),
+                _at_threshold(graph[name], values, mask),
+                int(twin.counts[name].equal.sum()),
+            )
+    fields = ("compared", "changed", "spikes", "float_equal", "integer_equal")
+    done = [replace(r, **dict(zip(fields, map(int, sums[r.neuron]), strict=True))) if r.neuron else r for r in layers]
+    return QuantizationReport(tuple(done), tuple(notes), x.shape[1], agree, worst)
+
+
+def _at_threshold(node: Any, values: dict[str, Tensor], mask: np.ndarray) -> int:
+    if node.state._fields != ("v",):
+        return 0
+    with torch.no_grad():
+        v = node.membrane(values[node.inputs[0]])
+    return int(((v == torch.as_tensor(node.params.threshold)).cpu().numpy() & mask).sum())
+
+
+def as_counts(x: Tensor) -> np.ndarray:
+    """Event counts as int32 [T, B, ...]."""
+    return x.detach().cpu().numpy().astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Float and integer predictions on a test set, int64 [samples]; labels, or None if there were none."""
+
+    float_predictions: np.ndarray
+    integer_predictions: np.ndarray
+    labels: np.ndarray | None
+
+    @property
+    def samples(self) -> int:
+        return len(self.float_predictions)
+
+    @property
+    def same(self) -> float:
+        """Share of recordings for which both choose the same class."""
+        return float((self.float_predictions == self.integer_predictions).mean())
+
+    @property
+    def float_accuracy(self) -> float | None:
+        return None if self.labels is None else float((self.float_predictions == self.labels).mean())
+
+    @property
+    def integer_accuracy(self) -> float | None:
+        return None if self.labels is None else float((self.integer_predictions == self.labels).mean())
+
+    def __repr__(self) -> str:
+        text = f"{self.samples} recordings, the same class for {self.same:.2%}"
+        if self.labels is None:
+            return text
+        return f"{text}; accuracy float {self.float_accuracy:.2%}, integer {self.integer_accuracy:.2%}"
+
+
+def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batches: Iterable[Any], threads: int | None = None) -> Agreement:
+    """Predictions of the float model and of the integer twin over batches `(x, lengths, y)`, as `neuro.datasets` gives them.
+
+    `(x, y)` and a bare x are taken too. Counts beyond the network's message_bits raise ShapeError.
+    """
+    graph = model if isinstance(model, Graph) else None
+    ours, theirs, labels = [], [], []
+    for batch in batches:
+        x, lengths, y = _parts(batch)
+        if graph is None:
+            graph = trace(model, x[:2, :1])  # type: ignore[arg-type]
+        ours.append(graph.run(x, lengths).argmax(1).cpu().numpy())
+        theirs.append(run_twin(network, as_counts(x), None if lengths is None else lengths.cpu().numpy(), threads=threads).predictions)
+        if y is not None:
+            labels.append(torch.as_tensor(y).cpu().numpy())
+    if not ours:
+        raise ParameterError(explain("evaluate_quantized: there are no batches."))
+    return Agreement(np.concatenate(ours), np.concatenate(theirs), np.concatenate(labels) if labels else None)
+
+
+def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Any]:
+    if isinstance(batch, Tensor):
+        return batch, None, None
+    if len(batch) == 2:
+        return batch[0], None, batch[1]
+    x, lengths, y = batch
+    return x, lengths, y

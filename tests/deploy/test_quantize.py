@@ -1,0 +1,305 @@
+"""Quantising: what fits the chip, how close it stays to the float model, and what is refused by name."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import neuro
+from neuro.deploy import network as ints
+from neuro.deploy.agreement import compare, evaluate_quantized
+from neuro.deploy.grid import fit, fit_product, to_grid
+from neuro.deploy.quantize import quantize
+from neuro.deploy.rules import CURRENT, weight_problem
+from neuro.deploy.twin import run_twin
+from neuro.errors import GraphError
+from neuro.graph import Graph, fold_norms
+from neuro.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    MeanOverTime,
+    MeanOverTokens,
+    Sequential,
+    SumOverTime,
+    Tokens,
+)
+from neuro.models import small
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF, Recurrent
+from neuro.reset import subtract
+from neuro.surrogate import ATan
+
+STRICT = ATan(2.0, strict=True)
+
+
+def counts(*shape, t=6, b=3, rate=0.3, seed=1):
+    return torch.poisson(torch.full((t, b, *shape), rate), generator=torch.Generator().manual_seed(seed))
+
+
+def lively(model, x, passes=8):
+    """Norm statistics from the data, and shifts that let spikes flow through every layer."""
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.weight.data.uniform_(0.8, 1.5)
+            module.bias.data.uniform_(0.3, 1.2)
+            module.momentum = 0.3
+    model.train()
+    with torch.no_grad():
+        for _ in range(passes):
+            model(x)
+    return model.eval()
+
+
+@functools.cache
+def spikformer():
+    """(graph, recordings, network, report) of a small Spikformer in which spikes flow."""
+    torch.manual_seed(0)
+    x = counts(2, 16, 16)
+    graph = neuro.trace(lively(small("spikformer_motions", dim=16), x), x)
+    return graph, x, *quantize(graph, x, message_bits=None, name="motions")
+
+
+def as_float(graph, network):
+    """The float graph with the weights that the integer network really has."""
+    nodes = []
+    for node in fold_norms(graph):
+        if node.kind in ("Conv2d", "Linear"):
+            reader = next(iter(fold_norms(graph).readers(node.name)))
+            lif = network[reader.name]
+            if isinstance(lif, ints.LIF):
+                p = reader.params
+                s = lif.vth * p.gain / p.threshold
+                b = np.broadcast_to(lif.bias_mant.astype(float) * 2**lif.bias_exp / (64 * s), len(node.weight))
+                node = replace(node, weight=torch.tensor(network[node.name].weight / s).float(), bias=torch.tensor(b.copy()).float())
+        nodes.append(node)
+    return Graph(nodes)
+
+
+def test_integer_spikes_are_those_of_the_rounded_weights():
+    graph, x, network, report = spikformer()
+    rounded = compare(as_float(graph, network), network, x, None, report.layers)
+    for layer in rounded.layers:  # only the truncated leak is left
+        assert layer.fraction < 2e-3, layer
+    assert sum(r.spikes > 0 for r in rounded.layers) >= len(rounded.layers) - 3
+    assert rounded.agree == rounded.samples
+    assert report.changed >= rounded.changed
+
+
+def test_a_layer_on_the_grid_is_exact():
+    net = Sequential(Linear(4, 3, bias=True), IF(spike=STRICT), MeanOverTime())
+    net[0].weight.data = torch.randint(-127, 128, (3, 4)).float() / 64
+    net[0].weight.data[0, 0] = 127 / 64
+    net[0].bias.data = torch.tensor([1.0, -2.0, 3.0]) / 128
+    x = counts(4, t=40, b=8)
+    network, report = quantize(net, x, message_bits=None)
+    assert report.layers[0].max_error == 0 and report.layers[0].scale == 128
+    assert report.layers[0].changed == 0 < report.layers[0].spikes
+    assert report.agree == report.samples and report.score_error < 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), size=st.floats(-4, 4), bias=st.floats(-4, 4), threshold=st.floats(0.05, 4), gain=st.floats(0.05, 1),
+    high=st.sampled_from([1, 6, 255]), sign=st.sampled_from(["both", "positive", "negative", "zero"]),
+)  # fmt: skip
+def test_a_fitted_layer_is_held_by_the_chip_and_keeps_its_ratios(seed, size, bias, threshold, gain, high, sign):
+    r = np.random.default_rng(seed)
+    w = r.standard_normal((5, 7)) * 10**size
+    w = {"both": w, "positive": abs(w), "negative": -abs(w), "zero": 0 * w}[sign]
+    b = r.standard_normal(5) * 10**bias
+    try:
+        found = fit("layer", w, b, threshold, gain, (0, high))
+    except GraphError as error:
+        assert "'layer'" in str(error)
+        return
+    assert weight_problem(found.weight) == ""
+    assert 1 <= found.vth <= 131071 and 0 <= found.bias_exp <= 7 and np.abs(found.bias_mant).max() <= 4095
+    assert np.abs(found.weight).sum(1).max() * high < 2 * CURRENT
+    assert found.vth == pytest.approx(found.scale * threshold / gain)  # v_int / (64 vth) = v / threshold
+    step = 2 if sign == "both" else 1
+    assert np.abs(found.weight / found.scale - w).max() <= (step / 2 + 1e-6) / found.scale + (2 / found.scale if sign == "both" else 0)
+    held = found.bias_mant * 2.0**found.bias_exp / (64 * found.scale)
+    assert np.abs(held - b).max() <= 2**found.bias_exp / (128 * found.scale) * (1 + 1e-6) + 1e-3 * np.abs(b).max()
+
+
+def test_mixed_weights_become_even_and_one_sign_keeps_every_integer():
+    mixed = to_grid(np.array([[1.0, -1.0, 0.5]]), 100.0)
+    assert mixed.tolist() == [[100, -100, 50]] and not (mixed & 1).any()
+    assert to_grid(np.array([[0.37, 1.0]]), 255).tolist() == [[94, 255]]
+    assert to_grid(np.array([[-2.0, 1e-9]]), 128).tolist() == [[-254, 0]]  # no positive one left beside -256
+
+
+def test_the_attention_product_is_exact_where_its_threshold_is_whole():
+    weight, vth, exact = fit_product(threshold=0.5, gain=0.5, scale=0.125, most=256)
+    assert exact and vth == 8 * weight and weight & (weight - 1) == 0 and 256 * weight < CURRENT
+    weight, vth, exact = fit_product(threshold=1.0, gain=0.5, scale=0.3, most=256)
+    assert exact and weight * 2 / 0.3 == pytest.approx(vth)
+    weight, vth, exact = fit_product(threshold=1.0, gain=1.0, scale=2**-0.5, most=256)
+    assert not exact and abs(weight * 2**0.5 / vth - 1) < 1e-4
+    with pytest.raises(GraphError, match="does not fit"):
+        fit_product(0.5, 0.5, 0.125, CURRENT)
+
+
+def test_the_network_keeps_names_and_joins():
+    _, _, network, report = spikformer()
+    assert {"stem.stages.0.conv", "blocks.1.mlp.down_lif", "blocks.0.attention.product", "pool", "head", "readout"} <= set(network.shapes)
+    assert network.name == "motions" and network.input.message_bits <= 3
+    assert network["blocks.0.attention.product_lif"].dv == 2048
+    assert isinstance(network["pool"], ints.TokenSum) and isinstance(network["stem.add"], ints.Add)
+    assert network.check() == []
+
+
+def test_scores_are_in_the_units_of_the_float_model():
+    net = Sequential(Conv2d(2, 4, 3, padding=1), LIF(spike=STRICT), MaxPool2d(2), Tokens(), MeanOverTokens(), Linear(4, 3), MeanOverTime())
+    x = counts(2, 8, 8, t=10)
+    network, report = quantize(net, x)
+    assert report.score_error < 0.02
+    spread = net(x).detach().std().item()
+    assert report.score_error < spread, "the scores say something"
+
+
+def test_padded_steps_change_nothing():
+    graph, x, network, blank = spikformer()
+    lengths = torch.tensor([6, 2, 4])
+    report = compare(graph, network, x, lengths, blank.layers)
+    parts = [compare(graph, network, x[:n, b : b + 1], None, blank.layers) for b, n in enumerate(lengths.tolist())]
+    for i, layer in enumerate(report.layers):
+        for field in ("compared", "changed", "spikes", "integer_equal"):
+            assert getattr(layer, field) == sum(getattr(p.layers[i], field) for p in parts), (layer.layer, field)
+    assert report.agree == sum(p.agree for p in parts)
+
+
+def test_the_report_notices_a_wrong_network():
+    net = Sequential(Linear(6, 5), LIF(spike=STRICT), MeanOverTime())
+    net[0].weight.data.uniform_(0, 1)
+    x = counts(6, t=20)
+    network, report = quantize(net, x)
+    nodes = [replace(n, vth=n.vth * 3) if isinstance(n, ints.LIF) else n for n in network.nodes]
+    wrong = compare(neuro.trace(net, x), ints.IntegerNetwork(nodes), x, None, report.layers)
+    assert report.changed < 0.02 < wrong.changed
+
+
+@pytest.mark.parametrize("spike", [ATan(2.0), STRICT], ids=["at", "above"])
+def test_equality_cases_are_counted_and_said(spike):
+    net = Sequential(Linear(1, 1, bias=False), LIF(spike=spike), MeanOverTime())
+    net[0].weight.data.fill_(2.0)  # gain 1/2: one event is exactly the threshold
+    x = torch.zeros(4, 1, 1)
+    x[0] = 1
+    network, report = quantize(net, x)
+    layer = report.layers[0]
+    assert (layer.float_equal, layer.integer_equal) == (1, 1)
+    assert layer.changed == (1 if spike is not STRICT else 0)
+    assert any(">=" in note for note in report.notes) == (spike is not STRICT)
+
+
+def test_neurons_that_the_chip_holds():
+    x = counts(6, t=30, b=4)
+    for neuron in (IF(spike=STRICT), LIF(decay=0.9, spike=STRICT), PLIF(spike=STRICT), CUBALIF(0.5, decay=0.75, spike=STRICT)):
+        torch.manual_seed(3)
+        net = Sequential(Linear(6, 5, bias=not isinstance(neuron, CUBALIF)), neuron, MeanOverTime())
+        net[0].weight.data.uniform_(-0.5, 1)
+        network, report = quantize(net, x)
+        assert report.changed < 0.05 and report.layers[0].spikes > 20, neuron
+        assert any("decay" in note for note in report.notes) == (neuron.params().decay == 0.9)
+
+
+def test_message_bits():
+    net = Sequential(Linear(3, 2), LIF(spike=STRICT), MeanOverTime())
+    x = counts(3).clamp(max=2)
+    x[0, 0, 0] = 5
+    assert quantize(net, x, message_bits=None)[0].input.message_bits == 3
+    with pytest.raises(GraphError, match="'input'.*counts pass 2 bits"):
+        quantize(net, x, message_bits=2)
+
+
+@pytest.mark.parametrize("bad", [0.5, -1.0])
+def test_inputs_that_are_no_counts_are_refused(bad):
+    net = Sequential(Linear(3, 2), LIF(), MeanOverTime())
+    x = counts(3)
+    x[0, 0, 0] = bad
+    with pytest.raises(GraphError, match="event counts"):
+        quantize(net, x)
+
+
+class _Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.a, self.b, self.end = Linear(3, 3), LIF(), LIF(), MeanOverTime()
+
+    def forward(self, x):
+        y = self.fc(x)
+        return self.end(self.a(y) + self.b(y))
+
+
+class _Currents(_Two):
+    def forward(self, x):
+        return self.end(self.a(self.fc(x) + x))
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "says"),
+    [
+        (Sequential(Linear(3, 2), LIF(reset=subtract), MeanOverTime()), (3,), ["'1'", "resets to zero", "to_zero"]),
+        (Sequential(Linear(3, 2), ALIF(), MeanOverTime()), (3,), ["'1'", "no ALIF"]),
+        (Sequential(Linear(3, 2), Recurrent(LIF(), 2), MeanOverTime()), (3,), ["Recurrent '1'", "feedback"]),
+        (Sequential(Conv2d(2, 2, 3), LIF(), AvgPool2d(2), Flatten(), MeanOverTime()), (2, 8, 8), ["AvgPool2d '2'", "MaxPool2d"]),
+        (Sequential(Linear(3, 2), LIF(), SumOverTime()), (3,), ["SumOverTime '2'", "MeanOverTime"]),
+        (Sequential(Linear(3, 2), LIF()), (3,), ["'1'", "must end with MeanOverTime"]),
+        (Sequential(Linear(3, 2), PLIF(shape=(2,)), MeanOverTime()), (3,), ["'1'", "differs between neurons"]),
+        (Sequential(BatchNorm(3, axis=-1), LIF(), MeanOverTime()), (3,), ["Affine '0'"]),
+        (Sequential(Linear(3, 3), Linear(3, 2), LIF(), MeanOverTime()), (3,), ["'1'", "current of Linear '0'"]),
+        (Sequential(Conv2d(2, 2, 3), MaxPool2d(2), LIF(), Flatten(), MeanOverTime()), (2, 8, 8), ["MaxPool2d '1'", "current"]),
+        (Sequential(MaxPool2d(2), Flatten(), MeanOverTime()), (2, 8, 8), ["MaxPool '0'", "spikes"]),
+        (Sequential(Linear(3, 2), CUBALIF(), MeanOverTime()), (3,), ["Linear '0'", "bias"]),
+        (Sequential(LIF(decay=0.5, threshold=1.5), MeanOverTime()), (3,), ["'0'", "no whole number"]),
+        (_Two(), (3,), ["'fc'", "2 layers read"]),
+        (_Currents(), (3,), ["Add 'add'", "current of Linear 'fc'"]),
+    ],
+    ids=lambda v: "",
+)
+def test_what_the_chip_cannot_hold_is_named(net, shape, says):
+    for p in net.parameters():
+        if p.dim() == 1 and len(p) == 2 and isinstance(net[1], PLIF):
+            p.data = torch.tensor([0.0, 1.0])
+    if isinstance(net, nn.Sequential) and isinstance(net[0], BatchNorm):
+        net[0].bias.data.fill_(0.5)
+    with pytest.raises(GraphError) as error:
+        quantize(net, counts(*shape))
+    for words in says:
+        assert words in str(error.value)
+
+
+def test_neurons_may_read_events_directly():
+    net = Sequential(LIF(spike=STRICT), MeanOverTime())  # gain 1/2: the threshold is 2 events
+    x = counts(3, t=30, rate=1.5)
+    network, report = quantize(net, x)
+    assert network["0"].vth == 2 and report.layers[0].spikes > 0
+    assert report.layers[0].changed <= report.layers[0].compared * 0.02
+
+
+def test_evaluation_over_batches():
+    model, x, network, _ = spikformer()
+    lengths, labels = torch.tensor([6, 3, 4]), torch.tensor([0, 1, 2])
+    found = evaluate_quantized(model, network, [(x, lengths, labels), (x, lengths, labels)])
+    assert found.samples == 6 and 0 <= found.same <= 1 and "accuracy" in repr(found)
+    expected = model.run(x, lengths).argmax(1).numpy()
+    assert found.float_predictions.tolist() == [*expected, *expected]
+    twin = run_twin(network, x.numpy().astype(int), lengths.numpy()).predictions
+    assert found.integer_predictions.tolist() == [*twin, *twin]
+    assert found.integer_accuracy == np.mean(np.tile(twin, 2) == np.tile(labels, 2))
+    assert evaluate_quantized(model, network, [x]).float_accuracy is None
+
+
+def test_the_report_can_be_read():
+    report = spikformer()[3]
+    for text in (repr(report), report._repr_html_()):
+        for words in ("stem.stages.0.conv", "vth", "changed", "same class"):
+            assert words in text
