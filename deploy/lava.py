@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuro.deploy.agreement import Agreement, compare
+from neuro.deploy.conformance import Agreement, compare
 from neuro.deploy.lava_environment import HOW, doctor, find_interpreter, install
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import check_inputs
