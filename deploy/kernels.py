@@ -25,29 +25,35 @@ def conv(x, weight, out, stride, padding, dilation, groups):
     rows, columns = out.shape[1], out.shape[2]
     _, kh, kw, share = weight.shape
     per_group = C // groups
+    active = np.empty(C, np.int64)
     events, graded, taps = 0, 0, 0
     for t in range(T):
         for y in range(H):
             for z in range(W):
+                pixel = x[t, y, z]
+                n = 0
                 for c in range(C):
-                    value = x[t, y, z, c]
-                    if value == 0:
+                    if pixel[c] != 0:
+                        active[n] = c
+                        n += 1
+                        graded += pixel[c] != 1
+                if n == 0:
+                    continue
+                events += n
+                for i in range(kh):
+                    oy = y + padding[0] - i * dilation[0]
+                    if oy < 0 or oy % stride[0] != 0 or oy // stride[0] >= rows:
                         continue
-                    events += 1
-                    graded += value != 1
-                    first = (c // per_group) * share
-                    for i in range(kh):
-                        oy = y + padding[0] - i * dilation[0]
-                        if oy < 0 or oy % stride[0] != 0 or oy // stride[0] >= rows:
+                    for j in range(kw):
+                        oz = z + padding[1] - j * dilation[1]
+                        if oz < 0 or oz % stride[1] != 0 or oz // stride[1] >= columns:
                             continue
-                        oy //= stride[0]
-                        for j in range(kw):
-                            oz = z + padding[1] - j * dilation[1]
-                            if oz < 0 or oz % stride[1] != 0 or oz // stride[1] >= columns:
-                                continue
-                            target = out[t, oy, oz // stride[1], first:first + share]
-                            row = weight[c, i, j]
-                            taps += 1
+                        taps += n
+                        there = out[t, oy // stride[0], oz // stride[1]]
+                        for k in range(n):
+                            c = active[k]
+                            value, row = pixel[c], weight[c, i, j]
+                            target = there if groups == 1 else there[c // per_group * share:]
                             for o in range(share):
                                 target[o] += value * i32(row[o])
     return events, graded, taps * share

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -60,16 +60,16 @@ def describe(network: IntegerNetwork) -> tuple[dict[str, Any], Arrays]:
 def write(path: str | Path, document: dict[str, Any], arrays: Arrays) -> Path:
     """Write whole or not at all: a temporary file beside it, flushed to disk, takes its name at the end."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             text = np.frombuffer(json.dumps(document).encode(), np.uint8)
             np.savez_compressed(file, document=text, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
