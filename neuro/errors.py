@@ -65,7 +65,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
       Known: spikegpt, spikformer
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     shown = ", ".join(known) if known else "none"
     meant = f"Did you mean {' or '.join(near)}?" if near else ""
     return UnknownName(explain(f"{kind} {name!r} is not known.", meant, f"Known: {shown}"))
