@@ -4,7 +4,7 @@
     neuro train spikformer_nmnist --data FOLDER --out runs/folds --folds 5    cross-validation
     neuro evaluate runs/nmnist --data FOLDER --split test
 
-The model, 0.36 M parameters, sees 12 frames of a recording's own duration. Each recording is moved, turned, scaled,
+The model, 0.25 M parameters, sees 10 frames of a recording's own duration. Each recording is moved, turned, scaled,
 thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used.
 """
 
@@ -32,7 +32,7 @@ def main(
     epochs: int = 60,
     folds: int = 0,
     seed: int = 0,
-    bins: int = 12,
+    bins: int = 10,
     batch_size: int = 32,
     lr: float = 2e-3,
     weight_decay: float = 0.05,

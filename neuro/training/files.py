@@ -49,6 +49,14 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
                 os.unlink(temporary)
 
 
+def clear_leftovers(path: str | Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{path.name}.*.part"):
+        with suppress(OSError):
+            left.unlink()
+
+
 def refused(path: Path, error: OSError) -> WriteError:
     """The error for a file that the system did not let us write."""
     free = ""

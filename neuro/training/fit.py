@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
-from neuro.training.files import replacing
+from neuro.training.files import clear_leftovers, replacing
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
 from neuro.training.preprocess import Preprocess
@@ -101,6 +101,8 @@ def fit(
         return _fitted(run, _classified(model, data, run, load=True))
     plan = Plan(epochs, lr, weight_decay, warmup, clip, patience, keep_best, look_every)
     keeper = Keeper(run.checkpoint, checkpoint_seconds, checkpoint_batches, (run.metrics, run.layers))
+    if run.is_rank_zero:
+        clear_leftovers(run.checkpoint)
     said = _both(Lines(epochs) if progress else None, on_epoch)
     module = Classifier(model, run, plan, loss=loss or nn.CrossEntropyLoss(), keeper=keeper, on_epoch=said)
     if resume and run.checkpoint.exists():

@@ -23,6 +23,9 @@ def quiet() -> None:
 class Quiet(Callback):
     """Carries `quiet` into processes that the trainer starts: it acts when it is unpickled there."""
 
+    def __init__(self) -> None:
+        self.wanted = True  # without any state, pickle would not call __setstate__
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         quiet()
