@@ -42,7 +42,8 @@ def points() -> torch.Tensor:
 
 
 def test_the_table_above_holds_every_surrogate():
-    assert {type(s) for s in FORMULAS} == set(Surrogate.__subclasses__())
+    ours = {kind for kind in Surrogate.__subclasses__() if kind.__module__ == "neuro.surrogate"}
+    assert {type(s) for s in FORMULAS} == ours
 
 
 @ALL
