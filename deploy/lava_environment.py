@@ -124,7 +124,10 @@ def find_base() -> str:
 
 
 def run_step(act: str, command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise LavaError(explain(f"{act} failed.", " ".join(command), str(error))) from error
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-6:]
         raise LavaError(explain(f"{act} failed with exit status {done.returncode}.", " ".join(command), *last,

@@ -1,0 +1,118 @@
+"""Finding Lava's interpreter, making its environment, and ending a run that hangs. Needs no Lava."""
+
+import os
+import sys
+import time
+
+import pytest
+
+from neuro.deploy import lava_environment as environment
+from neuro.deploy.conformance import Agreement, LayerAgreement
+from neuro.deploy.lava import doctor, find_interpreter, install, start
+from neuro.errors import LavaError
+
+
+def program(path, python="[3, 10, 2]", lava="0.10.0", numpy="1.26.4", status=0):
+    """A stand-in for an interpreter that answers the question of `ask`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answer = f'{{"python": {python}, "lava": "{lava}", "numpy": "{numpy}"}}'
+    path.write_text(f"#!/bin/sh\necho '{answer}'\necho sorry >&2\nexit {status}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """No interpreter anywhere."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.setattr(environment.sys, "version_info", (3, 12, 0))
+    return tmp_path
+
+
+def test_none_is_found_and_the_doctor_says_what_to_do(home):
+    assert find_interpreter() is None
+    assert "not found" in doctor() and "neuro lava install" in doctor()
+
+
+def test_the_variable_comes_first_and_is_not_passed_over(home, monkeypatch):
+    ours = program(home / "data/neuro/lava/bin/python")
+    assert find_interpreter() is None       # without its marker the environment was never finished
+    (home / "data/neuro/lava" / environment.MARKER).write_text("{}")
+    assert find_interpreter() == ours
+    monkeypatch.setenv(environment.VARIABLE, str(program(home / "mine")))
+    assert find_interpreter() == home / "mine" and str(home / "mine") in doctor()
+    monkeypatch.setenv(environment.VARIABLE, str(home / "absent"))
+    with pytest.raises(LavaError, match="does not start"):
+        find_interpreter()
+
+
+@pytest.mark.parametrize("answer, said", [(dict(python="[3, 11, 0]"), "3.11.0"), (dict(lava=""), "no lava-nc"),
+                                          (dict(numpy="2.1.0"), "numpy 2.1.0"), (dict(status=3), "status 3, sorry")])
+def test_each_interpreter_is_asked(home, answer, said):
+    assert said in environment.ask(program(home / "python", **answer)).problem
+
+
+def test_a_shim_that_fails_is_passed_over(home, monkeypatch):
+    program(home / "shims/python3.10", status=127)
+    monkeypatch.setenv("PATH", f"{home / 'shims'}:{home / 'bin'}")
+    with pytest.raises(LavaError, match="shims/python3.10 does not start"):
+        environment.find_base()
+    program(home / ".pyenv/versions/3.10.13/bin/python", lava="")
+    assert environment.find_base() == str(home / ".pyenv/versions/3.10.13/bin/python")
+
+
+def test_a_failed_install_leaves_nothing(home):
+    with pytest.raises(LavaError, match="No Python 3.10"):
+        install(say=lambda line: None)
+    program(home / "bin/python3.10", lava="")       # answers, but is no Python: makes no environment
+    with pytest.raises(LavaError, match="lava|environment"):
+        install(say=lambda line: None)
+    assert not environment.environment().exists()
+
+
+def test_install_is_done_once(home):
+    python = program(home / "data/neuro/lava/bin/python")
+    (home / "data/neuro/lava" / environment.MARKER).write_text("{}")
+    assert install(say=lambda line: None) == python
+
+
+HANG = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("pids", os.getpid(), child.pid, "end", flush=True)
+time.sleep(600)
+"""
+
+
+def gone(pid):
+    """Whether a process has ended: no entry, or one that only waits to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks into /proc")
+def test_a_run_that_hangs_is_ended_with_its_children(tmp_path):
+    begin = time.monotonic()
+    with pytest.raises(LavaError, match="after 1 s and was ended") as error:
+        start([sys.executable, "-c", HANG], 1.0, tmp_path)
+    leader, child = str(error.value).split("pids ")[1].split()[:2]
+    assert time.monotonic() - begin < 12 and gone(child)
+    assert not os.path.exists(f"/proc/{leader}")        # reaped, not only ended
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    with pytest.raises(LavaError, match=r"status 1(.|\n)*ZeroDivisionError"):
+        start([sys.executable, "-c", "1 / 0"], 30.0, tmp_path)
+
+
+def test_an_agreement_names_the_first_layer_that_differs():
+    rows = [LayerAgreement("a", 10, 3, 0, 10, 0, None), LayerAgreement("b", 10, 3, 1, 10, 2, (4, 2, (1,)))]
+    found = Agreement(tuple(rows))
+    assert not found.exact and found.first_layer == "b" and "recording 4, step 2, index (1,)" in str(found)
+    assert found.compared == 20 and found.mismatches == 1 and "part in b" in str(found)
