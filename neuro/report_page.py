@@ -34,7 +34,7 @@ nav a { display: inline-block; padding: 0.25rem 0; }
   overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.9rem; }
+caption { text-align: left; white-space: nowrap; color: var(--soft); padding: 0 0 0.4rem; font-size: 0.9rem; }
 th, td { padding: 0.35rem 0.8rem 0.35rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { font-weight: 600; border-bottom-width: 2px; white-space: nowrap; }
 .n { text-align: right; white-space: nowrap; }

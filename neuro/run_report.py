@@ -110,7 +110,7 @@ def _layers(report: Report, path: Path, missing: list[str]) -> None:
 def _classes(report: Report, path: Path, missing: list[str]) -> None:
     table = _table(path, missing)
     if table:
-        report.section("Classes").table(table, "Figures per class")
+        report.section("Classes").table({k: map(_rounded, v) for k, v in table.items()}, "Figures per class")
 
 
 def _confusion(report: Report, path: Path, missing: list[str]) -> None:
@@ -138,7 +138,13 @@ def _versions(report: Report, path: Path, missing: list[str]) -> None:
 
 def _last(table: Mapping[str, list[Any]], most: int = 10) -> list[dict[str, Any]]:
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
-    return rows[-most:]
+    return [{name: _rounded(value) for name, value in row.items()} for row in rows[-most:]]
+
+
+def _rounded(cell: str) -> str:
+    """A number to four digits; whole numbers and words as they are."""
+    value = number(cell)
+    return cell if value != value or value.is_integer() else f"{value:.4g}"
 
 
 def _fact(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from html import escape
 from typing import Any
 
 INK = "#24292f"  # text and axes; becomes `currentColor` in SVG
@@ -107,13 +108,11 @@ def to_png(figure: Any) -> bytes:
 
 def inline(figure: Any, alt: str = "", prefix: str = "f") -> tuple[str, str]:
     """HTML that holds the whole figure, and its kind: "svg" or "png", whichever is smaller."""
-    import html
-
     svg = to_svg(figure, prefix)
-    label = html.escape(alt, quote=True)
+    label = escape(alt, quote=True)
     if len(svg) > 40_000:
         image = base64.b64encode(to_png(figure)).decode()
         if len(image) < len(svg):
-            return f'<img class="png" alt="{label}" width="{figure.get_size_inches()[0] * 96:.0f}" src="data:image/png;base64,{image}">', "png"
-    head = f'<svg role="img" aria-label="{label}" ' if label else '<svg role="img" '
+            return f'<img class="png" style="max-width:100%;background:white" alt="{label}" width="{figure.get_size_inches()[0] * 96:.0f}" src="data:image/png;base64,{image}">', "png"
+    head = '<svg role="img" style="max-width:100%;height:auto" ' + (f'aria-label="{label}" ' if label else "")
     return svg.replace("<svg ", head, 1), "svg"

@@ -93,7 +93,7 @@ def rate_history(rows: Any, value: str = "rate") -> Any:
     axes = style(figure.subplots(), x="training step")
     image = axes.imshow(grid, aspect="auto", cmap="cividis", vmin=0, vmax=max(float(np.nanmax(grid, initial=0)), 1e-3), interpolation="nearest")
     axes.set_yticks(range(len(names)), [shortened(n) for n in names])
-    shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 6)).round().astype(int))
+    shown = range(0, len(steps), -(-len(steps) // 6))
     axes.set_xticks(shown, [f"{steps[k]:.0f}" for k in shown])
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     words = {"rate": "spikes per neuron and step", "silent": "share never firing", "always": "share always firing"}

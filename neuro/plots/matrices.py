@@ -49,7 +49,7 @@ def confusion(matrix: Any, classes: Sequence[str] | None = None) -> Any:
 
 
 def _ticks(axes: Any, classes: list[str]) -> None:
-    every = max(1, len(classes) // 25)
+    every = -(-len(classes) // 25)
     at = range(0, len(classes), every)
     names = [shortened(classes[k], 18) for k in at]
     turned = max(map(len, names)) > 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 import torch
@@ -51,10 +52,6 @@ class Health:
         """Whether no layer calls for anything."""
         return all(layer.verdict == "ok" for layer in self.layers)
 
-    def rows(self, step: int = 0) -> list[dict[str, Any]]:
-        """Rows for the layers.csv of a run: step, layer, rate, silent, always, gradient."""
-        return [{"step": step, **{k: getattr(layer, k) for k in ("layer", "rate", "silent", "always", "gradient")}} for layer in self.layers]
-
     def table(self) -> list[dict[str, Any]]:
         """All figures of all layers as rows."""
         return [asdict(layer) for layer in self.layers]
@@ -81,11 +78,9 @@ class Health:
         return cures
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         from neuro.plots import inline
 
-        right, left = ' style="text-align:right;white-space:nowrap"', ' style="text-align:left"'
+        right, left = ' style="text-align:right;white-space:nowrap;padding:2px 9px"', ' style="text-align:left;padding:2px 9px"'
         head = "".join(f"<th{right if 0 < k < 6 else left}>{name}</th>" for k, name in enumerate(COLUMNS))
         body = ""
         for layer in self.layers:

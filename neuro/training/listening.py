@@ -15,8 +15,8 @@ from neuro.neurons import Neuron, Recurrent
 from neuro.state import module_paths, recomputing
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SAMPLES = 8  # of the batch, whose membranes are read
-VALUES = 20_000  # membranes kept per step
+SAMPLES = 4  # of the batch, whose membranes are read
+VALUES = 5_000  # membranes kept per step
 
 
 @dataclass
