@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,13 +78,13 @@ class BatchNorm(nn.Module):
         n = mask.expand(*x.shape[:2], *[1] * (x.dim() - 2)).sum() * (x.shape[2:].numel() / self.channels)
         sums = torch.cat([(wide * mask).sum(others), n[None]])
         if _processes() > 1:
-            sums = dist_nn.all_reduce(sums)
+            sums = _Summed.apply(sums)
         n, some = sums[-1].detach().clamp(min=1), sums[-1].detach() > 0
         mean = sums[:-1] / n
         off = (wide - mean.view(as_channel)) * mask
         squares = off.square().sum(others)
         if _processes() > 1:
-            squares = dist_nn.all_reduce(squares)
+            squares = _Summed.apply(squares)
         var = squares / n
         if not recomputing():
             unbiased = squares.detach() / (n - 1).clamp(min=1)
@@ -118,3 +119,19 @@ class ThresholdBN(BatchNorm):
 
 def _processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over all processes; each gets the sum of all their gradients back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
