@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 
+@runtime_checkable
 class Reset(Protocol):
     """The contract of a reset rule; write a frozen dataclass with these members to add one."""
 
