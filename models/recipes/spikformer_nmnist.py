@@ -71,9 +71,9 @@ def main(
         resume: go on with the run in `out`.
     """
     options = dict(locals())
-    run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
     recordings = NMNIST(data, split="train")
     labels = recordings.labels
+    run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
     if len(recordings) <= IN_MEMORY:
         recordings = list(recordings)
     augment = Compose(

@@ -1,0 +1,182 @@
+"""The command line: quick, lazy, and clear about what a user got wrong."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+import neuro
+from neuro import cli
+from neuro.datasets import NMNIST, Frames, Sensor
+from neuro.training import Preprocess, Run, save_model
+
+
+def run_cli(capsys, *argv):
+    """Exit code, output and errors of one command in this process."""
+    try:
+        cli.main([str(a) for a in argv])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def packed(x, y, p, t):
+    x, y, p, t = (np.asarray(a, np.int64) for a in (x, y, p, t))
+    return np.stack([x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255], 1).astype(np.uint8).tobytes()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five recordings of three classes, loose and in a zip."""
+    folder = tmp_path_factory.mktemp("held_out")
+    rng = np.random.default_rng(0)
+    with zipfile.ZipFile(folder / "more.zip", "w") as file:
+        for i in range(5):
+            n = 200
+            events = packed(rng.integers(0, 34, n), rng.integers(0, 34, n), rng.integers(0, 2, n), np.sort(rng.integers(0, 300_000, n)))
+            name = f"{i % 3}/{i:05d}.bin"
+            if i < 2:
+                file.writestr(f"part/{name}", events)
+            else:
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(events)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model():
+    return neuro.models.small("spikformer_nmnist", dim=16, heads=2, image=34, depth=1)
+
+
+@pytest.fixture
+def trained(tmp_path, model):
+    folder = tmp_path / "run"
+    Run.create(folder, recipe="spikformer_nmnist", options={"data": "nowhere", "out": str(folder)}, seed=1)
+    save_model(model, folder, classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=3), Sensor(34, 34)))
+    return folder
+
+
+def test_help_is_quick_and_without_torch():
+    code = "import sys; from neuro.cli import main; main(['--help']); assert not {'torch', 'numpy', 'jsonargparse'} & set(sys.modules)"
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - start < 1.0
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_every_command_has_help(capsys):
+    for name in ("train", "evaluate", "predict", "models", "lava"):
+        code, out, _ = run_cli(capsys, name, "--help")
+        assert code == 0 and "usage" in out
+
+
+def test_models_lists_parameters(capsys):
+    code, out, _ = run_cli(capsys, "models", "--match", "nmnist")
+    assert code == 0 and "spikformer_nmnist" in out and "254,290" in out
+
+
+def test_unknown_names_suggest_the_nearest(capsys):
+    for argv, meant in ((["trian"], "train"), (["train", "spikfromer_nmnist"], "spikformer_nmnist"), (["lava", "docter"], "doctor")):
+        code, _, err = run_cli(capsys, *argv)
+        assert code == 2 and f"Did you mean {meant}" in err and "Traceback" not in err
+
+
+def test_unknown_option_and_missing_one(capsys, trained):
+    assert run_cli(capsys, "train", "spikformer_nmnist", "--epohcs", 3)[0] == 2
+    code, _, err = run_cli(capsys, "evaluate", trained)
+    assert code == 2 and "data" in err
+
+
+def test_evaluate_writes_predictions_and_ends_with_the_accuracy(capsys, trained, data):
+    code, out, _ = run_cli(capsys, "evaluate", trained, "--data", data)
+    assert code == 0
+    rows = [line.split(",") for line in (trained / f"predictions_{data.name}.csv").read_text().splitlines()]
+    assert rows[0] == ["recording", "label", "given", "probability", "right"] and len(rows) == 6
+    accuracy = sum(row[1] == row[2] for row in rows[1:]) / 5
+    assert out.splitlines()[-1] == f"accuracy {accuracy:.4f}"
+    name = next(row[0] for row in rows[1:] if not row[0].startswith("part"))
+    file = data / name.split("/", 1)[1]
+    code, out, _ = run_cli(capsys, "predict", trained, file, file)
+    assert code == 0 and out.count(str(file)) == 2
+    assert {line.split()[1] for line in out.splitlines()} == {next(row[2] for row in rows if row[0] == name)}
+
+
+def test_truncated_recording_is_named_or_skipped(capsys, trained, tmp_path, data):
+    folder = tmp_path / "data"
+    (folder / "7").mkdir(parents=True)
+    (folder / "7/00007.bin").write_bytes(b"\0" * 13)
+    good = next(p for p in data.rglob("*.bin"))
+    (folder / "7/00008.bin").write_bytes(good.read_bytes())
+    code, _, err = run_cli(capsys, "evaluate", trained, "--data", folder)
+    assert code == 2 and "7/00007.bin" in err and "truncated" in err and "Traceback" not in err
+    assert not list(trained.glob("predictions*"))
+    code, out, _ = run_cli(capsys, "evaluate", trained, "--data", folder, "--skip-unreadable", "true")
+    assert code == 0 and "1 recordings, 1 skipped" in out and "7/00007.bin" in out
+
+
+def test_missing_folders(capsys, trained, tmp_path):
+    for argv in (
+        ["evaluate", trained, "--data", tmp_path / "none"],
+        ["evaluate", tmp_path / "none", "--data", tmp_path],
+        ["evaluate", trained, "--data", tmp_path / "run"],  # a folder without recordings
+        ["train", "spikformer_nmnist", "--data", tmp_path / "none", "--out", tmp_path / "new"],
+        ["train", "--resume", tmp_path / "none"],
+        ["train", tmp_path / "none.py"],
+        ["predict", trained, tmp_path / "none.bin"],
+    ):
+        code, _, err = run_cli(capsys, *argv)
+        assert code == 2 and ("none" in err or "fits" in err), argv
+        assert "Traceback" not in err
+
+
+def test_a_failed_start_leaves_no_run(capsys, tmp_path):
+    run_cli(capsys, "train", "spikformer_nmnist", "--data", tmp_path / "none", "--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_of_another_model(capsys, trained, data):
+    other = neuro.models.small("spikformer_2_256", dim=24, heads=2, classes=10)
+    save_model(other, trained / "other")
+    os.replace(trained / "other/model.safetensors", trained / "model.safetensors")
+    code, _, err = run_cli(capsys, "evaluate", trained, "--data", data)
+    assert code == 2
+    assert "spikformer_nmnist" in err and "spikformer_2_256" in err and "unexpected" in err and "instead of" in err
+
+
+def test_newer_version_is_refused(capsys, trained, data):
+    about = json.loads((trained / "model.json").read_text())
+    (trained / "model.json").write_text(json.dumps({**about, "version": 99}))
+    code, _, err = run_cli(capsys, "evaluate", trained, "--data", data)
+    assert code == 2 and "version 99" in err and "Upgrade" in err
+
+
+def test_full_disk(capsys, trained, data, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("neuro.training.files.os.fsync", full)
+    code, _, err = run_cli(capsys, "evaluate", trained, "--data", data)
+    assert code == 2 and "No space left" in err and "MB are free" in err
+    assert not [p for p in trained.iterdir() if p.name.endswith(".part") or p.name.startswith("predictions")]
+
+
+def test_resume_refuses_other_options(capsys, trained):
+    code, _, err = run_cli(capsys, "train", "--resume", trained, "--lr", 3)
+    assert code == 2 and "--lr is settled" in err
+
+
+def test_ctrl_c_is_130(capsys, monkeypatch):
+    def stopped(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "dispatch", stopped)
+    assert run_cli(capsys, "models")[0] == 130
