@@ -1,0 +1,301 @@
+"""What a network really did on real inputs: operations counted by value, at operator dispatch, for any torch network."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuro.counting import Counter, Product, Tally
+from neuro.errors import ParameterError, ShapeError, explain
+from neuro.neurons import Neuron, Recurrent
+from neuro.state import module_paths, unwrapped
+
+CONVENTION = (
+    "Counted per sample: a product is effective where a nonzero input meets a weight (zero weights included, padding excluded), or where\n"
+    "both factors are nonzero if both are activations. AC: input +-1; graded: another integer; MAC: any other value.\n"
+    "Updates are neurons x steps. Norms, softmax and other elementwise work are listed in elements, not in operations."
+)
+_PRODUCT = ("inputs", "unit", "integer", "real", "negative", "dense", "padded", "ac", "graded", "mac", "outputs", "biases")
+
+
+@dataclass(eq=False)
+class LayerActivity:
+    """Counts of one module, int64 [samples] each.
+
+    inputs: elements that enter its products, of which unit (+-1), integer (other whole numbers) and real (others) are not zero.
+    dense, padded: operations of a dense layer, without and with the taps on padding. ac, graded, mac: effective ones.
+    outputs, biases: elements that leave, and bias additions. weights: held by the layer (a plain number).
+    updates, spikes, steps: of a neuron layer.
+    """
+
+    path: str
+    kind: str
+    samples: int
+    weights: int = 0
+    inputs: np.ndarray = field(init=False)
+    unit: np.ndarray = field(init=False)
+    integer: np.ndarray = field(init=False)
+    real: np.ndarray = field(init=False)
+    negative: np.ndarray = field(init=False)
+    dense: np.ndarray = field(init=False)
+    padded: np.ndarray = field(init=False)
+    ac: np.ndarray = field(init=False)
+    graded: np.ndarray = field(init=False)
+    mac: np.ndarray = field(init=False)
+    outputs: np.ndarray = field(init=False)
+    biases: np.ndarray = field(init=False)
+    updates: np.ndarray = field(init=False)
+    spikes: np.ndarray = field(init=False)
+    steps: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in (*_PRODUCT, "updates", "spikes", "steps"):
+            setattr(self, name, np.zeros(self.samples, np.int64))
+
+    @property
+    def effective(self) -> np.ndarray:
+        """ac + graded + mac."""
+        return self.ac + self.graded + self.mac
+
+    @property
+    def events(self) -> np.ndarray:
+        """Nonzero inputs."""
+        return self.unit + self.integer + self.real
+
+    @property
+    def input_class(self) -> str:
+        """zero, binary, ternary, integer or real: the narrowest that holds every input value of every sample."""
+        if not self.inputs.any():
+            return "-"
+        if self.real.any():
+            return "real"
+        if self.integer.any():
+            return "integer"
+        return "ternary" if self.negative.any() else "binary" if self.unit.any() else "zero"
+
+    @property
+    def rate(self) -> float:
+        """Of a layer with products, the share of inputs that are not zero; of a neuron, spikes per neuron and step."""
+        whole, part = (self.inputs, self.events) if self.inputs.any() else (self.updates, self.spikes)
+        return float(part.sum() / whole.sum()) if whole.sum() else 0.0
+
+
+class Activity:
+    """What `neuro.activity` found. Iterates over its `LayerActivity`; `activity["path"]` is one.
+
+    Attributes:
+        layers: every module with products or neurons, in order of first use.
+        elementwise: elements of other understood work, int64 [samples] by (path, operator).
+        not_counted: the same of operators that are not understood. Empty, or the other figures are a lower bound.
+        samples, steps: number of samples, and steps of each [samples] (all ones without a time axis).
+    """
+
+    HEAD = ("layer", "kind", "input", "rate", "dense", "effective", "AC", "graded", "MAC", "updates", "spikes")
+
+    def __init__(self, tallies: list[Tally], neurons: list[dict[str, list[int]]], kinds: dict[str, str], steps: np.ndarray):
+        self.samples, self.steps = len(tallies), steps
+        self._by_path: dict[str, LayerActivity] = {}
+        self.elementwise: dict[tuple[str, str], np.ndarray] = {}
+        self.not_counted: dict[tuple[str, str], np.ndarray] = {}
+        for b, (tally, seen) in enumerate(zip(tallies, neurons, strict=True)):
+            for path, product in tally.products.items():
+                self._enter(b, path, kinds, product)
+            for path, (updates, spikes, ran) in seen.items():
+                layer = self._layer(path, kinds)
+                layer.updates[b], layer.spikes[b], layer.steps[b] = updates, spikes, ran
+            for found, into in ((tally.elementwise, self.elementwise), (tally.unknown, self.not_counted)):
+                for key, elements in found.items():
+                    into.setdefault(key, np.zeros(self.samples, np.int64))[b] = elements
+        order = {path: i for i, path in enumerate(kinds)}
+        self.layers = tuple(sorted(self._by_path.values(), key=lambda layer: order[layer.path]))
+
+    def _layer(self, path: str, kinds: dict[str, str]) -> LayerActivity:
+        return self._by_path.setdefault(path, LayerActivity(path, kinds[path], self.samples))
+
+    def _enter(self, b: int, path: str, kinds: dict[str, str], product: Product) -> None:
+        layer = self._layer(path, kinds)
+        layer.weights = max(layer.weights, product.weights)
+        for name in _PRODUCT:
+            getattr(layer, name)[b] = getattr(product, name)
+
+    def __iter__(self) -> Iterator[LayerActivity]:
+        return iter(self.layers)
+
+    def __getitem__(self, path: str) -> LayerActivity:
+        return self._by_path[path]
+
+    def total(self, quantity: str) -> np.ndarray:
+        """Sum over layers of one quantity of `LayerActivity`, int64 [samples]."""
+        return sum((getattr(layer, quantity) for layer in self.layers), np.zeros(self.samples, np.int64))
+
+    @property
+    def share_not_counted(self) -> float:
+        """Elements of operators that are not understood, per element of all operators that are no products."""
+        unknown = sum(int(v.sum()) for v in self.not_counted.values())
+        known = sum(int(v.sum()) for v in self.elementwise.values()) + int(self.total("outputs").sum() + self.total("updates").sum())
+        return unknown / (unknown + known) if unknown else 0.0
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Means per sample, as text, in the order of `HEAD`."""
+        names = ("dense", "effective", "ac", "graded", "mac", "updates", "spikes")
+        found = [
+            (layer.path or "(model)", layer.kind, layer.input_class, f"{layer.rate:.4f}", *(_mean(getattr(layer, n)) for n in names)) for layer in self.layers
+        ]
+        return [*found, ("total", "", "", "", *(_mean(self.total(n)) for n in names))]
+
+    def notes(self) -> list[str]:
+        """Other work and what was not understood, in elements per sample."""
+        by_name: dict[str, np.ndarray] = {}
+        for (_, name), elements in self.elementwise.items():
+            by_name[name] = by_name.get(name, 0) + elements
+        said = [f"{self.samples} samples; means per sample.", CONVENTION]
+        if by_name:
+            said.append("elementwise: " + ", ".join(f"{name} {_mean(e)}" for name, e in sorted(by_name.items(), key=lambda i: -i[1].sum())))
+        for (path, name), elements in self.not_counted.items():
+            said.append(f"NOT COUNTED: {name} at {path or '(model)'}, {_mean(elements)} elements")
+        if self.not_counted:
+            said.append(f"Not understood: {self.share_not_counted:.1%} of all elements; the operations above are a lower bound.")
+        return said
+
+    def __repr__(self) -> str:
+        rows = [self.HEAD, *self.rows()]
+        widths = [max(len(r[i]) for r in rows) for i in range(len(self.HEAD))]
+        lines = ["  ".join(c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))) for r in rows]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:], *self.notes()])
+
+    def _repr_html_(self) -> str:
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in self.rows())
+        head = "".join(f"<th>{h}</th>" for h in self.HEAD)
+        return f"<table><tr>{head}</tr>{body}</table>" + "".join(f"<p>{html.escape(n)}</p>" for n in self.notes())
+
+    def to_frame(self) -> Any:
+        """One row per layer and sample, as a pandas DataFrame."""
+        import pandas
+
+        names = (*_PRODUCT, "effective", "updates", "spikes", "steps")
+        rows = [
+            {"layer": layer.path, "kind": layer.kind, "input": layer.input_class, "sample": b, "weights": layer.weights}
+            | {n: int(getattr(layer, n)[b]) for n in names}
+            for layer in self.layers
+            for b in range(self.samples)
+        ]
+        return pandas.DataFrame(rows)
+
+
+def activity(model: nn.Module, x: Tensor, lengths: Tensor | None = None, *, batch_axis: int = 1) -> Activity:
+    """Count what `model(x)` does, in eval mode, for each sample by itself.
+
+    Every operator that torch dispatches is seen: layers, functional calls, attention, einsum, and networks of other packages. Each sample is run
+    alone and for its own length, so that its counts depend neither on its batch nor on padding.
+
+    Args:
+        model: any module that takes one tensor. Its mode and state are left as they are.
+        x: inputs [T, B, ...], or with `batch_axis=0` [B, ...] for a network without time.
+        lengths: steps of each sample, int64 [B]; None: all T.
+        batch_axis: where samples stand, 0 or 1.
+
+    Raises:
+        ShapeError: lengths that do not fit x.
+        ParameterError: a batch_axis other than 0 or 1, or no samples.
+
+    >>> found = activity(nn.Linear(100, 50), torch.eye(2, 100), batch_axis=0)
+    >>> found.total("ac").tolist(), found.total("dense").tolist()
+    ([50, 50], [5000, 5000])
+    """
+    bare = unwrapped(model)
+    steps = _steps(x, lengths, batch_axis)
+    paths = module_paths(bare)
+    kinds = {path: type(module).__name__ for module, path in paths.items()}
+    with torch.inference_mode(False), torch.no_grad(), _quiet(bare), _watched(paths) as watch:
+        weights = [p.data for p in (*bare.parameters(), *bare.buffers())]
+        tallies, neurons = [], []
+        for b, n in enumerate(steps.tolist()):
+            sample = x.narrow(batch_axis, b, 1)
+            sample = (sample[:n] if batch_axis == 1 else sample).detach().clone()  # an ordinary tensor, also under inference_mode
+            watch.start()
+            with Counter(watch.where, weights) as counter:
+                bare(sample)
+            tallies.append(counter.tally)
+            neurons.append(watch.seen)
+    return Activity(tallies, neurons, kinds, steps)
+
+
+def _steps(x: Tensor, lengths: Tensor | None, batch_axis: int) -> np.ndarray:
+    if batch_axis not in (0, 1) or x.dim() <= batch_axis or x.shape[batch_axis] == 0:
+        raise ParameterError(explain("activity: there are no samples.", f"x {list(x.shape)}   batch_axis {batch_axis}", cure="Give [T, B, ...], or [B, ...] with batch_axis=0."))
+    samples, most = x.shape[batch_axis], x.shape[0] if batch_axis == 1 else 1
+    if lengths is None:
+        return np.full(samples, most)
+    found = np.asarray(torch.as_tensor(lengths).cpu())
+    if batch_axis == 0 or found.shape != (samples,) or found.dtype.kind not in "iu" or found.min() < 1 or found.max() > most:
+        raise ShapeError(explain("activity: the lengths do not fit the input.", f"x {list(x.shape)}   lengths {list(found.shape)} {found.dtype}", cure="One whole number in 1 .. T per sample, time on axis 0."))
+    return found
+
+
+class _Watch:
+    """Which module is running, and what neurons gave: [updates, spikes, steps] by path."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[str, bool]] = []
+        self.seen: dict[str, list[int]] = {}
+
+    def start(self) -> None:
+        self.stack, self.seen = [], {}
+
+    def where(self) -> tuple[str, bool]:
+        return self.stack[-1] if self.stack else ("", False)
+
+    def left(self, path: str, y: Tensor) -> None:
+        row = self.seen.setdefault(path, [0, 0, 0])
+        for i, n in enumerate((y.numel(), int(torch.count_nonzero(y)), y.shape[0])):
+            row[i] += n
+
+
+@contextmanager
+def _watched(paths: dict[nn.Module, str]) -> Iterator[_Watch]:
+    watch, handles = _Watch(), []
+    for module, path in paths.items():
+        neuron = isinstance(module, (Neuron, Recurrent))
+
+        def enter(m: nn.Module, args: Any, path: str = path, neuron: bool = neuron) -> None:
+            watch.stack.append((path, neuron))
+
+        def leave(m: nn.Module, args: Any, y: Any, path: str = path, neuron: bool = neuron) -> None:
+            watch.stack.pop()
+            if neuron and isinstance(y, Tensor):
+                with torch.utils._python_dispatch._disable_current_modes():
+                    watch.left(path, y)
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield watch
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _quiet(model: nn.Module) -> Iterator[None]:
+    """Eval mode, and torch's fused encoder path off (it hides its products in one operator); both restored."""
+    modes = {m: m.training for m in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    model.eval()
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _mean(counts: np.ndarray) -> str:
+    mean = counts.mean()
+    return f"{mean:.0f}" if mean == round(mean) else f"{mean:.1f}"

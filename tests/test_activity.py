@@ -1,0 +1,271 @@
+"""neuro.activity: counts by value against brute force, whatever the network is built of, and nothing silently zero."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import neuro
+from neuro.errors import ParameterError, ShapeError
+from neuro.graph import fold_norms
+from neuro.layers import AvgPool2d, BatchNorm, Conv2d, Linear, Sequential
+from neuro.models import small
+from neuro.neurons import LIF, Recurrent
+
+
+def spikes(*shape, share=0.3, seed=1):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share).float()
+
+
+def layer(model, x, **how):
+    how.setdefault("batch_axis", 0)
+    found = neuro.activity(model, x, **how)
+    return next(iter(found))
+
+
+def brute_force(x, conv):
+    """(effective, dense) of a convolution by loops over outputs and taps; x [C, H, W]."""
+    (sy, sx), (py, px), (dy, dx) = conv.stride, conv.padding, conv.dilation
+    out, per, kh, kw = conv.weight.shape
+    share = out // conv.groups
+    H = (x.shape[1] + 2 * py - dy * (kh - 1) - 1) // sy + 1
+    W = (x.shape[2] + 2 * px - dx * (kw - 1) - 1) // sx + 1
+    effective = dense = 0
+    for o, y, z, c, i, j in itertools.product(range(out), range(H), range(W), range(per), range(kh), range(kw)):
+        a, b = y * sy - py + i * dy, z * sx - px + j * dx
+        if 0 <= a < x.shape[1] and 0 <= b < x.shape[2]:
+            dense += 1
+            effective += int(x[c + o // share * per, a, b] != 0)
+    return effective, dense
+
+
+@pytest.mark.parametrize("how", [{}, {"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}, {"groups": 2, "padding": 1}], ids=str)
+def test_convolution_equals_loops(how):
+    conv = nn.Conv2d(2, 4, 3, **how)
+    x = spikes(2, 2, 5, 5)
+    found = layer(conv, x)
+    for b in range(2):
+        effective, dense = brute_force(x[b], conv)
+        assert (found.ac[b], found.dense[b]) == (effective, dense) and effective > 0
+    y = conv(x)
+    assert found.padded.tolist() == [y[0].numel() * conv.weight[0].numel()] * 2
+
+
+def test_transposed_convolution_equals_what_arrives():
+    conv = nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, bias=False)
+    x = spikes(2, 3, 4, 4)
+    nn.init.ones_(conv.weight)
+    assert layer(conv, x).ac.tolist() == conv(x).flatten(1).sum(1).round().long().tolist()
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_one_linear(inference):
+    with torch.inference_mode(inference):
+        x = torch.zeros(32, 100)
+        x.view(-1)[torch.randperm(3200)[:313]] = 1
+        net = nn.Linear(100, 50)
+        found = layer(net, x)
+    assert found.ac.sum() == 15_650 and found.mac.sum() == found.graded.sum() == 0
+    assert found.dense.sum() == 160_000 and found.input_class == "binary"
+    assert found.ac.tolist() == (50 * x.count_nonzero(1)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "column"),
+    [(lambda x: x, "binary", "ac"), (lambda x: -x, "ternary", "ac"), (lambda x: 3 * x, "integer", "graded"), (lambda x: 0.7 * x, "real", "mac"), (lambda x: 0 * x, "zero", "ac")],
+    ids=["binary", "ternary", "integer", "real", "zero"],
+)  # fmt: skip
+def test_the_class_is_that_of_the_values(values, kind, column):
+    x = values(spikes(4, 100))
+    for net in (nn.Linear(100, 50), nn.Conv1d(4, 50, 100)):
+        x_in = x if isinstance(net, nn.Linear) else x[None]
+        found = layer(net, x_in)
+        assert found.input_class == kind
+        assert getattr(found, column).sum() == found.effective.sum() == 50 * x.count_nonzero()
+
+
+def test_a_mixed_tensor_is_split_by_value():
+    found = layer(nn.Linear(6, 10), torch.tensor([[0.0, 1, -1, 2, 0.5, 7]]))
+    assert (found.ac[0], found.graded[0], found.mac[0], found.dense[0]) == (20, 20, 10, 60)
+    assert (found.unit[0], found.integer[0], found.real[0], found.events[0]) == (2, 2, 1, 5)
+
+
+def test_all_ones_is_dense_and_zeros_still_update_neurons():
+    net = Sequential(Conv2d(2, 3, 3, padding=1, bias=False), LIF())
+    ones, zeros = torch.ones(4, 2, 2, 6, 6), torch.zeros(4, 2, 2, 6, 6)
+    assert (neuro.activity(net, ones)["0"].ac == neuro.activity(net, ones)["0"].dense).all()
+    silent = neuro.activity(net, zeros)
+    assert silent.total("effective").sum() == 0
+    assert silent["1"].updates.tolist() == [4 * 3 * 36] * 2 and silent["1"].steps.tolist() == [4, 4]
+
+
+def test_single_steps_add_up_to_the_whole():
+    net, x = Conv2d(2, 3, 3, padding=1), spikes(5, 2, 2, 6, 6)
+    whole = neuro.activity(net, x)[""]
+    parts = [neuro.activity(net, x[t : t + 1])[""] for t in range(5)]
+    for name in ("ac", "dense", "padded", "inputs"):
+        assert (getattr(whole, name) == sum(getattr(p, name) for p in parts)).all()
+
+
+def test_samples_do_not_depend_on_the_batch_nor_on_the_run():
+    torch.manual_seed(0)
+    net = small("spikformer_motions", dim=16)
+    x = torch.poisson(torch.full((3, 2, 2, 16, 16), 0.5))
+    once, again, double = (neuro.activity(net, v) for v in (x, x, torch.cat([x, x], 1)))
+    assert once.total("ac").sum() > 0
+    for name in ("ac", "graded", "mac", "dense", "updates", "spikes"):
+        assert once.total(name).tolist() == again.total(name).tolist()
+        assert double.total(name).tolist() == once.total(name).tolist() * 2
+
+
+def test_a_padded_sample_counts_as_alone():
+    net = Sequential(Linear(6, 5), LIF(), Linear(5, 2))
+    x = spikes(7, 3, 6)
+    found = neuro.activity(net, x, torch.tensor([7, 2, 4]))
+    for b, n in enumerate((7, 2, 4)):
+        alone = neuro.activity(net, x[:n, b : b + 1])
+        for name in ("ac", "mac", "dense", "updates", "spikes"):
+            assert found.total(name)[b] == alone.total(name)[0]
+    assert found.steps.tolist() == [7, 2, 4]
+
+
+class _Sum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = Linear(6, 5)
+
+    def forward(self, x):
+        return self.fc(x + x)
+
+
+def test_residual_sums_and_averages_are_no_spikes():
+    assert neuro.activity(_Sum(), spikes(2, 1, 6))["fc"].graded.sum() > 0
+    assert neuro.activity(_Sum(), spikes(2, 1, 6))["fc"].ac.sum() == 0
+    pooled = neuro.activity(Sequential(AvgPool2d(2), Conv2d(2, 3, 3)), spikes(2, 1, 2, 8, 8))["1"]
+    assert pooled.mac.sum() > 0 and pooled.input_class == "real"
+
+
+def test_spikes_are_those_of_the_neuron():
+    net = Sequential(Linear(6, 5), LIF())
+    x = spikes(9, 2, 6, share=0.8)
+    found = neuro.activity(net, 3 * x)["1"]
+    assert found.spikes.tolist() == net(3 * x).sum((0, 2)).long().tolist() and found.updates.tolist() == [45, 45]
+
+
+def test_a_recurrent_layer_counts_its_feedback():
+    torch.manual_seed(0)
+    net = Recurrent(LIF(), 6)
+    x = 4 * spikes(5, 1, 6)
+    found = neuro.activity(net, x)[""]
+    y = net(x)
+    assert found.ac[0] == y[:-1].sum() * 6 > 0 and found.dense[0] == 5 * 36
+    assert found.spikes[0] == y.sum() and found.updates[0] == 30
+
+
+class _Call(nn.Module):
+    def __init__(self, f):
+        super().__init__()
+        self.f = f
+        self.w = nn.Parameter(torch.rand(8, 8))
+
+    def forward(self, x):
+        return self.f(x, self.w)
+
+
+def both_nonzero(x):
+    """Pairs of x x^T with both factors nonzero."""
+    n = (x != 0).double()
+    return int((n @ n.transpose(-1, -2)).sum())
+
+
+@pytest.mark.parametrize("f", [lambda x, w: x @ w, lambda x, w: F.linear(x, w), lambda x, w: torch.einsum("bni,io->bno", x, w)], ids=["@", "F.linear", "einsum"])
+def test_functional_products(f):
+    x = spikes(2, 4, 8)
+    assert layer(_Call(f), x).ac.tolist() == (8 * x.count_nonzero((1, 2))).tolist()
+
+
+@pytest.mark.parametrize("f", [lambda x, w: x @ x.mT, lambda x, w: torch.einsum("bni,bmi->bnm", x, x)], ids=["@", "einsum"])
+def test_a_product_of_activations_needs_both(f):
+    x = spikes(2, 4, 8)
+    found = layer(_Call(f), x)
+    assert found.ac.tolist() == [both_nonzero(x[0]), both_nonzero(x[1])] and found.dense.tolist() == [128, 128]
+    assert layer(_Call(f), 0.5 * x).mac.tolist() == found.ac.tolist()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_fused_attention_is_counted(causal):
+    x = spikes(2, 3, 4, 8)
+    found = layer(_Call(lambda x, w: F.scaled_dot_product_attention(x, x, x, is_causal=causal)), x)
+    after = torch.tril(torch.ones(4, 4)) if causal else torch.ones(4, 4)
+    expected = [both_nonzero(s) + int((after @ (s != 0).float()).sum()) for s in x]
+    assert found.effective.tolist() == expected and found.dense.tolist() == [2 * 3 * 4 * 4 * 8] * 2
+
+
+def test_multihead_attention_and_transposed_layers_are_counted():
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    found = neuro.activity(encoder, torch.randn(2, 4, 8), batch_axis=0)
+    assert found.total("dense").tolist() == [4 * 8 * 24 + 4 * 8 * 8 + 2 * 4 * 4 * 8 + 2 * 4 * 8 * 16] * 2
+    assert not found.not_counted
+    names = {name for _, name in found.elementwise}
+    assert {"native_layer_norm", "relu"} <= names and any("softmax" in n for n in names)
+
+
+def test_elementwise_work_is_listed_in_elements():
+    net = nn.Sequential(nn.LayerNorm(8), nn.GELU(), nn.Softmax(-1))
+    found = neuro.activity(net, torch.randn(2, 8), batch_axis=0)
+    assert {name: v.tolist() for (_, name), v in found.elementwise.items()} == {"native_layer_norm": [8, 8], "gelu": [8, 8], "_softmax": [8, 8]}
+    assert "gelu 8" in repr(found)
+
+
+@pytest.mark.parametrize("net", [_Call(lambda x, w: torch.fft.fft(x).real), nn.LSTM(8, 4)], ids=["fft", "lstm"])
+def test_what_is_not_understood_is_said(net):
+    found = neuro.activity(net, torch.randn(2, 3, 8))
+    assert found.not_counted or found.total("mac").sum() > 0
+    if found.not_counted:
+        assert 0 < found.share_not_counted <= 1 and "NOT COUNTED" in repr(found) and "NOT COUNTED" in found._repr_html_()
+
+
+def test_folding_a_norm_changes_only_the_norm():
+    torch.manual_seed(0)
+    net = Sequential(Conv2d(2, 4, 3), BatchNorm(4), LIF()).eval()
+    net[1].running_mean.uniform_(-1, 1)
+    x = spikes(4, 2, 2, 8, 8)
+    folded = fold_norms(neuro.trace(net, x))
+    other = Sequential(Conv2d(2, 4, 3), LIF())
+    other[0].weight.data, other[0].bias.data = folded["0"].weight, folded["0"].bias
+    a, b = neuro.activity(net, x), neuro.activity(other, x)
+    assert a.total("ac").tolist() == b.total("ac").tolist() and a.total("spikes").tolist() == b.total("spikes").tolist()
+    assert any("batch_norm" in name for _, name in a.elementwise) and not any("batch_norm" in name for _, name in b.elementwise)
+
+
+def test_counting_leaves_the_model_alone():
+    net = nn.Sequential(Linear(6, 5), nn.Dropout(0.5), LIF()).train()
+    net[0].eval()
+    neuro.activity(net, spikes(3, 2, 6))
+    assert [m.training for m in net] == [False, True, True]
+    assert not net[0]._forward_hooks and not net[0]._forward_pre_hooks and torch.backends.mha.get_fastpath_enabled()
+
+
+def test_wrong_lengths_are_refused():
+    net, x = Linear(6, 5), spikes(3, 2, 6)
+    for lengths in (torch.tensor([1]), torch.tensor([0, 3]), torch.tensor([4, 1]), torch.tensor([1.0, 2.0])):
+        with pytest.raises(ShapeError, match="lengths"):
+            neuro.activity(net, x, lengths)
+    with pytest.raises(ParameterError, match="batch_axis"):
+        neuro.activity(net, x, batch_axis=2)
+
+
+def test_tables():
+    found = neuro.activity(Sequential(Linear(6, 5), LIF()), spikes(3, 2, 6))
+    for text in (repr(found), found._repr_html_()):
+        assert "Linear" in text and "effective" in text and "padding" in text
+    frame = found.to_frame()
+    assert len(frame) == 4 and frame["ac"].sum() == found.total("ac").sum()
+
+
+def test_large_counts_are_exact():
+    found = layer(nn.Linear(4097, 4096), torch.ones(1, 4097))
+    assert found.ac[0] == 4096 * 4097 == np.int64(16_781_312)
