@@ -15,7 +15,7 @@ from pathlib import Path
 
 from neuro.deploy.joins import KIND_OF, KINDS, Add, Flatten, Readout, Tokens, TokenSum
 from neuro.deploy.nodes import LIF, Attention, Conv, Dense, Input, MaxPool, Node, Range, Shape
-from neuro.errors import GraphError, explain
+from neuro.errors import GraphError, explain, unknown
 
 __all__ = ["LIF", "Add", "Attention", "Conv", "Dense", "Flatten", "Input", "IntegerNetwork", "MaxPool", "Node",
            "Readout", "TokenSum", "Tokens", "KINDS", "KIND_OF", "load"]
@@ -70,7 +70,11 @@ class IntegerNetwork:
         self.delays[node.name] = tuple(max(arrival) - a for a in arrival)
 
     def __getitem__(self, name: str) -> Node:
-        return next(n for n in self.nodes if n.name == name)
+        """The node of this name."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise unknown("node", name, self.shapes)
 
     def __repr__(self) -> str:
         return (f"IntegerNetwork({self.name!r}, {len(self.nodes)} nodes, {self.synapses} weights, "

@@ -7,6 +7,7 @@ Weights are integers on the chip's 8-bit grid; `neuro.deploy.rules` checks that,
 
 from __future__ import annotations
 
+import operator
 import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ def refuse(node: Any, *facts: str, cure: str = "") -> GraphError:
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) from one number or two."""
     first, second = (value, value) if isinstance(value, (int, np.integer)) else value
-    return int(first), int(second)
+    return operator.index(first), operator.index(second)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +39,16 @@ class Node:
     name: str
     synapse: ClassVar[bool] = False
     array_fields: ClassVar[dict[str, Any]] = {}     # field -> dtype in which it is kept
+    integer_fields: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise refuse(self, "A name is letters, digits and underscores, joined by dots.")
+        for field in self.integer_fields:
+            try:
+                object.__setattr__(self, field, operator.index(getattr(self, field)))
+            except TypeError:
+                raise refuse(self, f"{field} is {getattr(self, field)!r}.", cure="It must be an integer.") from None
         for field, dtype in self.array_fields.items():
             value = np.asarray(getattr(self, field))
             if value.dtype.kind not in "iu":
@@ -81,6 +88,7 @@ class Input(Node):
 
     shape: Shape
     message_bits: int = 1
+    integer_fields: ClassVar[tuple[str, ...]] = ("message_bits",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +127,7 @@ class Conv(Unary):
     dilation: int | tuple[int, int] = 1
     groups: int = 1
     synapse: ClassVar[bool] = True
+    integer_fields: ClassVar[tuple[str, ...]] = ("groups",)
     array_fields: ClassVar[dict[str, Any]] = {"weight": np.int32}
 
     def __post_init__(self) -> None:
@@ -179,6 +188,7 @@ class Attention(Node):
     heads: int
     weight: int = 1
     synapse: ClassVar[bool] = True
+    integer_fields: ClassVar[tuple[str, ...]] = ("heads", "weight")
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -214,6 +224,7 @@ class LIF(Unary):
     bias_mant: np.ndarray | int = 0
     bias_exp: int = 0
     du: int = 4095
+    integer_fields: ClassVar[tuple[str, ...]] = ("dv", "vth", "bias_exp", "du")
     array_fields: ClassVar[dict[str, Any]] = {"bias_mant": np.int32}
 
     def out_shape(self, *shapes: Shape) -> Shape:

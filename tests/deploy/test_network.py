@@ -16,7 +16,7 @@ from neuro.deploy.network import (
     Readout,
     Tokens,
 )
-from neuro.errors import GraphError
+from neuro.errors import GraphError, UnknownName
 
 
 def chain(*nodes, shape=(4,), size=4, bits=1):
@@ -60,6 +60,7 @@ def test_ranges_bound_what_can_occur():
     (lambda: chain(Tokens("t", "x"), Attention("a", "t", "t", "t", 3), shape=(4, 2, 2)), "heads"),
     (lambda: chain(Tokens("t", "x"), Attention("a", "t", "t", "t", 2), shape=(4, 2, 2), bits=2), "spikes"),
     (lambda: IntegerNetwork([Input("x", (4,))]), "Readout"),
+    (lambda: chain(LIF("s", "x", 2048.5, 1)), "dv is 2048.5"),
 ])
 def test_what_cannot_be_built_is_refused(make, said):
     with pytest.raises(GraphError, match=said):
@@ -101,6 +102,11 @@ def test_accumulators_that_could_overflow_are_refused():
     net(10, du=2047).check()
     with pytest.raises(GraphError, match="131072"):     # current that stays adds up
         net(300, du=2047).check()
+
+
+def test_an_unknown_node_is_named(network):
+    with pytest.raises(UnknownName, match="a.conv"):
+        network["a.convv"]
 
 
 def test_arrays_of_a_node_cannot_be_changed(network):
