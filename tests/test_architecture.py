@@ -20,6 +20,7 @@ ORDER = [
     ("neurons",),
     ("layers",),
     ("encode", "loss"),
+    ("counting",),  # of operations
     ("activity",),
     ("nodes",),  # of the graph
     ("graph",),
@@ -28,7 +29,7 @@ ORDER = [
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 TOP = len(ORDER)  # conversion, timesteps, learning, training, interop, recipes, reports, command line, demo
-DRAWING = ("neuro.plots", "neuro.report", "neuro.report_page", "neuro.run_report")  # may load the plots when they are loaded
+DRAWING = ("neuro.plots", "neuro.demo", "neuro.report", "neuro.report_page", "neuro.run_report")  # may load the plots when they are loaded
 HEAVY = {"tonic", "lightning", "matplotlib", "pandas", "snntorch", "numba", "triton", "nir", "lava"}
 
 
