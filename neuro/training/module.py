@@ -19,7 +19,7 @@ from neuro.training.files import check_format
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan, groups, mixed
 from neuro.training.watch import Layer, Watch
-from neuro.training.weights import fill, save_model
+from neuro.training.weights import fill, refuse_other, save_model
 
 FORMAT, VERSION = "neuro-checkpoint", 1
 LONG_SILENT = 50  # steps after which a silent layer is worth a warning
@@ -186,6 +186,7 @@ class Classifier(lightning.LightningModule):
             facts = f"epochs: {state['epochs']} then, {self.plan.epochs} now"
             raise FormatError(explain(f"{path} belongs to another plan.", facts, cure="The learning rate depends on it."))
         fill(self.model, state["model"], path, self.model_name, state["name"])
+        refuse_other(path, self.model_name, state["name"])
         for key in ("epoch", "batch", "step", "elapsed", "best", "stale", "stopped"):
             setattr(self, key, state[key])
         self.silent, self.given_optimizer = dict(state["silent"]), state["optimizer"]

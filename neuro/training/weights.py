@@ -95,6 +95,7 @@ def load_model(path: str | Path) -> nn.Module:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(explain(f"{beside} does not describe a model.", f"{type(error).__name__}: {error}")) from error
     fill(model, tensors, path, name, (inside or {}).get("model"))
+    refuse_other(path, name, (inside or {}).get("model", name))
     model.classes, model.preprocess, model.metrics = tuple(classes), preprocess, about.get("metrics", {})
     return model.eval()
 
@@ -150,6 +151,13 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str,
             )
         )
     model.load_state_dict(dict(tensors))
+
+
+def refuse_other(path: Path, name: str, theirs: str) -> None:
+    """Refuse tensors that fit by their shapes, but were saved from a model of another name."""
+    if name != theirs:
+        cure = "Take the file that was saved from this model, or fill the model by neuro.training.load_weights."
+        raise FormatError(explain(f"{path} was saved from the model {theirs!r}, not from {name!r}.", cure=cure))
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,75 @@
+"""What `fit` reports, keeps and warns of."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from train_tiny import tiny_data, tiny_model
+
+import neuro
+from neuro.errors import FormatError
+from neuro.training import Run
+from neuro.training.fit import fit
+from neuro.training.module import TrainingWarning
+from neuro.training.watch import Watch
+
+
+def quick(folder, model=None, epochs=2, data=None, resume=False, **options):
+    run = Run.create(folder, recipe="tiny", seed=3, resume=resume)
+    data = data or tiny_data(shuffled=8)
+    return fit(model or tiny_model(), data, run, epochs, accelerator="cpu", resume=resume, progress=False, **options)
+
+
+def test_figures_and_model_are_left_in_the_folder(tmp_path, capsys):
+    rows = []
+    result = quick(tmp_path / "run", on_epoch=rows.append)
+    assert [r["epoch"] for r in rows] == [1, 2] and result.steps == 4 and result.epochs == 2
+    assert result.val_accuracy == result.scores.accuracy == pytest.approx(rows[-1]["val_accuracy"])
+    assert (tmp_path / "run/classes.csv").read_text().count("\n") == 9
+    model = neuro.load(tmp_path / "run")
+    assert model.metrics["val_accuracy"] == result.val_accuracy and model.preprocess is not None
+    assert capsys.readouterr() == ("", "")
+    again = quick(tmp_path / "run", resume=True)  # finished: only read
+    assert again.val_accuracy == result.val_accuracy and again.summary() == result.summary()
+
+
+def test_stops_early_and_keeps_the_best(tmp_path):
+    rows = []
+    result = quick(tmp_path / "run", epochs=8, patience=1, keep_best=True, lr=1.0, on_epoch=rows.append)
+    losses = [r["val_loss"] for r in rows]
+    assert len(rows) < 8 and losses[-1] >= min(losses)
+    labels = [r.label for r in tiny_data().sets["val"]]
+    model, frames = neuro.load(tmp_path / "run"), tiny_data().frames
+    x = torch.cat([model.preprocess(r.events) for r in tiny_data().sets["val"]], 1)
+    assert frames == model.preprocess.frames
+    assert float(cross_entropy(model(x).detach(), torch.tensor(labels))) == pytest.approx(min(losses), rel=1e-4)
+    assert result.scores.recordings == 8
+
+
+def test_a_layer_that_stays_silent_is_named(tmp_path):
+    model = tiny_model()
+    model.blocks[0].mlp.up_lif.threshold = 1e6
+    with pytest.warns(TrainingWarning) as warned:
+        quick(tmp_path / "run", model, epochs=5, look_every=5, data=tiny_data(batch_size=2))
+    said = [str(w.message) for w in warned if "blocks.0.mlp.up_lif" in str(w.message)]
+    assert len(said) == 1 and "Lower its threshold" in said[0]
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    quick(tmp_path / "run", epochs=1)
+    (tmp_path / "run/model.json").unlink()
+    for dim, says in ((16, "was saved from"), (24, "of another shape")):
+        other = neuro.models.create("spikformer_nmnist", dim=dim, heads=2, image=32, classes=8)
+        with pytest.raises(FormatError, match="spikformer_nmnist") as error:
+            quick(tmp_path / "run", other, epochs=1, resume=True)
+        assert "spikformer_2_256" in str(error.value) and says in str(error.value)
+
+
+def test_watch_counts_what_the_model_does():
+    lif = neuro.neurons.LIF(decay=0.5)
+    x = torch.tensor([0.0, 2.0, 0.6]).expand(4, 2, 3).clone().requires_grad_()
+    with Watch(lif) as watch:
+        lif(x).sum().backward()
+    (layer,) = watch.layers()
+    assert layer.silent == pytest.approx(1 / 3) and layer.always == pytest.approx(1 / 3)
+    assert layer.gradient == pytest.approx(24**0.5)
+    assert not lif._forward_hooks
