@@ -12,7 +12,7 @@ _HOME = {  # public name -> the module that defines it; loaded on first use, so 
     "run": "neuro.state",
     "detach": "neuro.state",
     "checkpoint": "neuro.state",
-    "activity": "neuro.activity",
+    "activity": "neuro.measuring",
     "trace": "neuro.tracing",
     "load": "neuro.training.runs",
     "health": "neuro.training.health",

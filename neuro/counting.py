@@ -1,8 +1,9 @@
 """What each torch operator costs by the values that it is given: the rules behind `neuro.activity`.
 
-A product is counted where a nonzero input meets a weight, or a nonzero of the other factor if both are activations. Values count, not layer types: an input of +-1 makes an
-accumulation (AC), another integer a graded one, any other value a multiplication (MAC). Weights are taken as they come, their
-zeros included; padding is not an operand, so a tap outside the map is not counted.
+A product is counted where a nonzero input meets a weight, or a nonzero of the other factor if both are activations. Values
+count, not layer types: an input of +-1 makes an accumulation (AC), another integer a graded one, any other value a
+multiplication (MAC); of two activations one of +-1 is enough for an AC. Weights are taken as they come, their zeros included;
+padding is not an operand, so a tap outside the map is not counted.
 """
 
 from __future__ import annotations
@@ -98,28 +99,35 @@ def count_convolution(p: Product, out: Tensor, x: Tensor, w: Tensor, bias: Tenso
 
 
 def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: bool) -> None:
-    """[m, k] x [k, n], also batched. A weight counts as present everywhere; of two activations both must be nonzero."""
+    """[m, k] x [k, n], also batched. A weight counts as present everywhere; of two activations both must be nonzero.
+
+    AC where an activation is +-1, so that the other factor is only added.
+    """
     a, b = (a[None], b[None]) if a.dim() == 2 else (a, b)
     _, m, inner = a.shape
     n = b.shape[-1]
     dense = a.shape[0] * m * inner * n
     present = torch.ones(a.shape[0], inner, dtype=torch.float64, device=a.device)
-    columns = rows = (present * m,) * 3
-    if not a_weight or b_weight:
+    columns, rows = (present * m, 0 * present, present * m), (present * n, 0 * present, present * n)  # a weight: never free, whole
+    if not a_weight:
         k = kinds(a)
         columns = tuple(i.sum(1) for i in k)
         _enter(p, a, k)
     else:
         p.weights = max(p.weights, a.numel())
-    if b_weight and not (a_weight and b_weight):
-        rows = (present * n,) * 3
+    if b_weight:
         p.weights = max(p.weights, b[0].numel())
     else:
         k = kinds(b)
         rows = tuple(i.sum(2) for i in k)
         _enter(p, b, k)
-    total, unit, whole = (int((c * r).sum().round()) for c, r in zip(columns, rows, strict=True))
-    _add(p, total, unit, whole)
+    (ca, cu, cw), (ra, ru, rw) = columns, rows
+    total = int((ca * ra).sum().round())
+    multiplied = int(((ca - cu) * (ra - ru)).sum().round())  # neither factor is +-1
+    graded = int(((cw - cu) * (rw - ru)).sum().round())
+    p.ac += total - multiplied
+    p.graded += graded
+    p.mac += multiplied - graded
     p.dense += dense
     p.padded += dense
     p.outputs += a.shape[0] * m * n

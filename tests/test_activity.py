@@ -192,7 +192,14 @@ def test_a_product_of_activations_needs_both(f):
     x = spikes(2, 4, 8)
     found = layer(_Call(f), x)
     assert found.ac.tolist() == [both_nonzero(x[0]), both_nonzero(x[1])] and found.dense.tolist() == [128, 128]
-    assert layer(_Call(f), 0.5 * x).mac.tolist() == found.ac.tolist()
+    assert layer(_Call(f), 0.5 * x).mac.tolist() == layer(_Call(f), 3 * x).graded.tolist() == found.ac.tolist()
+
+
+def test_one_spike_in_a_pair_of_activations_needs_no_multiplier():
+    x = spikes(2, 4, 8)
+    for factor in (0.3, 5.0):
+        found = layer(_Call(lambda x, w, factor=factor: (factor * x) @ x.mT), x)
+        assert found.ac.tolist() == [both_nonzero(x[0]), both_nonzero(x[1])] and found.effective.tolist() == found.ac.tolist()
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -269,3 +276,9 @@ def test_tables():
 def test_large_counts_are_exact():
     found = layer(nn.Linear(4097, 4096), torch.ones(1, 4097))
     assert found.ac[0] == 4096 * 4097 == np.int64(16_781_312)
+
+
+def test_importing_what_uses_it_does_not_shadow_the_function():
+    import neuro.deploy.energy  # noqa: F401
+
+    assert callable(neuro.activity) and callable(neuro.trace)

@@ -19,7 +19,7 @@ from neuro.state import module_paths, unwrapped
 
 CONVENTION = (
     "Counted per sample: a product is effective where a nonzero input meets a weight (zero weights included, padding excluded), or where\n"
-    "both factors are nonzero if both are activations. AC: input +-1; graded: another integer; MAC: any other value.\n"
+    "both factors are nonzero if both are activations. AC: input +-1 (of two, one is enough); graded: another integer; MAC: any other value.\n"
     "Updates are neurons x steps. Norms, softmax and other elementwise work are listed in elements, not in operations."
 )
 _PRODUCT = ("inputs", "unit", "integer", "real", "negative", "dense", "padded", "ac", "graded", "mac", "outputs", "biases")
@@ -192,8 +192,8 @@ class Activity:
 def activity(model: nn.Module, x: Tensor, lengths: Tensor | None = None, *, batch_axis: int = 1) -> Activity:
     """Count what `model(x)` does, in eval mode, for each sample by itself.
 
-    Every operator that torch dispatches is seen: layers, functional calls, attention, einsum, and networks of other packages. Each sample is run
-    alone and for its own length, so that its counts depend neither on its batch nor on padding.
+    Every operator that torch dispatches is seen: layers, functional calls, attention, einsum, and networks of other packages.
+    Each sample is run alone and for its own length, so that its counts depend neither on its batch nor on padding.
 
     Args:
         model: any module that takes one tensor. Its mode and state are left as they are.

@@ -1,0 +1,182 @@
+"""What a network did, per layer and mean per recording: the counts that `neuro.deploy.energy` prices, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuro import graph as g
+from neuro.counting import Counter
+from neuro.deploy import network as ints
+from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.twin import TwinResult
+from neuro.errors import GraphError, explain
+from neuro.graph import Graph, fold_norms
+from neuro.measuring import Activity
+
+
+@dataclass(frozen=True)
+class Work:
+    """A synapse layer and the neurons that it drives (or, in an ANN, its activations), mean per recording.
+
+    adds: operations on inputs of +-1; multiplies: operations on other values. events: nonzero inputs. weights: held, 0 for an
+    attention product. neurons: of the layer that follows; updates: neurons x steps; spikes: of them (in an ANN: nonzero
+    activations). leaky: whether an update multiplies. from_input: whether the inputs are the recording itself.
+    inputs: elements per step. outputs: elements in all steps.
+    """
+
+    name: str
+    adds: float
+    multiplies: float
+    events: float
+    weights: int
+    neurons: float
+    updates: float
+    spikes: float
+    leaky: bool
+    from_input: bool
+    inputs: float
+    outputs: float
+
+    @property
+    def operations(self) -> float:
+        return self.adds + self.multiplies
+
+
+_SYNAPSES = (g.Conv2d, g.Linear, g.AttentionProduct)
+
+
+def from_activity(activity: Activity, graph: Graph) -> list[Work]:
+    """Work of a spiking network as `neuro.activity` counted it; `graph` says which neurons follow which layer.
+
+    Attention is counted in the order in which the model multiplies (`AttentionProduct.order`); the chip takes q k^T first.
+    """
+    graph = fold_norms(graph)
+    found = []
+    for node in graph:
+        if not isinstance(node, _SYNAPSES):
+            continue
+        layer, reader = activity[node.name], graph.readers(node.name)[0]
+        neuron = isinstance(reader, g.Neuron)
+        updates = float(activity[reader.name].updates.mean()) if neuron else float(layer.outputs.mean())
+        found.append(
+            Work(
+                node.name, float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), _held(node),
+                float(np.prod(graph.shapes[reader.name if neuron else node.name])), updates,
+                float(activity[reader.name].spikes.mean()) if neuron else 0.0, neuron and _leaks(reader), _reads_input(graph, node),
+                _width(graph, node), updates,
+            )
+        )  # fmt: skip
+    return found
+
+
+def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
+    """Work of an integer network as its twin counted it.
+
+    The operations are exact. Which of them multiply is exact for Dense and Attention; a Conv of graded inputs is split in
+    proportion to its graded events.
+    """
+    found = []
+    for node in network.nodes:
+        if not node.synapse:
+            continue
+        count = result.counts[node.name]
+        reader = next(n for n in network.nodes if node.name in n.inputs)
+        neuron = isinstance(reader, ints.LIF)
+        operations, events, graded = (float(c.mean()) for c in (count.operations, count.events, count.graded))
+        multiplies = operations * graded / events if events else 0.0
+        neurons = float(np.prod(network.shapes[reader.name]))
+        updates = float(result.counts[reader.name].updates.mean()) if neuron else neurons * float(result.steps.mean())
+        found.append(
+            Work(
+                node.name, operations - multiplies, multiplies, events, 0 if isinstance(node, ints.Attention) else node.weight.size, neurons,
+                updates, float(result.counts[reader.name].spikes.mean()) if neuron else 0.0, neuron and reader.dv > 0,
+                node.inputs[0] == network.input.name, float(sum(np.prod(network.shapes[s]) for s in node.inputs)), updates,
+            )
+        )  # fmt: skip
+    return found
+
+
+def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[list[Work], list[Work]]:
+    """(dense, sparse): the same layers as an ANN that is run once per time step, with ReLU in place of the neurons.
+
+    dense: every multiplication. sparse: those with a nonzero input (of an attention product: two), where an activation is
+    `relu(a)` of the spiking network's own input current a on the same recordings.
+
+    Args:
+        x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
+    """
+    graph = fold_norms(graph)
+    steps = [x.shape[0]] * x.shape[1] if lengths is None else torch.as_tensor(lengths).tolist()
+    weights = [v for node in graph for v in vars(node).values() if isinstance(v, Tensor)]
+    names = [n.name for n in graph if isinstance(n, _SYNAPSES)]
+    totals = {name: np.zeros(5) for name in names}
+    for b, n in enumerate(steps):
+        _add_ann(graph, x[:n, b : b + 1], weights, totals)
+    dense, sparse = [], []
+    for name in names:
+        all_, effective, events, outputs, active = totals[name] / len(steps)
+        node = graph[name]
+        common = (_held(node), float(np.prod(graph.shapes[name])), outputs)
+        width, first = _width(graph, node), _reads_input(graph, node)
+        dense.append(Work(name, 0.0, all_, width * outputs / common[1], *common, outputs, False, first, width, outputs))
+        sparse.append(Work(name, 0.0, effective, events, *common, active, False, first, width, outputs))
+    return dense, sparse
+
+
+def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray]) -> None:
+    """Walk one recording: neurons give relu of their current, products are counted on what an ANN would feed them."""
+    values = graph.values(x)
+    shadow = {graph.input.name: x}
+    with torch.no_grad():
+        for node in graph.nodes[1:]:
+            if isinstance(node, g.Neuron):
+                shadow[node.name] = values[node.inputs[0]].relu()
+                continue
+            if isinstance(node, g.Recurrent):
+                raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
+            if not isinstance(node, _SYNAPSES):
+                shadow[node.name] = node.compute(*(shadow[s] for s in node.inputs))
+                continue
+            with Counter(lambda name=node.name: (name, False), weights) as counter:
+                node.compute(*(shadow[s] for s in node.inputs))
+            p, y = counter.tally.products[node.name], values[node.name]
+            events = sum(int(shadow[s].count_nonzero()) for s in node.inputs)
+            totals[node.name] += (p.dense, p.ac + p.graded + p.mac, events, y.numel(), int((y > 0).sum()))
+            shadow[node.name] = y
+
+
+def _events(activity: Activity, node: g.Node) -> float:
+    """Nonzero inputs; of an attention product q, k and v, without the scores between its two products."""
+    if isinstance(node, g.AttentionProduct) and all(s in {layer.path for layer in activity} for s in node.inputs):
+        return float(sum(activity[s].spikes.mean() for s in node.inputs))
+    return float(activity[node.name].events.mean())
+
+
+def _held(node: g.Node) -> int:
+    return 0 if isinstance(node, g.AttentionProduct) else node.weight.numel()  # type: ignore[attr-defined]
+
+
+def _leaks(node: g.Neuron) -> bool:
+    decay = getattr(node.params, "decay", None)
+    if decay is None:
+        raise GraphError(explain(f"Neuron {node.name!r}: a {node.model} has no decay to price.", cure="LIF, IF, PLIF, CUBALIF and ALIF are understood."))
+    return bool((torch.as_tensor(decay) != 1).any())
+
+
+def _reads_input(graph: Graph, node: g.Node) -> bool:
+    return node.inputs[0] == graph.input.name
+
+
+def _width(graph: Graph, node: g.Node) -> float:
+    return float(sum(np.prod(graph.shapes[s]) for s in node.inputs))
+
+
+def firing_rate(work: Sequence[Work]) -> float:
+    """Spikes per neuron and step over all layers with neurons."""
+    updates = sum(w.updates for w in work if w.spikes or w.leaky)
+    return sum(w.spikes for w in work) / updates if updates else 0.0

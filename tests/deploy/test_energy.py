@@ -1,0 +1,238 @@
+"""Energy: prices times counts, by hand on small cases; the counts of activity and of the integer twin agree."""
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import neuro
+from neuro import activity
+from neuro.deploy.energy import (
+    PROFILES,
+    Chip,
+    Work,
+    access,
+    accesses,
+    ann_work,
+    break_even_rate,
+    compare_energy,
+    estimate,
+    firing_rate,
+    fp32,
+    from_activity,
+    from_twin,
+    int8,
+    int8_shared,
+    loihi1,
+)
+from neuro.deploy.quantize import quantize
+from neuro.deploy.twin import run_twin
+from neuro.errors import ParameterError
+from neuro.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, MeanOverTokens, Sequential, Tokens
+from neuro.neurons import IF, LIF
+from neuro.surrogate import ATan
+
+STRICT = ATan(2.0, strict=True)
+
+
+def spikes(*shape, share=0.3):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < share).float()
+
+
+def traced_work(net, x, lengths=None):
+    graph = neuro.trace(net, x)
+    return from_activity(activity(net, x, lengths), graph), graph
+
+
+class Attention(nn.Module):
+    """A net with graded input, a residual sum, an attention product and a head, exact in integers."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lif, self.pool, self.tokens = Conv2d(2, 4, 3, padding=1), IF(threshold=2.0, spike=STRICT), MaxPool2d(2), Tokens()
+        self.q, self.q_lif = Linear(4, 4), IF(spike=STRICT)
+        self.product, self.product_lif = neuro.layers.AttentionProduct(2, 0.125, order="qk_first"), IF(threshold=0.5, spike=STRICT)
+        self.mean, self.head, self.end = MeanOverTokens(), Linear(4, 3), MeanOverTime()
+        for layer, top in ((self.conv, 127), (self.q, 127), (self.head, 127)):
+            layer.weight.data = torch.randint(-60, 128, layer.weight.shape).float() / 64
+            layer.weight.data.view(-1)[0] = top / 64
+            layer.bias.data.zero_()
+
+    def forward(self, x):
+        x = self.tokens(self.pool(self.lif(self.conv(x))))
+        q = self.q_lif(self.q(x))
+        x = x + self.product_lif(self.product(q, q, q))
+        return self.end(self.head(self.mean(x)))
+
+
+@functools.cache
+def attention_net():
+    torch.manual_seed(0)
+    return Attention(), torch.randint(0, 3, (6, 3, 2, 6, 6), generator=torch.Generator().manual_seed(2)).float()
+
+
+def test_activity_and_twin_agree():
+    net, x = attention_net()
+    network, report = quantize(net, x, message_bits=None)
+    assert report.changed == 0 and sum(r.spikes for r in report.layers) > 100, report
+    ours, _ = traced_work(net, x)
+    theirs = from_twin(run_twin(network, x.numpy().astype(int)), network)
+    assert [w.name for w in ours] == [w.name for w in theirs] == ["conv", "q", "product", "head"]
+    for a, b in zip(ours, theirs, strict=True):
+        for name in ("operations", "events", "weights", "neurons", "updates", "spikes", "leaky", "from_input", "inputs", "outputs"):
+            assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-12), (a.name, name)
+    assert ours[0].multiplies == pytest.approx(theirs[0].multiplies, rel=0.1) and ours[0].multiplies > 0
+    assert [w.multiplies for w in ours[1:3]] == [w.multiplies for w in theirs[1:3]] == [0, 0]
+
+
+def test_lengths_count_as_alone_in_all_three():
+    net, x = attention_net()
+    lengths = torch.tensor([6, 2, 3])
+    network, _ = quantize(net, x, message_bits=None)
+    ours, graph = traced_work(net, x, lengths)
+    theirs = from_twin(run_twin(network, x.numpy().astype(int), lengths.numpy()), network)
+    assert [w.operations for w in ours] == [w.operations for w in theirs]
+    dense, sparse = ann_work(graph, x, lengths)
+    parts = [ann_work(graph, x[:n, b : b + 1]) for b, n in enumerate(lengths.tolist())]
+    for i in range(len(dense)):
+        assert dense[i].operations == pytest.approx(sum(p[0][i].operations for p in parts) / 3)
+        assert sparse[i].operations == pytest.approx(sum(p[1][i].operations for p in parts) / 3)
+
+
+def test_a_dense_ann_in_fp32_costs_its_macs():
+    resnet18 = Work("resnet18", 0.0, 1.82e9, 0.0, 11_000_000, 1.0, 0.0, 0.0, False, False, 1.0, 0.0)
+    assert estimate([resnet18], fp32, "dense").part("synapse") == pytest.approx(8372)  # 8.37 mJ, in µJ
+    net = Sequential(Conv2d(2, 4, 3), LIF(), Flatten(), Linear(144, 5), MeanOverTime())
+    dense, _ = ann_work(neuro.trace(net, torch.zeros(3, 1, 2, 8, 8)), torch.zeros(3, 2, 2, 8, 8))
+    macs = 3 * (36 * 4 * 2 * 9 + 144 * 5)
+    assert estimate(dense, fp32, "dense").part("synapse") == pytest.approx(4.6e-6 * macs)
+
+
+def test_spiking_over_ann_is_rate_times_steps_over_five():
+    """Operations only: SNN/ANN = 0.9 r T / 4.6 against an ANN that is run once; 1 at r T = 5.11."""
+    r, T, dense = 0.25, 12, 1000.0
+    snn = Work("fc", r * T * dense, 0.0, r * T * 10, 1000, 100, T * 100, r * T * 100, False, False, 10, T * 100)
+    ann = Work("fc", 0.0, dense, 10, 1000, 100, 100, 100, False, False, 10, 100)
+    ours, theirs = estimate([snn], fp32), estimate([ann], fp32, "dense")
+    assert ours.part("synapse") / theirs.part("synapse") == pytest.approx(0.9 * r * T / 4.6)
+    even = break_even_rate([snn], theirs, parts=("synapse",))
+    assert even * T == pytest.approx(4.6 / 0.9)
+
+
+@pytest.mark.parametrize("parts", [("synapse",), ("synapse", "neuron", "addressing", "memory")])
+def test_at_the_break_even_rate_both_cost_the_same(parts):
+    net, x = attention_net()
+    work, graph = traced_work(net, x)
+    ann = estimate([replace(w, multiplies=20 * w.multiplies) for w in ann_work(graph, x)[1]], int8, "sparse")
+    even = break_even_rate(work, ann, parts)
+    factor = even / firing_rate(work)
+    scaled = [replace(w, spikes=w.spikes * factor, **({} if w.from_input else {n: getattr(w, n) * factor for n in ("adds", "multiplies", "events")})) for w in work]
+    assert sum(estimate(scaled, int8).part(p) for p in parts) == pytest.approx(sum(ann.part(p) for p in parts))
+    assert firing_rate(scaled) == pytest.approx(even)
+    cheap = estimate([replace(w, adds=0, multiplies=0, events=0, outputs=0, spikes=0) for w in work], int8, "sparse")
+    assert break_even_rate(work, cheap) is None
+
+
+def two_spikes(neuron):
+    """conv 1 -> 1, 3x3, padding 1, 4x4 input, one spike in the middle at each of T=2 steps."""
+    net = Sequential(Conv2d(1, 1, 3, padding=1, bias=True), neuron)
+    net[0].weight.data.fill_(0.25)
+    net[0].bias.data.zero_()
+    x = torch.zeros(2, 1, 1, 4, 4)
+    x[0, 0, 0, 1, 1] = x[1, 0, 0, 2, 2] = 1
+    return traced_work(net, x)[0][0]
+
+
+def test_lemaires_table_by_hand():
+    T, outputs, events = 2, 16, 2
+    w_if, w_lif = two_spikes(IF()), two_spikes(LIF())
+    for w in (w_if, w_lif):
+        assert (w.events, w.operations, w.updates, w.neurons, w.weights) == (events, events * 9, T * outputs, outputs, 9)
+        assert accesses(w) == {"inputs": events, "weights": events * 9, "biases": T * outputs, "potentials": events * 9 + T * outputs, "outputs": w.spikes}
+    a, b = estimate([w_if], int8).layers[0], estimate([w_lif], int8).layers[0]
+    assert a.synapse == b.synapse == pytest.approx(18 * 0.1)
+    leak = b.neuron - a.neuron - (w_lif.spikes - w_if.spikes) * 0.1
+    assert leak == pytest.approx(T * outputs * 0.3)  # LIF adds exactly T*O MACs
+    assert a.addressing == pytest.approx(events * 2 * 0.3 + 18 * 0.1)
+    word = 10 / 64  # every memory here is below 8 KB
+    assert a.memory == pytest.approx(word * (18 * 8 + 32 * 32 + 2 * 50 * 32 + (events + w_if.spikes) * 16))
+
+
+def test_an_ann_layer_by_hand():
+    net = Sequential(Linear(3, 2, bias=False), LIF(), Linear(2, 2, bias=False), MeanOverTime())
+    net[0].weight.data = torch.tensor([[1.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+    x = torch.tensor([[[2.0, 0.0, 1.0]], [[0.0, 0.0, 3.0]]])  # currents (2, -2), then (0, 0)
+    graph = neuro.trace(net, x)
+    dense, sparse = ann_work(graph, x)
+    assert [w.operations for w in dense] == [12, 8]
+    assert [w.operations for w in sparse] == [(2 + 1) * 2, 1 * 2]  # of the second layer one input is above zero
+    assert (sparse[0].events, sparse[0].spikes, sparse[1].events) == (3, 1, 1)
+    e = estimate(sparse, int8, "sparse").layers[0]
+    word = 10 / 64
+    assert e.synapse == pytest.approx(6 * 0.3) and e.neuron == pytest.approx(4 * 2 * 0.1)
+    assert e.memory == pytest.approx(word * (6 * 8 + 6 * 8 + 4 * 32 + 1 * 8))
+
+
+def test_sparse_never_exceeds_dense_and_zeros_cost_only_updates():
+    net, x = attention_net()
+    graph = neuro.trace(net, x)
+    for d, s in zip(*ann_work(graph, x), strict=True):
+        assert 0 <= s.operations <= d.operations and s.events <= d.events and s.spikes <= d.spikes
+    silent, _ = traced_work(Sequential(Linear(6, 5), LIF()), torch.zeros(4, 1, 6))
+    e = estimate(silent, int8).layers[0]
+    assert e.synapse == e.addressing == 0 and e.neuron > 0 and e.memory > 0
+
+
+def test_energy_is_monotone_in_activity():
+    torch.manual_seed(0)
+    net = Sequential(Linear(20, 30), LIF())
+    totals = [estimate(traced_work(net, spikes(8, 2, 20, share=s))[0], int8).part("synapse") for s in (0.1, 0.3, 0.9)]
+    assert totals == sorted(totals) and totals[0] < totals[2]
+
+
+def test_norms_are_free_once_folded():
+    net = Sequential(Conv2d(2, 3, 3), BatchNorm(3), LIF(), Flatten(), Linear(108, 4), MeanOverTime()).eval()
+    work, _ = traced_work(net, spikes(3, 2, 2, 8, 8))
+    assert [w.name for w in work] == ["0", "4"] and work[0].leaky and not work[1].leaky
+
+
+def test_memory_prices():
+    assert [access(64, kb * 1024) for kb in (1, 8, 32, 1024)] == [10, 10, 20, 100]
+    assert access(8, 1024) == 10 / 8
+    sizes = [2**k for k in range(10, 26)]
+    prices = [access(32, s) for s in sizes]
+    assert prices == sorted(prices) and prices[-1] > prices[-3] > access(32, 2**20)
+    assert access(64, 181 * 1024) == pytest.approx(100 * (181 / 1024) ** 0.464, rel=1e-3)  # log-log between 32 KB and 1 MB
+    net, x = attention_net()
+    big = [replace(w, weights=w.weights * 10_000) for w in traced_work(net, x)[0]]
+    assert estimate(big, int8_shared).memory > estimate(big, int8).memory
+
+
+def test_loihi_by_hand():
+    w = Work("fc", 100.0, 5.0, 20.0, 200, 10, 40.0, 8.0, True, False, 20, 40.0)
+    report = estimate([w], loihi1)
+    assert report.total == pytest.approx((23.6 * 105 + 81 * 8 + 52 * 32 + 1.7 * 8) * 1e-6)
+    with pytest.raises(ParameterError, match="no figures for an ANN"):
+        estimate([w], loihi1, "dense")
+    with pytest.raises(ParameterError):
+        break_even_rate([w], report)
+
+
+def test_the_comparison_shows_a_range_and_its_conventions():
+    net, x = attention_net()
+    work, graph = traced_work(net, x)
+    found = compare_energy(work, *ann_work(graph, x))
+    low, high = found.range()
+    assert 0 < low < high
+    for text in (repr(found), found._repr_html_()):
+        for p in PROFILES:
+            assert p.name in text and p.source.split(",")[0] in text
+        for words in ("break-even", "not a measurement", "ANN sparse"):
+            assert words in text
+    assert all(isinstance(p, Chip) == (found.reports[p.name][1] is None) for p in PROFILES)
+    report = estimate(work, int8)
+    assert report.total == pytest.approx(report.compute + report.memory)
+    for text in (repr(report), report._repr_html_()):
+        assert "addressing" in text and "µJ" in text and "conv" in text
