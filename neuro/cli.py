@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Exit code 0: done, 2: a user's error, 130: stopped by Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others; read when torch loads
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
     try:
         dispatch(argv)

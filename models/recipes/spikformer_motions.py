@@ -29,6 +29,7 @@ def main(
     lr: float = 2e-3,
     weight_decay: float = 0.01,
     workers: int = 1,
+    threads: int = 1,
     devices: int = 1,
     resume: bool = False,
 ) -> None:
@@ -44,9 +45,11 @@ def main(
         lr: largest learning rate.
         weight_decay: of matrices and kernels.
         workers: processes that prepare batches.
+        threads: of each process that trains; more than there are free cores is far slower.
         devices: processes that train.
         resume: go on with the run in `out`.
     """
+    torch.set_num_threads(threads)
     run = Run.create(out, recipe="spikformer_motions", options=dict(locals()), seed=seed, resume=resume)
     data = EventDataModule(
         make_motions(recordings, seed=2 * seed),

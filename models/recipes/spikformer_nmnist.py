@@ -44,6 +44,7 @@ def main(
     drop: float = 0.1,
     jitter: float = 3000.0,
     workers: int = 1,
+    threads: int = 1,
     devices: int = 1,
     resume: bool = False,
 ) -> None:
@@ -67,10 +68,12 @@ def main(
         drop: share of the events left out.
         jitter: of each event's time, standard deviation in microseconds.
         workers: processes that prepare batches.
+        threads: of each process that trains; more than there are free cores is far slower.
         devices: processes that train.
         resume: go on with the run in `out`.
     """
     options = dict(locals())
+    torch.set_num_threads(threads)
     recordings = NMNIST(data, split="train")
     labels = recordings.labels
     run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
