@@ -152,7 +152,7 @@ def as_counts(x: Tensor) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class PredictionAgreement:
     """Float and integer predictions on a test set, int64 [samples]; labels, or None if there were none."""
 
     float_predictions: np.ndarray
@@ -183,7 +183,7 @@ class Agreement:
         return f"{text}; accuracy float {self.float_accuracy:.2%}, integer {self.integer_accuracy:.2%}"
 
 
-def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batches: Iterable[Any], threads: int | None = None) -> Agreement:
+def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batches: Iterable[Any], threads: int | None = None) -> PredictionAgreement:
     """Predictions of the float model and of the integer twin over batches `(x, lengths, y)`, as `neuro.datasets` gives them.
 
     `(x, y)` and a bare x are taken too. Counts beyond the network's message_bits raise ShapeError.
@@ -200,7 +200,7 @@ def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batche
             labels.append(torch.as_tensor(y).cpu().numpy())
     if not ours:
         raise ParameterError(explain("evaluate_quantized: there are no batches."))
-    return Agreement(np.concatenate(ours), np.concatenate(theirs), np.concatenate(labels) if labels else None)
+    return PredictionAgreement(np.concatenate(ours), np.concatenate(theirs), np.concatenate(labels) if labels else None)
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from neuro import layers, neurons
 from neuro import nodes as g
+from neuro.builders import builder
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.graph import Graph
 from neuro.state import module_paths, refuse_misreaders, unwrapped
@@ -133,7 +134,7 @@ def _clean(path: str) -> str:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    if isinstance(module, (neurons.Neuron, neurons.Recurrent, layers.Fold)) or _builder(module) or isinstance(module, _IDENTITIES):
+    if isinstance(module, (neurons.Neuron, neurons.Recurrent, layers.Fold)) or builder(module) or isinstance(module, _IDENTITIES):
         return True
     if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         return False
@@ -185,7 +186,7 @@ class _Builder:
             if isinstance(layer, _IDENTITIES):
                 self.removed.append((name, type(layer).__name__))
                 continue
-            make = _builder(layer)
+            make = builder(layer)
             if make is None:
                 raise GraphError(
                     explain(
@@ -238,110 +239,3 @@ def _unfolded(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
     if isinstance(module, nn.Sequential):
         return [pair for name, child in module.named_children() for pair in _unfolded(f"{path}.{name}", unwrapped(child))]
     return [(path, module)]
-
-
-Make = Callable[[Any, str, tuple[str, ...]], g.Node]
-
-
-def _builder(module: nn.Module) -> Make | None:
-    """How to build the node of this layer: by its class, or by a base whose forward it did not change."""
-    if isinstance(module, neurons.Neuron):
-        return _neuron if type(module).forward is neurons.Neuron.forward else None
-    for cls in type(module).__mro__:
-        if cls in _BUILDERS:
-            return _BUILDERS[cls] if type(module).forward is cls.forward else None  # type: ignore[attr-defined]
-    return None
-
-
-def _own(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.detach().clone()
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _refuse(name: str, layer: nn.Module, fact: str, cure: str) -> GraphError:
-    return GraphError(explain(f"trace: {name!r} is a {type(layer).__name__} that the graph does not hold.", fact, cure=cure))
-
-
-def _conv(m: nn.Conv2d, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if m.padding_mode != "zeros":
-        raise _refuse(name, m, f"padding_mode={m.padding_mode!r}", "Pad with zeros.")
-    padding = m.padding
-    if isinstance(padding, str):
-        spare = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
-        if padding == "same" and any(s % 2 for s in spare):
-            raise _refuse(name, m, f"padding='same' with kernel {m.kernel_size} pads one side more.", "Take an odd kernel.")
-        padding = tuple(s // 2 for s in spare) if padding == "same" else (0, 0)
-    return g.Conv2d(name, inputs, _own(m.weight), _own(m.bias), _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
-
-
-def _linear(m: nn.Linear, name: str, inputs: tuple[str, ...]) -> g.Node:
-    return g.Linear(name, inputs, _own(m.weight), _own(m.bias))
-
-
-def _norm(m: layers.BatchNorm, name: str, inputs: tuple[str, ...]) -> g.Node:
-    gamma = m.weight * m.scale if m.scale != 1.0 else m.weight
-    return g.BatchNorm(name, inputs, _own(m.running_mean), _own(m.running_var), _own(gamma), _own(m.bias), m.eps, m.axis)
-
-
-def _plain_norm(m: nn.BatchNorm2d, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if m.running_mean is None or m.running_var is None:
-        raise _refuse(name, m, "track_running_stats=False: its statistics are those of each batch.", "Keep running statistics.")
-    one = torch.ones_like(m.running_mean)
-    gamma, beta = (one, 0 * one) if m.weight is None else (m.weight, m.bias)
-    return g.BatchNorm(name, inputs, _own(m.running_mean), _own(m.running_var), _own(gamma), _own(beta), m.eps, 2)
-
-
-def _max_pool(m: nn.MaxPool2d, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if m.ceil_mode or m.return_indices or _pair(m.dilation) != (1, 1):
-        raise _refuse(name, m, f"ceil_mode={m.ceil_mode}, return_indices={m.return_indices}, dilation={m.dilation}", "Leave them at their defaults.")
-    return g.MaxPool2d(name, inputs, _pair(m.kernel_size), _pair(m.stride), _pair(m.padding))
-
-
-def _avg_pool(m: nn.AvgPool2d, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if m.ceil_mode or m.divisor_override is not None:
-        raise _refuse(name, m, f"ceil_mode={m.ceil_mode}, divisor_override={m.divisor_override}", "Leave them at their defaults.")
-    return g.AvgPool2d(name, inputs, _pair(m.kernel_size), _pair(m.stride), _pair(m.padding), m.count_include_pad)
-
-
-def _neuron(m: neurons.Neuron, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if type(m).initial is not neurons.Neuron.initial:
-        raise _refuse(name, m, "it starts from a state of its own.", "Start from zeros.")
-    p = m.params()
-    params = type(p)(*(_own(v) if isinstance(v, Tensor) else v for v in p))
-    return g.Neuron(name, inputs, type(m).__name__, type(m).step, m.State, params, m.choices())
-
-
-def _recurrent(m: neurons.Recurrent, name: str, inputs: tuple[str, ...]) -> g.Node:
-    return g.Recurrent(name, inputs, _own(m.weight), _own(m.bias), _neuron(m.neuron, f"{name}.neuron", inputs))  # type: ignore[arg-type]
-
-
-def _flatten(m: nn.Flatten, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if (m.start_dim, m.end_dim) != (1, -1):
-        raise _refuse(name, m, f"start_dim={m.start_dim}, end_dim={m.end_dim}", "Use neuro.layers.Flatten().")
-    return g.Flatten(name, inputs)
-
-
-_BUILDERS: dict[type[nn.Module], Make] = {
-    nn.Conv2d: _conv,
-    layers.Conv2d: _conv,
-    nn.Linear: _linear,
-    layers.Linear: _linear,
-    layers.BatchNorm: _norm,
-    nn.BatchNorm1d: _plain_norm,
-    nn.BatchNorm2d: _plain_norm,
-    nn.MaxPool2d: _max_pool,
-    layers.MaxPool2d: _max_pool,
-    nn.AvgPool2d: _avg_pool,
-    layers.AvgPool2d: _avg_pool,
-    nn.Flatten: _flatten,
-    layers.Flatten: lambda m, name, inputs: g.Flatten(name, inputs),
-    layers.AttentionProduct: lambda m, name, inputs: g.AttentionProduct(name, inputs, m.heads, m.scale, m.order),
-    layers.Tokens: lambda m, name, inputs: g.Tokens(name, inputs),
-    layers.MeanOverTokens: lambda m, name, inputs: g.MeanOverTokens(name, inputs),
-    layers.MeanOverTime: lambda m, name, inputs: g.MeanOverTime(name, inputs),
-    layers.SumOverTime: lambda m, name, inputs: g.SumOverTime(name, inputs),
-    neurons.Recurrent: _recurrent,
-}

@@ -21,9 +21,10 @@ ORDER = [
     ("layers",),
     ("encode", "loss"),
     ("counting",),  # of operations
-    ("activity",),
+    ("measuring",),  # neuro.activity
     ("nodes",),  # of the graph
     ("graph",),
+    ("builders",),  # of nodes from layers
     ("tracing",),
     ("models", "datasets", "deploy"),
 ]
