@@ -169,6 +169,21 @@ def test_full_disk(capsys, trained, data, monkeypatch):
     assert not [p for p in trained.iterdir() if p.name.endswith(".part") or p.name.startswith("predictions")]
 
 
+def test_a_recipe_runs_and_is_gone_on_with(capsys, tmp_path):
+    folder = tmp_path / "run"
+    code, out, err = run_cli(
+        capsys, "train", "spikformer_motions", "--out", folder, "--epochs", 2, "--recordings", 16, "--workers", 0
+    )
+    assert code == 0 and err == "" and out.splitlines()[-1].startswith("trained 2 epochs, 2 steps")
+    assert json.loads((folder / "recipe.json").read_text())["options"]["recordings"] == 16
+    model = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    code, out, _ = run_cli(capsys, "train", "--resume", folder, "--workers", 1)
+    assert code == 0 and (folder / "model.safetensors").read_bytes() == model
+    code, _, err = run_cli(capsys, "train", "spikformer_motions", "--out", folder)
+    assert code == 2 and "already" in err
+
+
 def test_resume_refuses_other_options(capsys, trained):
     code, _, err = run_cli(capsys, "train", "--resume", trained, "--lr", 3)
     assert code == 2 and "--lr is settled" in err
