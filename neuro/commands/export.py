@@ -1,0 +1,32 @@
+"""`neuro export`: the integer network of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from neuro.deploy.quantize import quantize
+from neuro.training.evaluate import Labelled, events_only
+from neuro.training.runs import load
+
+
+def main(run: Path, data: Path, out: Path | None = None, samples: int = 64, message_bits: int | None = None) -> None:
+    """Quantise a run's model to the chip's integers and write network.npz, with what changed.
+
+    Args:
+        run: folder of a run, or a model.safetensors.
+        data: recordings on which float and integer spikes are compared.
+        out: the file to write; default network.npz in the run's folder.
+        samples: recordings to compare on, evenly spread over the folder.
+        message_bits: bits of an input count, 1 to 16; default: the fewest that hold these recordings.
+    """
+    model = load(run)
+    preprocess = events_only(model, run)
+    found = Labelled(data, model.classes, preprocess.sensor)
+    chosen = [found[i] for i in range(0, len(found), max(1, len(found) // samples))][:samples]
+    x = torch.cat([preprocess(r.events, r.sensor) for r in chosen], 1)
+    network, report = quantize(model, x, message_bits=message_bits)
+    path = network.save(out or (run if run.is_dir() else run.parent) / "network.npz")
+    print(report)
+    print(f"{network!r}\nwritten to {path}")

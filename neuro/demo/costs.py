@@ -1,0 +1,94 @@
+"""What the demo's network costs: operations by value type, energy, and the same layers as an 8-bit ANN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from neuro.demo.chip import Deployed, integers
+from neuro.deploy.energy import EnergyComparison, ann_work, compare_energy, from_twin, int8
+from neuro.deploy.work import Work
+from neuro.measuring import activity
+from neuro.tracing import trace
+
+SAMPLED = 48  # test recordings for the ANN and for the operations of the float network
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """Energy and operations per recording, for the screen, the summary and the report."""
+
+    text: str
+    words: str
+    summary: dict[str, float]
+    bars: dict[str, dict[str, dict[str, float]]]
+    tables: dict[str, list[dict[str, Any]]]
+
+
+def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cost:
+    """Price the twin's counts over the whole test set, and an ANN on the pre-activations of a sample of it."""
+    work = from_twin(deployed.twin, deployed.network)
+    x = torch.from_numpy(integers(frames_NTCHW[:SAMPLED])[0]).float()
+    graph = trace(model, x[:2, :1])
+    compared = compare_energy(work, *ann_work(graph, x))
+    snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
+    assert dense is not None and sparse is not None
+    words = "\n\n".join([_verdict(compared), "\n".join(f"- {note}" for note in compared.notes())])
+    return Cost(
+        text=_indented(_verdict(compared)),
+        words=words,
+        summary={
+            "energy_snn_uj": snn.total, "energy_ann_dense_uj": dense.total, "energy_ann_sparse_uj": sparse.total,
+            "energy_break_even_rate": even_sparse, "energy_break_even_rate_dense": even_dense,
+            "spikes_per_neuron_per_step": compared.rate,
+        },
+        bars=_bars(snn, dense, sparse),
+        tables={
+            "Energy per recording, over the profiles.": _as_rows(compared.HEAD, compared.rows()),
+            "Operations per recording and layer, counted in the integer network over the whole test set.": [_operations(w) for w in work],
+            f"Operations of the float network by value type, {SAMPLED} recordings.": _by_type(model, x),
+        },
+    )  # fmt: skip
+
+
+def _verdict(compared: EnergyComparison) -> str:
+    """Who wins, in the main profile, and at which firing rate they would draw."""
+    snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
+    lines = [f"SNN {snn.total:.3g} µJ per recording; the same layers as an 8-bit ANN once per bin: dense {dense.total:.3g} µJ, zeros of ReLU skipped {sparse.total:.3g} µJ ({int8.name})."]
+    for name, ann, even in (("the dense ANN", dense, even_dense), ("the ANN that skips zeros", sparse, even_sparse)):
+        won = "less than" if snn.total < ann.total else "MORE than"
+        rate = "at no firing rate would they draw" if even is None else f"they would draw at {even:.4f} spikes per neuron and step, measured {compared.rate:.4f}"
+        lines.append(f"The spiking network costs {won} {name} ({snn.total / ann.total:.2f} of it); {rate}.")
+    lines.append("An estimate from counted operations and memory accesses, not a measurement.")
+    return "\n".join(lines)
+
+
+def _bars(snn: Any, dense: Any, sparse: Any) -> dict[str, dict[str, dict[str, float]]]:
+    """Joules by layer and network."""
+    bars: dict[str, dict[str, dict[str, float]]] = {}
+    for name, report in (("SNN", snn), ("ANN sparse", sparse), ("ANN dense", dense)):
+        for layer in report.layers:
+            bars.setdefault(layer.name, {})[name] = {"compute": layer.compute * 1e-12, "memory": layer.memory * 1e-12}
+    return bars
+
+
+def _operations(w: Work) -> dict[str, Any]:
+    return {"layer": w.name, "input events": w.events, "additions (input 1)": w.adds, "multiplications (input 2, 3, ...)": w.multiplies,
+            "neuron updates": w.updates, "spikes": w.spikes}  # fmt: skip
+
+
+def _by_type(model: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
+    counted = activity(model, x)
+    return _as_rows(counted.HEAD, counted.rows())
+
+
+def _as_rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[dict[str, str]]:
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def _indented(text: str) -> str:
+    return "\n".join("  " + line for line in text.splitlines())
