@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,9 @@ from neuro.datasets.events import EVENT, Recording, check_events
 from neuro.datasets.formats.nmnist import read_nmnist
 from neuro.datasets.loading import EventFrames, Sample, collate
 from neuro.errors import FormatError, ParameterError, explain
-from neuro.training.files import replacing
 from neuro.training.runs import load
 from neuro.training.scores import Scores, answers, scores
+from neuro.training.tables import write_table
 
 SUFFIXES = (".bin", ".bs2")
 
@@ -177,9 +175,5 @@ def leave_out_unreadable(recordings: Labelled, preprocess: Any) -> list[tuple[st
 
 def write_answers(path: Path, found: Sequence[Answer]) -> None:
     """One row per recording: name, true class, given class, probability, 1 where right."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["recording", "label", "given", "probability", "right"])
-    table.writerows([a.name, a.label, a.given, f"{a.probability:.6f}", int(a.given == a.label)] for a in found)
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    rows = [[a.name, a.label, a.given, a.probability, int(a.given == a.label)] for a in found]
+    write_table(path, ["recording", "label", "given", "probability", "right"], rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import signal
 import sys
@@ -19,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
-from neuro.training.files import clear_leftovers, replacing
+from neuro.training.files import clear_leftovers
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
 from neuro.training.preprocess import Preprocess
@@ -74,6 +72,7 @@ def fit(
     checkpoint_batches: int = 0,
     look_every: int = 10,
     progress: bool = True,
+    report: bool = True,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> Fitted:
     """Train `model` on `data` and leave the result in the folder of `run`.
@@ -90,6 +89,7 @@ def fit(
         resume: go on from the run's last checkpoint, if there is one, with the same steps as if it had never stopped.
         checkpoint_seconds, checkpoint_batches: time or batches between checkpoints, besides one at each epoch's end.
         progress: show a bar on a terminal, else a line per epoch.
+        report: draw report.html at the end.
         on_epoch: called with each row of metrics (a dict), in the process of rank zero.
 
     Raises:
@@ -117,6 +117,10 @@ def fit(
     result = _fitted(run, _classified(model, data, run))
     if run.is_rank_zero:
         _save(model, data, run, result)
+        if report:
+            from neuro.run_report import describe_run  # loads matplotlib
+
+            describe_run(run.folder).save(run.folder / "report.html")
     return result
 
 
@@ -191,13 +195,7 @@ def _save(model: nn.Module, data: Any, run: Run, result: Fitted) -> None:
     preprocess = Preprocess(frames, sensor) if frames is not None and sensor is not None else None
     figures = {k: getattr(result, k) for k in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epochs", "steps", "seconds")}
     if result.scores is not None:
-        text = io.StringIO()
-        rows = result.scores.rows()
-        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        with replacing(run.folder / "classes.csv") as file:
-            file.write(text.getvalue().encode())
+        result.scores.write(run.folder)
     save_model(model, run.folder, classes=getattr(data, "classes", ()), preprocess=preprocess, metrics=figures)
 
 

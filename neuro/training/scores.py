@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from neuro.state import run
+from neuro.training.tables import write_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,13 @@ class Scores:
             recall, precision = (f"{r[k]:.3f}" if r[k] == r[k] else "-" for k in ("recall", "precision"))
             lines.append(f"{r['class']:<{width}}  {r['recordings']:>10}  {r['right']:>5}  {recall:>6}  {precision:>9}")
         return "\n".join(lines)
+
+    def write(self, folder: Path) -> None:
+        """Write classes.csv, a row per class, and confusion.csv, a row per true class and a column per given one."""
+        rows = self.rows()
+        write_table(folder / "classes.csv", list(rows[0]), [list(row.values()) for row in rows])
+        counts = [[name, *row] for name, row in zip(self.classes, self.confusion.tolist(), strict=True)]
+        write_table(folder / "confusion.csv", ["true", *self.classes], counts)
 
 
 def scores(labels: Sequence[int], given: Sequence[int], classes: Sequence[str]) -> Scores:

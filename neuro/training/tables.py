@@ -66,6 +66,12 @@ class Table:
                 os.close(handle)
 
 
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file whole or not at all."""
+    with replacing(path) as file:
+        file.write(_csv([list(columns), *([_cell(value) for value in row] for row in rows)]))
+
+
 def _cell(value: Any) -> Any:
     if value is None:
         return ""

@@ -16,15 +16,17 @@ from neuro.training.watch import Watch
 def quick(folder, model=None, epochs=2, data=None, resume=False, **options):
     run = Run.create(folder, recipe="tiny", seed=3, resume=resume)
     data = data or tiny_data(shuffled=8)
-    return fit(model or tiny_model(), data, run, epochs, accelerator="cpu", resume=resume, progress=False, **options)
+    return fit(model or tiny_model(), data, run, epochs, accelerator="cpu", resume=resume, progress=False, **{"report": False, **options})
 
 
 def test_figures_and_model_are_left_in_the_folder(tmp_path, capsys):
     rows = []
-    result = quick(tmp_path / "run", on_epoch=rows.append)
+    result = quick(tmp_path / "run", on_epoch=rows.append, report=True)
     assert [r["epoch"] for r in rows] == [1, 2] and result.steps == 4 and result.epochs == 2
     assert result.val_accuracy == result.scores.accuracy == pytest.approx(rows[-1]["val_accuracy"])
     assert (tmp_path / "run/classes.csv").read_text().count("\n") == 9
+    assert (tmp_path / "run/confusion.csv").read_text().startswith("true,0,1,2")
+    assert "learning" in (tmp_path / "run/report.html").read_text().lower()
     model = neuro.load(tmp_path / "run")
     assert model.metrics["val_accuracy"] == result.val_accuracy and model.preprocess is not None
     assert capsys.readouterr() == ("", "")

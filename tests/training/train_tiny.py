@@ -51,7 +51,7 @@ def main(words) -> None:
     torch.set_num_threads(1)
     run = Run.create(asked.folder, recipe="tiny", seed=3, resume=asked.resume)
     data = tiny_data(asked.workers)
-    fit(tiny_model(), data, run, 3, accelerator="cpu", resume=asked.resume, checkpoint_batches=2, look_every=2)
+    fit(tiny_model(), data, run, 3, accelerator="cpu", resume=asked.resume, report=False, checkpoint_batches=2, look_every=2)
 
 
 def kill_in_batch(number: int) -> None:

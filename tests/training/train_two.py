@@ -30,7 +30,7 @@ def main(folder):
         model = tiny_model(dropout=0.0)
         run = Run.create(folder / name, recipe="tiny", seed=3)
         data = tiny_data(0, batch_size, augment=None, shuffled=8)
-        fit(model, data, run, 1, clip=0, warmup=0, devices=devices, accelerator="cpu", loss=Noting(model, run.folder), look_every=1)
+        fit(model, data, run, 1, clip=0, warmup=0, devices=devices, accelerator="cpu", loss=Noting(model, run.folder), look_every=1, report=False)
 
 
 if __name__ == "__main__":
