@@ -34,7 +34,7 @@ class Plan:
         """Learning rate of step 0 .. steps-1.
 
         >>> [round(Plan(1, lr=1.0, warmup=0.2).rate(s, 10), 3) for s in (0, 1, 2, 9)]
-        [0.5, 1.0, 0.963, 0.01]
+        [0.5, 1.0, 0.962, 0.01]
         """
         warm = math.ceil(self.warmup * steps)
         if step < warm:
