@@ -92,6 +92,38 @@ class RandomScale:
 
 
 @dataclass(frozen=True)
+class RandomAffine:
+    """Turn, stretch, shear and move the whole recording at once, about the sensor's centre.
+
+    The matrix is a rotation by up to `degrees` times [[1 + s_x, h], [0, 1 + s_y]] with s_x, s_y uniform in -scale..scale and
+    h in -shear..shear; the shift is uniform in -pixels..pixels, fractions included. Each event goes to one of the pixels
+    around its new place at random, in proportion to how near it is, so that enlarged objects have no holes in a pattern.
+    """
+
+    degrees: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    pixels: float = 0.0
+
+    def __post_init__(self) -> None:
+        good = 0 <= self.degrees <= 180 and 0 <= self.scale < 1 and min(self.shear, self.pixels) >= 0
+        assert_range("RandomAffine", good, self)
+
+    def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
+        angle = np.deg2rad(rng.uniform(-self.degrees, self.degrees))
+        sx, sy = 1 + rng.uniform(-self.scale, self.scale, 2)
+        shear = rng.uniform(-self.shear, self.shear)
+        dx, dy = rng.uniform(-self.pixels, self.pixels, 2)
+        c, s = np.cos(angle), np.sin(angle)
+        middle_x, middle_y = (sensor.width - 1) / 2, (sensor.height - 1) / 2
+        u, v = events["x"] - middle_x, events["y"] - middle_y
+        u, v = sx * u + shear * v, sy * v
+        x = c * u - s * v + middle_x + dx + rng.random(len(events))
+        y = s * u + c * v + middle_y + dy + rng.random(len(events))
+        return moved(events, sensor, np.floor(x), np.floor(y))
+
+
+@dataclass(frozen=True)
 class TimeJitter:
     """Move each event in time by a normal draw of `sigma_us`, within the recording's first and last time; then sort."""
 

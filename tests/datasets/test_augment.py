@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuro.datasets.augment import Compose, RandomDrop, RandomFlip, RandomRotate, RandomScale, RandomShift, TimeJitter
+from neuro.datasets.augment import (
+    Compose,
+    RandomAffine,
+    RandomDrop,
+    RandomFlip,
+    RandomRotate,
+    RandomScale,
+    RandomShift,
+    TimeJitter,
+)
 from neuro.datasets.events import EVENT, Sensor, check_events, make_events
 from neuro.errors import ParameterError
 
@@ -15,6 +24,7 @@ ALL = (
     RandomFlip(),
     RandomRotate(30),
     RandomScale(0.7, 1.4),
+    RandomAffine(20, 0.2, 0.1, 2.5),
     TimeJitter(300.0),
     RandomDrop(0.3),
     Compose(RandomShift(3), RandomRotate(10), TimeJitter(50.0), RandomDrop(0.1)),
@@ -72,7 +82,7 @@ def test_a_flip_twice_is_nothing_and_takes_the_whole_recording():
 
 def test_nothing_asked_is_nothing_done():
     events = some_events()
-    for identity in (RandomShift(0), RandomRotate(0), RandomScale(1, 1), TimeJitter(0), RandomDrop(0), Compose()):
+    for identity in (RandomShift(0), RandomRotate(0), RandomScale(1, 1), RandomAffine(), TimeJitter(0), RandomDrop(0), Compose()):
         assert np.array_equal(identity(events, SENSOR, np.random.default_rng(3)), events)
 
 
@@ -99,3 +109,17 @@ def test_values_out_of_range_are_refused():
     ):
         with pytest.raises(ParameterError):
             wrong()
+
+
+def test_affine_spreads_events_in_proportion_to_their_place():
+    """A shift by a fraction f sends a share f of the events one pixel on, and every event to a neighbour of its place."""
+    n, sensor = 20_000, Sensor(9, 9)
+    events = make_events([4] * n, [4] * n, range(n), [True] * n)
+    rng = np.random.default_rng(3)
+    draws = np.random.default_rng(3)
+    draws.uniform(-0.0, 0.0), draws.uniform(-0.0, 0.0, 2), draws.uniform(-0.0, 0.0)
+    dx, dy = draws.uniform(-0.9, 0.9, 2)
+    moved = RandomAffine(pixels=0.9)(events, sensor, rng)
+    assert len(moved) == n
+    assert abs((moved["x"] - 4).mean() - dx) < 0.02 and abs((moved["y"] - 4).mean() - dy) < 0.02
+    assert set(np.unique(moved["x"] - 4)) == {int(np.floor(dx)), int(np.floor(dx)) + 1}
