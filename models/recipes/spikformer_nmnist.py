@@ -86,7 +86,7 @@ def main(
         recordings = list(recordings)
     augment = Compose(RandomAffine(rotate, scale, shear, shift), RandomDrop(drop), TimeJitter(jitter))
 
-    def parted(train: np.ndarray, held_out: np.ndarray | None) -> EventDataModule:
+    def parted(train: np.ndarray, held_out: np.ndarray | None, workers: int = workers) -> EventDataModule:
         return EventDataModule(
             Part(recordings, train),
             None if held_out is None else Part(recordings, held_out),
@@ -113,7 +113,7 @@ def main(
         spiking.append(result.val_accuracy)
         torch.manual_seed(seed)
         cnn = SmallCNN(2, NMNIST.sensor.width, len(NMNIST.classes), width=32, hidden=128)
-        plain.append(train_on_summed_frames(cnn, parted(kept, held_out), cnn_epochs, smoothing=smoothing))
+        plain.append(train_on_summed_frames(cnn, parted(kept, held_out, workers=0), cnn_epochs, smoothing=smoothing))
         print(f"fold {k}: {result.summary()}; two-layer CNN on summed frames {plain[-1]:.4f}", flush=True)
     for name, reached in (("spiking transformer", spiking), ("CNN on summed frames", plain)):
         print(f"{name}: {' '.join(f'{a:.4f}' for a in reached)}   mean {np.mean(reached):.4f}   std {np.std(reached):.4f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -154,6 +155,7 @@ def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator
             raise
         finally:
             data.trainer = None
+            gc.collect()  # ends the loaders' processes now: a loader finalised in a process forked later complains
 
 
 def _strategy(devices: int) -> Any:
