@@ -1,13 +1,15 @@
-"""What all tests share: the repository root is kept off sys.path, and real data is found through NEURO_DATA."""
+"""What all tests share: one thread, one seed, the root kept off sys.path, and real data found through NEURO_DATA."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-import torch
-from torch import nn
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # here and in the processes that tests start; read when torch loads
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]  # else `import datasets` finds our folder
@@ -29,9 +31,10 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
-    """Every test starts from the same random numbers."""
+def steady() -> None:
+    """Every test starts from the same random numbers, on one thread: two on tiny tensors mostly wait for each other."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
