@@ -1,6 +1,7 @@
 """Records Lava: runs small networks and saves every spike and membrane in traces/. Needs a Lava interpreter.
 
-    python tests/deploy/make_traces.py
+    python tests/deploy/make_traces.py                    the random networks
+    python tests/deploy/make_traces.py --demo runs/demo   the network of a finished demo, on one motion
 
 `<name>.network.npz` is the network file, `<name>.lava.npz` its inputs and what Lava made of them. The tests hold the twin
 against these wherever they run. Convolutions run on Lava's own Conv (unroll=10**9).
@@ -8,6 +9,7 @@ against these wherever they run. Convolutions run on Lava's own Conv (unroll=10*
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,20 @@ def record(name: str, network: IntegerNetwork, inputs: np.ndarray) -> None:
     print(name, network, f"{sum(int(x.sum()) for x in lava.spikes.values())} spikes")
 
 
+def record_demo(folder: Path) -> None:
+    """The demo's trained network on one recording that it has not seen."""
+    from neuro.datasets.motions import make_motions
+    from neuro.demo import chip, task
+
+    inputs, _ = chip.integers(task.frames(make_motions(1, seed=2026)))
+    record("demo", IntegerNetwork.load(folder / "network.npz"), inputs)
+
+
 if __name__ == "__main__":
     TRACES.mkdir(exist_ok=True)
+    if sys.argv[1:2] == ["--demo"]:
+        record_demo(Path(sys.argv[2]))
+        raise SystemExit
     rng = np.random.default_rng(20)
     network = neurons(rng)
     record("neurons", network, events(rng, network, 1000, 1, 0.5))

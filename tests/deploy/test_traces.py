@@ -14,8 +14,8 @@ NAMES = sorted(p.name.removesuffix(".lava.npz") for p in TRACES.glob("*.lava.npz
 
 
 def test_there_are_traces():
-    assert len(NAMES) >= 5 and "neurons" in NAMES
-    assert sum(p.stat().st_size for p in TRACES.iterdir()) < 2**20
+    assert len(NAMES) >= 5 and {"neurons", "demo"} <= set(NAMES)
+    assert sum(p.stat().st_size for p in TRACES.iterdir()) < 2**21
 
 
 @pytest.mark.parametrize("name", NAMES)
