@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from neuro.deploy.joins import KIND_OF, KINDS
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import Node
 from neuro.errors import FormatError, GraphError, explain
+from neuro.files import replacing
 
 FORMAT = "neuro integer network"
 VERSION = 1
@@ -58,24 +57,16 @@ def describe(network: IntegerNetwork) -> tuple[dict[str, Any], Arrays]:
 
 
 def write(path: str | Path, document: dict[str, Any], arrays: Arrays) -> Path:
-    """Write whole or not at all: a temporary file beside it, flushed to disk, takes its name at the end."""
+    """Write whole or not at all. Raises WriteError."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            text = np.frombuffer(json.dumps(document).encode(), np.uint8)
-            np.savez_compressed(file, document=text, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        text = np.frombuffer(json.dumps(document).encode(), np.uint8)
+        np.savez_compressed(file, document=text, **arrays)
     return path
 
 
 def save(network: IntegerNetwork, path: str | Path) -> Path:
-    """Check the network against the chip's rules and write it. Raises GraphError, OSError; never leaves half a file."""
+    """Check the network against the chip's rules and write it. Raises GraphError, WriteError; never leaves half a file."""
     network.check()
     return write(path, *describe(network))
 

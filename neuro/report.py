@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from neuro.errors import FormatError, explain
+from neuro.files import replacing
 from neuro.plots.columns import columns
 from neuro.plots.figure import WIDTH, inline
 from neuro.report_page import PAGE
-from neuro.training.files import replacing
 
 VERSION = 1
 

@@ -163,7 +163,7 @@ def test_full_disk(capsys, trained, data, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("neuro.training.files.os.fsync", full)
+    monkeypatch.setattr("neuro.files.os.fsync", full)
     code, _, err = run_cli(capsys, "evaluate", trained, "--data", data)
     assert code == 2 and "No space left" in err and "MB are free" in err
     assert not [p for p in trained.iterdir() if p.name.endswith(".part") or p.name.startswith("predictions")]

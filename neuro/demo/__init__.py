@@ -20,7 +20,7 @@ from neuro import models
 from neuro.datasets.datamodule import EventDataModule
 from neuro.demo import chip, costs, page, task
 from neuro.errors import ParameterError, explain
-from neuro.training.files import replacing, write_json
+from neuro.files import replacing, write_json
 from neuro.training.fit import fit
 from neuro.training.runs import Run
 

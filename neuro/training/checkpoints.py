@@ -13,7 +13,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 
 from neuro.errors import FormatError, explain
-from neuro.training.files import replacing
+from neuro.files import replacing
 from neuro.training.tables import Table
 
 

@@ -17,8 +17,8 @@ import lightning
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from neuro.files import clear_leftovers
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
-from neuro.training.files import clear_leftovers
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
 from neuro.training.preprocess import Preprocess

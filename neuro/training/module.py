@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from neuro.errors import FormatError, explain
+from neuro.files import check_format
 from neuro.state import run as run_model
 from neuro.training.checkpoints import Keeper
-from neuro.training.files import check_format
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan, groups, mixed
 from neuro.training.watch import Layer, Watch

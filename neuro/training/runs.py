@@ -19,8 +19,8 @@ from typing import Any
 from torch import nn
 
 from neuro.errors import FormatError, ParameterError, explain
+from neuro.files import read_json, write_json
 from neuro.training.described import describe
-from neuro.training.files import read_json, write_json
 from neuro.training.tables import Table
 from neuro.training.weights import load_model
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from neuro.training.files import refused, replacing
+from neuro.files import refused, replacing
 
 
 class Table:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import neuro
 from neuro.errors import FormatError, NeuroError, ParameterError, explain
+from neuro.files import check_format, read_json, replacing, write_json
 from neuro.models import registry
 from neuro.state import unwrapped
 from neuro.training.described import build, describe
-from neuro.training.files import check_format, read_json, replacing, write_json
 
 FORMAT, VERSION = "neuro-model", 1
 SHOWN = 4  # tensors named in an error

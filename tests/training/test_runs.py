@@ -11,11 +11,11 @@ import torch
 import neuro
 from neuro.datasets import Frames, Sensor, make_events
 from neuro.errors import FormatError, ParameterError
+from neuro.files import WriteError, replacing, write_json
 from neuro.surrogate import ATan
 from neuro.training import Preprocess, Run, load_weights, save_model
 from neuro.training.checkpoints import WholeCheckpoints
 from neuro.training.described import build, describe
-from neuro.training.files import WriteError, replacing, write_json
 from neuro.training.folds import folds
 from neuro.training.schedule import Plan, groups
 from neuro.training.tables import Table
@@ -89,7 +89,7 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("neuro.training.files.os.fsync", full)
+    monkeypatch.setattr("neuro.files.os.fsync", full)
     with pytest.raises(WriteError, match="No space left"):
         write_json(path, {"new": 1})
     with pytest.raises(RuntimeError), replacing(path) as file:
