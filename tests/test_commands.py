@@ -1,0 +1,147 @@
+"""`neuro energy`, `neuro export` and `neuro lava doctor` on a tiny saved model and a few recordings."""
+
+import errno
+import re
+
+import numpy as np
+import pytest
+
+import neuro
+from neuro import cli
+from neuro.datasets import NMNIST, Frames, Sensor, make_events
+from neuro.datasets.formats.nmnist import write_nmnist
+from neuro.deploy.lava import find_interpreter
+from neuro.deploy.lava_environment import VARIABLE
+from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.profiles import PROFILES
+from neuro.deploy.twin import run_twin
+from neuro.surrogate import ATan
+from neuro.training import Preprocess, Run, save_model
+
+BINS = 3
+
+
+def run_cli(capsys, *argv):
+    """Exit code, output and errors of one command in this process."""
+    try:
+        cli.main([str(a) for a in argv])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six recordings of three classes."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(6):
+        n = 1500
+        events = make_events(rng.integers(0, 34, n), rng.integers(0, 34, n), np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n))
+        (folder / f"test/{i % 3}").mkdir(parents=True, exist_ok=True)
+        write_nmnist(events, folder / f"test/{i % 3}/{i:05d}.bin")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(make_exact):
+    """A model in which spikes flow, firing at the chip's rule."""
+    return make_exact(neuro.models.small("spikformer_nmnist", dim=16, heads=2, image=34, depth=1, spike=ATan(2.0, strict=True)))
+
+
+def save(model, folder):
+    Run.create(folder, recipe="spikformer_nmnist", options={"out": str(folder)}, seed=1)
+    save_model(model, folder, classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=BINS), Sensor(34, 34)))
+    return folder
+
+
+@pytest.fixture
+def trained(tmp_path, model):
+    return save(model, tmp_path / "run")
+
+
+def layers(model):
+    return [path for path, m in model.named_modules() if isinstance(m, (neuro.layers.Linear, neuro.layers.Conv2d, neuro.layers.AttentionProduct))]
+
+
+def test_energy_prices_every_layer_in_every_profile(capsys, trained, data, model):
+    code, out, err = run_cli(capsys, "energy", trained, "--data", data, "--samples", 4)
+    assert (code, err) == (0, "") and "4 samples" in out and "NOT COUNTED" not in out
+    assert len(layers(model)) > 8
+    for path in layers(model):
+        (row,) = [line.split() for line in out.splitlines() if line.split()[:1] == [path]]
+        dense, effective, ac, graded, mac = (float(cell) for cell in row[4:9])
+        assert 0 < effective == pytest.approx(ac + graded + mac, abs=0.2) and effective <= dense, row
+    for profile in PROFILES:
+        assert re.search(rf"^{profile.name}\s+\d", out, re.MULTILINE), profile.name
+    assert "not a measurement" in out and "break-even" in out
+
+
+def test_energy_of_a_file_and_of_a_folder_are_the_same(capsys, trained, data):
+    whole = run_cli(capsys, "energy", trained, "--data", data, "--samples", 2)
+    assert whole[0] == 0 and run_cli(capsys, "energy", trained / "model.safetensors", "--data", data, "--samples", 2) == whole
+
+
+def test_export_writes_a_network_that_answers_like_the_model(capsys, trained, data):
+    code, out, err = run_cli(capsys, "export", trained, "--data", data)
+    assert (code, err) == (0, "") and f"written to {trained / 'network.npz'}" in out
+    assert "6 recordings" in out and "changed" in out
+    network = IntegerNetwork.load(trained / "network.npz")
+    loaded = neuro.load(trained)
+    frames = [loaded.preprocess(r.events) for r in NMNIST(data)]
+    for x in frames:
+        float_logits = loaded(x)[0].detach().numpy()
+        twin = run_twin(network, x.numpy().astype(np.int32))
+        assert np.abs(twin.logits[0] - float_logits).max() < 0.1 * np.abs(float_logits).max()
+
+
+def test_export_where_and_how_it_is_asked_to(capsys, trained, data, tmp_path):
+    file = tmp_path / "elsewhere" / "n.npz"
+    code, _, _ = run_cli(capsys, "export", trained, "--data", data, "--out", file, "--message-bits", 7, "--samples", 2)
+    assert code == 0 and IntegerNetwork.load(file).input.message_bits == 7 and not (trained / "network.npz").exists()
+
+
+def test_export_of_counts_that_do_not_fit_the_bits(capsys, trained, data):
+    code, _, err = run_cli(capsys, "export", trained, "--data", data, "--message-bits", 1)
+    assert code == 2 and "counts pass 1 bits" in err and "Raise message_bits" in err and "Traceback" not in err
+    assert not list(trained.glob("network*"))
+
+
+def test_export_to_a_full_disk_keeps_the_old_file(capsys, trained, data, monkeypatch):
+    assert run_cli(capsys, "export", trained, "--data", data, "--samples", 1)[0] == 0
+    before = {p.name: p.read_bytes() for p in trained.iterdir()}
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = run_cli(capsys, "export", trained, "--data", data, "--samples", 1, "--message-bits", 6)
+    assert code == 2 and "No space left" in err and "Traceback" not in err
+    assert {p.name: p.read_bytes() for p in trained.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["energy", "export"])
+def test_what_is_missing_or_damaged_is_named(capsys, trained, data, tmp_path, command):
+    for argv, says in (
+        ([tmp_path / "none", "--data", data], "none"), ([trained, "--data", tmp_path / "none"], "none"), ([trained], "data"),
+    ):  # fmt: skip
+        code, _, err = run_cli(capsys, command, *argv)
+        assert code == 2 and says in err and "Traceback" not in err, argv
+    (tmp_path / "cut/3").mkdir(parents=True)
+    (tmp_path / "cut/3/00001.bin").write_bytes(next(data.rglob("*.bin")).read_bytes()[:-2])
+    code, _, err = run_cli(capsys, command, trained, "--data", tmp_path / "cut")
+    assert code == 2 and "3/00001.bin is truncated" in err and "Traceback" not in err
+
+
+def test_doctor_names_the_interpreter_or_the_way_to_one(capsys):
+    code, out, err = run_cli(capsys, "lava", "doctor")
+    python = find_interpreter()
+    assert (code, err) == (0, "")
+    assert (f"Lava runs with {python}" in out) if python else ("not found" in out and "neuro lava install" in out)
+
+
+def test_doctor_says_why_an_interpreter_does_not_do(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "absent"))
+    code, out, _ = run_cli(capsys, "lava", "doctor")
+    assert code == 0 and re.search(rf"{VARIABLE}.*{re.escape(str(tmp_path / 'absent'))} does not start", out)
