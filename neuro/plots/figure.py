@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import zlib
 from html import escape
 from typing import Any
 
@@ -82,8 +83,11 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
 
 
-def to_svg(figure: Any, prefix: str = "f") -> str:
-    """The figure as an SVG element for an HTML page: no prolog, no links, ids that start with `prefix`, page's text colour."""
+def to_svg(figure: Any, prefix: str = "") -> str:
+    """The figure as an SVG element for an HTML page: no prolog, no links, page's text colour, ids that start with `prefix`.
+
+    Two figures on one page need different prefixes; the default is a checksum of the figure.
+    """
     text = io.StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = text.getvalue()
@@ -91,6 +95,11 @@ def to_svg(figure: Any, prefix: str = "f") -> str:
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href").replace(INK, "currentColor")
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.S)
+    return _renamed(svg, prefix or f"f{zlib.crc32(_renamed(svg, 'f').encode()):08x}")
+
+
+def _renamed(svg: str, prefix: str) -> str:
+    """Ids numbered in order behind a prefix, and what refers to them."""
     known: dict[str, str] = {}
     for name in re.findall(r'\sid="([^"]+)"', svg):
         known.setdefault(name, f"{prefix}-{len(known)}")
@@ -106,7 +115,7 @@ def to_png(figure: Any) -> bytes:
     return raw.getvalue()
 
 
-def inline(figure: Any, alt: str = "", prefix: str = "f") -> tuple[str, str]:
+def inline(figure: Any, alt: str = "", prefix: str = "") -> tuple[str, str]:
     """HTML that holds the whole figure, and its kind: "svg" or "png", whichever is smaller."""
     svg = to_svg(figure, prefix)
     label = escape(alt, quote=True)

@@ -87,7 +87,7 @@ class Health:
             cells = (f"<td{right if 0 < k < 6 else left}>{escape(c)}</td>" for k, c in enumerate(self._shown(layer)))
             body += f"<tr{'' if layer.verdict == 'ok' else ' style=font-weight:600'}>{''.join(cells)}</tr>"
         cures = "".join(f"<li><b>{escape(', '.join(names))}</b>: {escape(cure)}</li>" for cure, names in self.remedies().items())
-        picture = inline(self.figure(), "firing rates, silent and saturated shares, membranes and gradients per layer", prefix="health")[0]
+        picture = inline(self.figure(), "firing rates, silent and saturated shares, membranes and gradients per layer")[0]
         return f"<div><p>{escape(self._about())}</p><table><tr>{head}</tr>{body}</table><ul>{cures}</ul>{picture}</div>"
 
     def _about(self) -> str:

@@ -1,6 +1,7 @@
 """Every plot: as many bars as layers, nothing lost, no global state, and errors for what cannot be drawn."""
 
 import io
+import re
 import subprocess
 import sys
 import threading
@@ -66,6 +67,12 @@ def test_threads_draw_at_once():
     for thread in threads:
         thread.join()
     assert len(made) == 4 and len(set(made)) == 1
+
+
+def test_figures_can_share_a_page():
+    """In a notebook every figure stands in the same document, so no id may occur in two of them."""
+    found = [set(re.findall(r'\sid="([^"]+)"', plots.to_svg(figure))) for figure in all_figures().values()]
+    assert all(found) and len(set.union(*found)) == sum(map(len, found))
 
 
 def test_figures_of_layers_have_a_bar_per_layer():
