@@ -34,7 +34,7 @@ def main(
     train: int = 2400,
     val: int = 160,
     test: int = 800,
-    epochs: int = 4,
+    epochs: int = 3,
     lava_recordings: int = 8,
     seconds_install: float | None = None,
 ) -> dict[str, Any]:
