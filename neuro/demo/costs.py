@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from neuro.demo.chip import Deployed, integers
-from neuro.deploy.energy import EnergyComparison, ann_work, compare_energy, from_twin, int8
+from neuro.deploy.energy import CONVENTIONS, EnergyComparison, ann_work, compare_energy, from_twin, int8
 from neuro.deploy.work import Work
 from neuro.measuring import activity
 from neuro.tracing import trace
@@ -24,6 +24,7 @@ class Cost:
 
     text: str
     words: str
+    notes: str
     summary: dict[str, float]
     bars: dict[str, dict[str, dict[str, float]]]
     tables: dict[str, list[dict[str, Any]]]
@@ -37,10 +38,10 @@ def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cos
     compared = compare_energy(work, *ann_work(graph, x))
     snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
     assert dense is not None and sparse is not None
-    words = "\n\n".join([_verdict(compared), "\n".join(f"- {note}" for note in compared.notes())])
     return Cost(
         text=_indented(_verdict(compared)),
-        words=words,
+        words=_verdict(compared),
+        notes=_notes(compared),
         summary={
             "energy_snn_uj": snn.total, "energy_ann_dense_uj": dense.total, "energy_ann_sparse_uj": sparse.total,
             "energy_break_even_rate": even_sparse, "energy_break_even_rate_dense": even_dense,
@@ -48,9 +49,9 @@ def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cos
         },
         bars=_bars(snn, dense, sparse),
         tables={
-            "Energy per recording, over the profiles.": _as_rows(compared.HEAD, compared.rows()),
-            "Operations per recording and layer, counted in the integer network over the whole test set.": [_operations(w) for w in work],
-            f"Operations of the float network by value type, {SAMPLED} recordings.": _by_type(model, x),
+            "Energy per recording, by price list": [_short(row) for row in _as_rows(compared.HEAD, compared.rows())],
+            "Operations per recording, integer network": [_operations(w) for w in work],
+            "Operations per recording, float network": _by_type(model, x),
         },
     )  # fmt: skip
 
@@ -76,14 +77,42 @@ def _bars(snn: Any, dense: Any, sparse: Any) -> dict[str, dict[str, dict[str, fl
     return bars
 
 
+def _notes(compared: EnergyComparison) -> str:
+    """How it was counted and priced."""
+    dense, sparse = compared.range("dense"), compared.range("sparse")
+    prices = "\n".join(f"- `{name}`: {report[0].profile.source}" for name, report in compared.reports.items())
+    return "\n\n".join([
+        f"Over the price lists the spiking network costs {dense[0]:.2f} to {dense[1]:.2f} of the dense ANN and {sparse[0]:.2f} to {sparse[1]:.2f} of the "
+        "sparse one. Break-even is the number of spikes per neuron and step at which both would cost the same.",
+        "The integer network was counted over the whole test set, the ANN and the float network on "
+        f"{SAMPLED} of its recordings. AC: the input is 1; graded: another whole number; MAC: anything else.",
+        prices,
+        " ".join(CONVENTIONS),
+    ])  # fmt: skip
+
+
+def _short(row: dict[str, str]) -> dict[str, str | None]:
+    """Without the parts of the spiking network's energy; nothing where a price list knows no ANN."""
+    names = {"ANN dense µJ": "ANN dense", "ANN sparse µJ": "ANN sparse"}
+    return {names.get(k, k): None if v == "-" else v for k, v in row.items() if k not in ("compute", "memory")}
+
+
 def _operations(w: Work) -> dict[str, Any]:
-    return {"layer": w.name, "input events": w.events, "additions (input 1)": w.adds, "multiplications (input 2, 3, ...)": w.multiplies,
-            "neuron updates": w.updates, "spikes": w.spikes}  # fmt: skip
+    return {"layer": w.name, "input events": round(w.events), "additions": round(w.adds), "multiplications": round(w.multiplies),
+            "neuron updates": round(w.updates), "spikes": round(w.spikes)}  # fmt: skip
 
 
 def _by_type(model: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
+    """Means per recording of the layers that hold products, and their sum."""
     counted = activity(model, x)
-    return _as_rows(counted.HEAD, counted.rows())
+    names = {"dense": "dense", "AC": "ac", "graded": "graded", "MAC": "mac"}
+    rows = [
+        {"layer": layer.path, "input": layer.input_class, "inputs not 0": f"{layer.rate:.1%}"} | {k: round(getattr(layer, v).mean()) for k, v in names.items()}
+        for layer in counted
+        if layer.dense.any()
+    ]
+    total = {"layer": "all", "input": None, "inputs not 0": None} | {k: round(counted.total(v).mean()) for k, v in names.items()}
+    return [*rows, total]
 
 
 def _as_rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[dict[str, str]]:

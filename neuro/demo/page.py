@@ -11,12 +11,13 @@ from neuro import plots
 from neuro.demo.chip import Deployed, OnLava, integers
 from neuro.demo.costs import Cost
 from neuro.demo.task import BINS, CLASSES, Task
+from neuro.deploy.energy import int8
 from neuro.deploy.twin import run_twin
 from neuro.report import Report
 from neuro.training.runs import Run, versions
 from neuro.training.scores import scores
 
-SHOWN_LAYERS = 6  # in the raster
+SHOWN = ("stem.stages.3", "attention.q", "attention.out", "mlp.down")  # layers in the raster, by part of their name
 
 
 def write(
@@ -29,14 +30,14 @@ def write(
     _task(page, data)
     _learning(page, run, data, logits, plain, summary)
     _layers(page, data, deployed)
-    _energy(page, cost, summary)
+    _energy(page, cost)
     _chip(page, deployed, summary)
     page.section("Lava").text(_lava_words(lava, summary))
     if lava.agreement is not None:
         page.table(
             [{"layer": a.name, "spikes compared": a.compared, "fired": a.fired, "differ": a.mismatches,
-              "membranes compared": a.membranes, "membranes that differ": a.membrane_mismatches} for a in lava.agreement.layers],
-            "Twin against Lava, layer by layer.",
+              "membranes": a.membranes, "membranes that differ": a.membrane_mismatches} for a in lava.agreement.layers],
+            "Twin against Lava, layer by layer",
         )  # fmt: skip
     page.section("How it was made").table([{"option": k, "value": str(v)} for k, v in {**run.options, "seed": run.seed}.items()], "Options")
     page.table([{"part": k, "version": str(v)} for k, v in versions().items()], "Versions")
@@ -61,19 +62,22 @@ def _task(page: Report, data: Task) -> None:
         "Eight motions, in pairs that are each other's reverse. An object is brighter or darker than its background at random, so a "
         "picture summed over time is the same for both of a pair: only the order of the events tells them apart."
     )
-    for label in (0, 4, 6):
-        recording = next(r for r in data.test if r.label == label)
-        page.figure(plots.event_strip(recording.events, recording.sensor, BINS), f"{CLASSES[label]}: {len(recording.events)} events in {BINS} bins.")
     first = {r.label: i for i, r in reversed(list(enumerate(data.test)))}
-    for label in (0, 4):
-        page.gif(plots.event_animation(data.test_frames[first[label]]), CLASSES[label])
+    for label in (0, 2, 4, 6):
+        recording = data.test[first[label]]
+        page.figure(plots.event_strip(recording.events, recording.sensor, 8), f"{CLASSES[label].capitalize()}: {len(recording.events)} events.")
+    page.text(f"The network sees counts of ON and OFF events in {BINS} bins of 10 ms:")
+    for label in (0, 1, 4, 5):
+        page.gif(plots.event_animation(data.test_frames[first[label]], pixels=160), CLASSES[label].capitalize())
 
 
 def _learning(page: Report, run: Run, data: Task, logits: torch.Tensor, plain: dict[str, dict[str, float]], summary: dict[str, Any]) -> None:
-    page.section("Learning").figure(plots.learning_curves(run.metrics.rows()), "Loss and accuracy per epoch.")
+    page.section("Learning").figure(
+        plots.learning_curves(run.metrics.rows(), only=["loss", "accuracy"]), "Loss and accuracy per epoch; the circle marks the best."
+    )
     found = scores(data.test_labels.tolist(), logits.argmax(1).tolist(), CLASSES)
     page.figure(plots.confusion(found.confusion, CLASSES), "Answers to the unseen recordings.")
-    page.section("Does time matter?").table(
+    page.section("Does time matter?").text("Chance is 12.5 %; who sees the pair but not its direction reaches 50 %.").table(
         [
             {"network": "spiking transformer", "input": f"{BINS} bins in order", "accuracy": f"{summary['accuracy']:.1%}"},
             {"network": "spiking transformer", "input": "bins in shuffled order", "accuracy": f"{summary['accuracy_bins_shuffled']:.1%}"},
@@ -82,35 +86,56 @@ def _learning(page: Report, run: Run, data: Task, logits: torch.Tensor, plain: d
                 for name, p in plain.items()
             ),
         ],
-        "Chance is 12.5 %; who sees the pair but not its direction reaches 50 %.",
+        "Accuracy on the unseen recordings",
     )
 
 
 def _layers(page: Report, data: Task, deployed: Deployed) -> None:
     x, _ = integers(data.test_frames[:1])
     spikes = {name: s[:, 0] for name, s in run_twin(deployed.network, x, record=True).spikes.items()}
-    names = list(spikes)
-    some = {n: spikes[n].reshape(len(spikes[n]), -1) for n in names[:: max(1, len(names) // SHOWN_LAYERS)]}
+    names = [next((n for n in spikes if part in n), "") for part in SHOWN]
+    some = {n: spikes[n].reshape(len(spikes[n]), -1) for n in names if n}
     counts = {n: c for n, c in deployed.twin.counts.items() if c.kind == "LIF"}
     rates = {n: float(c.spikes.sum() / c.updates.sum()) for n, c in counts.items()}
-    page.section("Spikes").figure(plots.raster(some), "Spikes of the first test recording, a few layers.")
+    page.section("Spikes").figure(plots.raster(some, most=60), "The first test recording in the integer network, some neurons of a few layers.")
     page.figure(plots.firing_rates(rates), "Spikes per neuron and step over the whole test set.")
 
 
-def _energy(page: Report, cost: Cost, summary: dict[str, Any]) -> None:
+def _energy(page: Report, cost: Cost) -> None:
     page.section("Energy").text(cost.words)
-    page.figure(plots.energy_bars(cost.bars), "Energy per recording and layer, compute and memory, in the main profile.")
+    bars = plots.energy_bars(cost.bars)
+    bars.set_figheight(1.8 + 0.36 * len(cost.bars))
+    page.figure(bars, f"Energy per recording and layer, priced by {int8.name}.")
     for caption, rows in cost.tables.items():
         page.table(rows, caption)
+    page.text(cost.notes)
 
 
 def _chip(page: Report, deployed: Deployed, summary: dict[str, Any]) -> None:
+    report = deployed.report
+    fired = sum(r.spikes for r in report.layers) / max(1, sum(r.compared for r in report.layers))
     page.section("On the chip's integers").text(
         f"8-bit weights, integer membranes, strict threshold. On the whole test set the twin reaches {summary['twin_accuracy']:.1%}, the "
-        f"float network {summary['accuracy']:.1%}. {deployed.report.summary()}. Events that did not fit the input's bits: {deployed.clipped}."
+        f"float network {summary['accuracy']:.1%}; {report.agree} of {report.samples} recordings get the same class.\n\n"
+        f"A neuron step has changed if one network fired and the other did not. {report.changed:.2%} of all have; the float network fires in "
+        f"{fired:.2%}. Every layer is compared on what reached it, so changes add up from layer to layer. Events that did not fit the input's "
+        f"bits: {deployed.clipped}."
     )
-    page.figure(plots.quantization_changes({r.neuron: r.fraction for r in deployed.report.layers if r.neuron}), "Spikes that quantising changed.")
-    page.table([dict(zip(deployed.report.HEAD, row, strict=True)) for row in deployed.report.rows()], "Layers of the integer network.")
+    changes = {r.neuron: r.fraction for r in report.layers if r.neuron}
+    page.figure(plots.quantization_changes(changes, what="neuron steps that changed"), "What quantising changed, over the whole test set.")
+    page.table(
+        [
+            {"layer": r.layer, "threshold": r.vth or None, "weight error": f"{r.rms_error / r.rms_weight:.2%}" if r.rms_weight else None,
+             "neuron steps": r.compared or None, "spikes, float": r.spikes if r.compared else None,
+             "changed": r.changed if r.compared else None, "at the threshold": r.float_equal if r.compared else None}
+            for r in report.layers
+        ],
+        "Layers of the integer network",
+    )  # fmt: skip
+    page.text(
+        "Weight error: root mean square, relative to the weights. At the threshold: neuron steps of the float network whose membrane is exactly "
+        "there, which a chip that fires only above it must get right too."
+    )
 
 
 def _lava_words(lava: OnLava, summary: dict[str, Any]) -> str:
