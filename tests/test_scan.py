@@ -91,9 +91,10 @@ def with_default(x, state, p, w=torch.ones(2)):  # noqa: B008
         make_capturing(torch.ones(2, requires_grad=True)),
         make_capturing(torch.nn.Linear(2, 2)),
         functools.partial(lambda w, x, state, p: (x * w, state), torch.ones(2)),
+        functools.partial(lambda x, state, p, w: (x * w, state), w=torch.ones(2)),
         with_default,
     ],
-    ids=["closure", "module", "partial", "default"],
+    ids=["closure", "module", "partial", "keyword", "default"],
 )
 def test_captured_tensors_are_refused(step):
     with pytest.raises(ParameterError, match="captured(.|\n)*params"):

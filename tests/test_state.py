@@ -515,6 +515,19 @@ def test_lengths_that_do_not_fit_are_refused(lengths, net, x):
         neuro.run(net, x, lengths=torch.tensor(lengths))
 
 
+def test_full_lengths_are_none(net, x):
+    """All steps count: the same bits as without lengths, also where padding is joined in another order."""
+    seen = []
+
+    class Notes(nn.Module):
+        def forward(self, x):
+            seen.append(neuro.state.lengths())
+            return x
+
+    full, none = (neuro.run(Sequential(Notes(), BatchNorm(6, axis=-1)), x, lengths=n)[0] for n in (torch.tensor([8, 8, 8, 8]), None))
+    assert seen == [None, None] and torch.equal(full, none)
+
+
 def test_lengths_are_gone_after_run(net, x):
     neuro.run(net, x, lengths=torch.tensor([8, 3, 1, 5]))
     assert neuro.state.lengths() is None and neuro.state.valid_steps(x) is None

@@ -62,6 +62,8 @@ class Table:
             handle = os.open(self.path, os.O_RDWR)
             try:
                 os.fsync(handle)
+            except OSError as error:
+                raise refused(self.path, error) from error
             finally:
                 os.close(handle)
 

@@ -74,3 +74,9 @@ def test_current_wraps_once_and_the_membrane_saturates():
     assert lif_step(zero, zero, np.array([1040384]), 4095, 0, 131071, 0)[1][0] == (1040384 << 6) - 2 * TOP == 49807360
     assert run_kernel(np.full((2, 1), 100000), vth=131071)[1].max() <= TOP - 1
     assert run_kernel(np.full((3, 1), -131071), vth=131071)[1].min() == -(TOP - 1)
+
+
+def test_kernel_wraps_where_the_definition_does():
+    a = np.array([[131071, 131072, 131073, -131071, -131072, -131073]])
+    for found, expected in zip(run_kernel(a, vth=131071), run_definition(a, vth=131071), strict=True):
+        np.testing.assert_array_equal(found, expected)

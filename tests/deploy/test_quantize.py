@@ -137,6 +137,24 @@ def test_mixed_weights_become_even_and_one_sign_keeps_every_integer():
     assert to_grid(np.array([[-2.0, 1e-9]]), 128).tolist() == [[-254, 0]]  # no positive one left beside -256
 
 
+def test_every_exported_layer_is_on_the_grid_and_its_rounding_error_is_reported():
+    graph, _, network, report = spikformer()
+    folded, mixed = fold_norms(graph), 0
+    for layer in report.layers:
+        if folded[layer.layer].kind not in ("Conv2d", "Linear"):
+            continue
+        weight = network[layer.layer].weight.astype(int)
+        if weight.min() < 0 < weight.max():
+            mixed += 1
+            assert not (weight & 1).any() and weight.min() >= -256 and weight.max() <= 254, layer.layer
+        source = folded[folded[layer.layer].inputs[0]]
+        tokens = graph.shapes[source.inputs[0]][0] if source.kind == "MeanOverTokens" else 1  # its 1/N is part of the weight
+        error = np.abs(weight / layer.scale - folded[layer.layer].weight.detach().double().numpy() / tokens)
+        assert layer.max_error == pytest.approx(error.max(), rel=1e-9) and layer.rms_error == pytest.approx(np.sqrt((error**2).mean()), rel=1e-9)
+        assert 0 < layer.max_error * layer.scale <= 2
+    assert mixed > 8
+
+
 def test_the_attention_product_is_exact_where_its_threshold_is_whole():
     weight, vth, exact = fit_product(threshold=0.5, gain=0.5, scale=0.125, most=256)
     assert exact and vth == 8 * weight and weight & (weight - 1) == 0 and 256 * weight < CURRENT

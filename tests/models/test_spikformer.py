@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import neuro
 from neuro import models
@@ -60,6 +61,26 @@ def test_every_neuron_is_binary_and_nothing_is_a_softmax(model):
             assert torch.equal(seen[path], (seen[path] > 0).float()), path
         assert not isinstance(module, (nn.Softmax, nn.GELU, nn.LayerNorm))
     assert any(seen[path].any() for path in seen if path.endswith("product_lif"))
+
+
+class Operators(TorchDispatchMode):
+    """The names of all operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__.strip("_"))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_blocks_run_no_softmax_exp_or_division(model):
+    with Operators() as ran:
+        model.blocks(torch.randint(0, 3, (4, 2, 16, model.config.dim)).float())
+    assert {"bmm", "mul", "native_batch_norm"} <= ran.names, ran.names
+    assert not {n for n in ran.names if "softmax" in n} | ran.names & {"exp", "div", "reciprocal", "sigmoid", "tanh", "gelu", "native_layer_norm"}
 
 
 def test_attention_is_equal_in_both_orders(model):
@@ -149,3 +170,16 @@ def test_changes_reach_every_layer():
     assert all(m.decay == 0.75 for m in model.modules() if isinstance(m, LIF))
     with pytest.raises(neuro.errors.ShapeError, match="expected C=3, H=32|expected C=3"):
         model(torch.zeros(4, 2, 2, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda x: x[0], "has 4 axes"), (lambda x: x[None], "has 6 axes"), (lambda x: x.movedim(2, -1), "expected C="),
+        (lambda x: x.movedim(0, 2), "expected C="), (lambda x: x[..., :-1], "expected W="), (lambda x: x[..., :-1, :], "expected H="),
+    ],
+    ids=["no time", "one more", "channels last", "time behind batch", "narrow", "low"],
+)  # fmt: skip
+def test_wrong_rank_and_swapped_axes_are_refused(model, change, says):
+    with pytest.raises(neuro.errors.ShapeError, match=says):
+        model(change(frames(model, steps=4)))

@@ -1,5 +1,8 @@
 """What `fit` reports, keeps and warns of."""
 
+import errno
+import os
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -7,6 +10,7 @@ from train_tiny import tiny_data, tiny_model
 
 import neuro
 from neuro.errors import FormatError
+from neuro.files import WriteError
 from neuro.training import Run
 from neuro.training.fit import fit
 from neuro.training.module import TrainingWarning
@@ -64,6 +68,34 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
         with pytest.raises(FormatError, match="spikformer_nmnist") as error:
             quick(tmp_path / "run", other, epochs=1, resume=True)
         assert "spikformer_2_256" in str(error.value) and says in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The weights of a run that had room all the time."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    quick(folder, checkpoint_batches=1)
+    return neuro.load(folder).state_dict()
+
+
+@pytest.mark.parametrize("write", [3, 5, 8])
+def test_a_full_disk_in_training_leaves_a_run_that_goes_on(tmp_path, monkeypatch, whole, write):
+    """The disk is full from the n-th write on; with room again the run ends as the one that had room all the time."""
+    synced, count = os.fsync, [0]
+
+    def full(handle):
+        count[0] += 1
+        if count[0] >= write:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return synced(handle)
+
+    with monkeypatch.context() as patched, pytest.raises(WriteError, match="No space left(.|\n)*MB are free"):
+        patched.setattr("os.fsync", full)
+        quick(tmp_path / "run", checkpoint_batches=1)
+    assert not list((tmp_path / "run").rglob("*.part")) and not (tmp_path / "run/model.safetensors").exists()
+    quick(tmp_path / "run", checkpoint_batches=1, resume=True)
+    ours = neuro.load(tmp_path / "run").state_dict()
+    assert all(torch.equal(ours[k], whole[k]) for k in whole)
 
 
 def test_watch_counts_what_the_model_does():
