@@ -3,9 +3,9 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -66,15 +66,16 @@ def trained(tmp_path, model):
 
 def test_help_is_quick_and_without_torch():
     code = "import sys; from neuro.cli import main; main(['--help']); assert not {'torch', 'numpy', 'jsonargparse'} & set(sys.modules)"
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - start < 1.0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0  # seconds of processor: others may use it too
     assert all(name in done.stdout for name in cli.COMMANDS)
 
 
 def test_every_command_has_help(capsys):
-    for name in ("train", "evaluate", "predict", "models", "lava"):
+    for name in cli.COMMANDS:
         code, out, _ = run_cli(capsys, name, "--help")
         assert code == 0 and "usage" in out
 
