@@ -229,6 +229,12 @@ def test_neurons_that_the_chip_holds():
         assert any("decay" in note for note in report.notes) == (neuron.params().decay == 0.9)
 
 
+@pytest.mark.parametrize(("decay", "dv"), [(0.9, 410), (0.5, 2048), (0.99993, 0), (0.9999, 0), (0.99987, 1), (0.0, 4096)])
+def test_decay_becomes_the_nearest_of_the_chip(decay, dv):
+    net = Sequential(Linear(3, 2), LIF(decay=decay, spike=STRICT), MeanOverTime())
+    assert quantize(net, counts(3))[0]["1"].dv == dv == round(4096 * (1 - decay))
+
+
 def test_message_bits():
     net = Sequential(Linear(3, 2), LIF(spike=STRICT), MeanOverTime())
     x = counts(3).clamp(max=2)
