@@ -15,6 +15,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -42,6 +43,8 @@ _spec.loader.exec_module(P)
 
 VERSION = 1
 LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
+NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")     # logs are files of this name
+KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout"}
 
 
 def load(path):
@@ -59,7 +62,18 @@ def load(path):
         digest.update(a.tobytes())
     if digest.hexdigest() != document["checksum"]:
         raise ValueError(f"{path}: the checksum does not match")
+    for node in document["nodes"]:
+        if not NAME.fullmatch(node["name"]) or node["kind"] not in KINDS:
+            raise ValueError(f"{path}: {node['name']!r} of kind {node['kind']!r} is no node")
     return document, arrays
+
+
+def check_inputs(data, node):
+    """Raises ValueError unless data [R, T, ...] holds counts that this input node takes."""
+    most = 2 ** node["parameters"]["message_bits"] - 1
+    fits = data.dtype.kind in "iub" and list(data.shape[2:]) == node["shape"] and data.size
+    if not fits or data.min() < 0 or data.max() > most:
+        raise ValueError(f"inputs {list(data.shape)} {data.dtype}: expected [R, T, *{node['shape']}], integers 0..{most}")
 
 
 def to_lava(shape):
@@ -150,9 +164,10 @@ class Builder:
         in_shape, out_shape = self.nodes[node["inputs"][0]]["shape"], node["shape"]
         pairs, size = weight.shape[0] * weight.shape[1], int(np.prod(in_shape)) * int(np.prod(out_shape))
         bits = self.bits[node["inputs"][0]]
-        if pairs >= self.unroll and size <= LARGEST_MATRIX:
-            process = self.keep(Dense(weights=matrix(weight, in_shape, out_shape, p), num_message_bits=bits),
-                                PyDenseModelBitAcc)
+        unrolled = matrix(weight, in_shape, out_shape, p) if pairs >= self.unroll and size <= LARGEST_MATRIX else None
+        # Where padding hides every positive weight, Dense would take the matrix for an inhibitory one, which ends at -255.
+        if unrolled is not None and (unrolled.max() > 0 or unrolled.min() >= -255):
+            process = self.keep(Dense(weights=unrolled, num_message_bits=bits), PyDenseModelBitAcc)
             self.source(node).reshape(process.s_in.shape).connect(process.s_in)
             return process.a_out.reshape(to_lava(out_shape))
         kernel = np.ascontiguousarray(weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
@@ -245,6 +260,7 @@ def run(network, inputs, out, probe=(), unroll=256):
     """Run recordings [R, T, ...] and write `out`. unroll: convolutions with as many channel pairs become a matrix."""
     document, arrays = load(network)
     data = np.load(inputs, allow_pickle=False)
+    check_inputs(data, document["nodes"][0])
     with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as scratch:
         begin = time.perf_counter()
         builder = Builder(document, arrays, data.shape[1], data.shape[0], data, scratch, unroll)

@@ -159,6 +159,36 @@ def test_the_runner_checks_the_file(residual, tmp_path):
         run_lava(write(tmp_path / "broken.npz", document, arrays), residual[1], time_limit=60)
 
 
+@pytest.mark.parametrize("change", [dict(name="../../outside"), dict(kind="keep")])
+def test_the_runner_takes_no_paths_and_no_strange_kinds(residual, tmp_path, change):
+    """Logs are written under the names of the nodes, and kinds call methods."""
+    document, arrays = describe(residual[0])
+    document["nodes"][0].update(change)
+    document["checksum"] = checksum(document, arrays)
+    with pytest.raises(LavaError, match="is no node"):
+        run_lava(write(tmp_path / "broken.npz", document, arrays), residual[1], time_limit=60)
+
+
+@pytest.mark.parametrize("spoil", [lambda x: x + 0.5, lambda x: x - 1, lambda x: x[..., :-1]])
+def test_inputs_of_a_file_are_checked(residual, tmp_path, spoil):
+    file = residual[0].save(tmp_path / "network.npz")
+    with pytest.raises(LavaError, match="expected .*integers"):
+        run_lava(file, spoil(residual[1]), time_limit=60)
+
+
+def test_a_convolution_whose_positive_weights_meet_only_padding(lava):
+    """As a matrix it has no positive weight, and Lava's Dense would read -256 as -255."""
+    weight = np.full((2, 3, 3, 3), 2)
+    weight[:, :, 1, 1] = -256
+    network = IntegerNetwork([
+        Input("x", (3, 1, 1)), Conv("conv", "x", weight, padding=1), LIF("lif", "conv", 2048, 5, np.array([4000, 3000]), 7),
+        Flatten("flat", "lif"), Dense("head", "flat", np.array([[2, -2]])), Readout("readout", "head", np.array([1])),
+    ])
+    x = np.ones((3, 2, 3, 1, 1), np.int32)
+    agreement = compare(run_twin(network, x, record=True), run_lava(network, x, unroll=1))
+    assert agreement.exact, str(agreement)
+
+
 def test_compare_needs_a_record(residual, twofold):
     network, inputs, twin = residual
     with pytest.raises(ShapeError, match="record=True"):
