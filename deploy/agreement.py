@@ -135,6 +135,9 @@ def compare(
             )
     fields = ("compared", "changed", "spikes", "float_equal", "integer_equal")
     done = [replace(r, **dict(zip(fields, map(int, sums[r.neuron]), strict=True))) if r.neuron else r for r in layers]
+    silent = [r.neuron for r in done if r.neuron and not r.spikes]
+    if silent:
+        notes = [*notes, f"Silent on these recordings, so nothing was compared: {', '.join(silent)}."]
     return QuantizationReport(tuple(done), tuple(notes), x.shape[1], agree, worst)
 
 
@@ -193,7 +196,7 @@ def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batche
     for batch in batches:
         x, lengths, y = _parts(batch)
         if graph is None:
-            graph = trace(model, x[:2, :1])  # type: ignore[arg-type]
+            graph = trace(model, x[:, :1])  # type: ignore[arg-type]
         ours.append(graph.run(x, lengths).argmax(1).cpu().numpy())
         theirs.append(run_twin(network, as_counts(x), None if lengths is None else lengths.cpu().numpy(), threads=threads).predictions)
         if y is not None:

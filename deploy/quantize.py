@@ -43,7 +43,7 @@ def quantize(
     Raises:
         GraphError: a node that the chip cannot hold, by its name, with a way out; inputs that are not counts.
     """
-    graph = model if isinstance(model, Graph) else trace(model, x[:2, :1])
+    graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
     bits = _bits(graph, x, message_bits)
     emitter = _Emitter(fold_norms(graph), bits)
     network = emitter.network(name)
@@ -157,6 +157,8 @@ class _Emitter:
         dv = round(4096 * (1 - decay))
         if dv != 4096 * (1 - decay):
             self.notes.append(f"{node.name}: decay {decay:.6g} becomes {1 - dv / 4096:.6g}, the nearest 1/4096.")
+        if node.step is cuba_step and du + 1 != 4096 * (1 - float(node.params.current_decay)):
+            self.notes.append(f"{node.name}: current_decay {float(node.params.current_decay):.6g} becomes {1 - (du + 1) / 4096:.6g}, the nearest 1/4096.")
         if node.comparison == ">=":
             self.notes.append(f"{node.name}: fires at v >= threshold, the chip at v > threshold; see the column 'at threshold'.")
         if isinstance(source, (g.Conv2d, g.Linear)):
@@ -204,7 +206,8 @@ class _Emitter:
             return
         weight, bias = self._float(source)
         scale = widest(weight)
-        scale = 1.0 if scale == float("inf") else scale
+        if scale == float("inf"):  # no weights: the bias alone decides, and has room for 20 bits
+            scale = 1.0 if bias is None or not np.any(bias) else 2**20 / float(np.abs(bias).max())
         whole = to_grid(weight, scale)
         self._product(source, whole)
         offset = np.zeros(len(whole), np.int64) if bias is None else np.round(bias * scale).astype(np.int64)
@@ -213,14 +216,22 @@ class _Emitter:
         self._add(ints.Readout(node.name, source.name, offset, 1 / scale), 1.0)
 
 
+def _refuse_rules(node: g.Neuron) -> None:
+    """A spike or reset object of any class is judged by what it does, not by what it says."""
+    v, s = torch.tensor([-9.0, -0.5, 0.5, 9.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    rule, spike = node.reset, node.choices["spike"]
+    if not rule.hard or not torch.equal(rule(v, s, 1.0), v * (1 - s)):
+        raise node.refuse("the chip resets to zero.", f"reset {rule}", cure="Train with reset=neuro.reset.to_zero.")
+    if not torch.equal(spike(v), s):
+        raise node.refuse("the chip's spikes are 0 or 1, from the threshold on.", f"spike {spike}", cure="Train with a surrogate of neuro.surrogate.")
+
+
 def _constants(node: g.Neuron) -> tuple[float, float, float, int]:
     """(decay, gain, threshold, du) as numbers; refuses what the chip's neuron is not."""
     p = node.params
     if node.step not in (lif_step, cuba_step):
         raise node.refuse(f"the chip has no {node.model}.", cure="Use LIF, IF, PLIF or CUBALIF.")
-    rule = node.reset
-    if not rule.hard or getattr(rule, "value", 0.0) != 0.0:
-        raise node.refuse("the chip resets to zero.", f"reset {rule}", cure="Train with reset=neuro.reset.to_zero.")
+    _refuse_rules(node)
     found = []
     for field in ("decay", "gain", "threshold"):
         value = torch.as_tensor(getattr(p, field)).double()

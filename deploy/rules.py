@@ -3,7 +3,7 @@
     weights     one sign throughout: 0..255 or -255..0;  both signs: even, -256..254          (8 bit)
     LIF         vth 1..131071, bias_mant -4095..4095, bias_exp 0..7, dv 0..4096, du 0..4095
     LIF input   |a| * 4096 / (du + 1) < 2^23 / 64 = 131072: the current register holds 24 bits and a enters shifted by 6
-    messages    |x| < 2^23 into a synapse, readout |a + bias| < 2^31
+    messages    |x| < 2^23 into a synapse and out of a Conv, readout |a + bias| < 2^31
 
 A bound is the worst case over all inputs, from the sums of positive and of negative weights of each output.
 Lava's simulator enforces none of this: a wrong weight is truncated and an overflow wraps, both silently.
@@ -67,8 +67,9 @@ def problems(network: IntegerNetwork, node: Node) -> list[tuple[str, str]]:
             if worst >= 2**23:
                 found.append((f"messages from {source!r} reach {worst}, limit 2^23", "Sum fewer branches or tokens."))
         worst = max(-network.ranges[node.name][0], network.ranges[node.name][1])
-        if worst >= WORD:
-            found.append((f"the accumulator can reach {worst}, limit 2^31", "Use smaller weights or a smaller fan-in."))
+        most = 23 if isinstance(node, Conv) else 31     # Lava's Conv sends 24 bits, wrapped
+        if worst >= 2**most:
+            found.append((f"the accumulator can reach {worst}, limit 2^{most}", "Use smaller weights or a smaller fan-in."))
     if isinstance(node, LIF):
         found += [(fact, "Rescale weights, threshold and bias of this layer together.") for fact in lif_problems(node)]
         if (bound := current_bound(network, node)) >= CURRENT:

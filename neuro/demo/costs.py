@@ -34,7 +34,7 @@ def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cos
     """Price the twin's counts over the whole test set, and an ANN on the pre-activations of a sample of it."""
     work = from_twin(deployed.twin, deployed.network)
     x = torch.from_numpy(integers(frames_NTCHW[:SAMPLED])[0]).float()
-    graph = trace(model, x[:2, :1])
+    graph = trace(model, x[:, :1])
     compared = compare_energy(work, *ann_work(graph, x))
     snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
     assert dense is not None and sparse is not None

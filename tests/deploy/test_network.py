@@ -104,6 +104,15 @@ def test_accumulators_that_could_overflow_are_refused():
         net(300, du=2047).check()
 
 
+def test_a_convolution_keeps_to_24_bits():
+    """Lava's Conv wraps there, its Dense at 32; a wide input that no neuron bounds could pass it."""
+    def net(channels):
+        return IntegerNetwork([Input("x", (channels, 1, 1), 15), Conv("c", "x", np.full((1, channels, 1, 1), 255)), Flatten("f", "c"), Readout("r", "f", np.zeros(1, int))])
+    net(1).check()
+    with pytest.raises(GraphError, match=r"'c'(.|\n)*2\^23"):
+        net(2).check()
+
+
 def test_an_unknown_node_is_named(network):
     with pytest.raises(UnknownName, match="a.conv"):
         network["a.convv"]

@@ -246,6 +246,28 @@ def test_message_bits():
             quantize(net, x, message_bits=2)
 
 
+def test_a_current_that_never_decays_is_refused():
+    with pytest.raises(GraphError, match=r"'1'(.|\n)*never decays(.|\n)*below 1"):
+        quantize(Sequential(Linear(3, 2, bias=False), CUBALIF(1.0, decay=0.5), MeanOverTime()), counts(3))
+
+
+class _Units(nn.Module):
+    """Adds a mean over 4 tokens, counted in quarters, to spikes."""
+
+    def __init__(self):
+        super().__init__()
+        self.lif, self.tokens, self.mean, self.fc, self.after, self.end = LIF(), Tokens(), MeanOverTokens(), Linear(3, 3), LIF(), MeanOverTime()
+
+    def forward(self, x):
+        y = self.mean(self.tokens(self.lif(x)))
+        return self.end(y + self.after(self.fc(y)))
+
+
+def test_a_sum_of_different_units_is_refused():
+    with pytest.raises(GraphError, match=r"different units(.|\n)*0.25(.|\n)*Add spikes to spikes"):
+        quantize(_Units(), counts(3, 2, 2))
+
+
 @pytest.mark.parametrize("bad", [0.5, -1.0])
 def test_inputs_that_are_no_counts_are_refused(bad):
     net = Sequential(Linear(3, 2), LIF(), MeanOverTime())
@@ -270,6 +292,22 @@ class _Currents(_Two):
         return self.end(self.a(self.fc(x) + x))
 
 
+class _ToHalf:
+    """A hard reset of the user's, without a field that would say where to."""
+
+    hard, detach, delayed = True, True, False
+
+    def __call__(self, v, s, threshold):
+        return v * (1 - s) + 0.5 * s
+
+
+class _Double(ATan):
+    """A spike of the user's that is worth 2."""
+
+    def __call__(self, u):
+        return 2 * super().__call__(u)
+
+
 @pytest.mark.parametrize(
     ("net", "shape", "says"),
     [
@@ -286,6 +324,8 @@ class _Currents(_Two):
         (Sequential(MaxPool2d(2), Flatten(), MeanOverTime()), (2, 8, 8), ["MaxPool '0'", "spikes"]),
         (Sequential(Linear(3, 2), CUBALIF(), MeanOverTime()), (3,), ["Linear '0'", "bias"]),
         (Sequential(LIF(decay=0.5, threshold=1.5), MeanOverTime()), (3,), ["'0'", "no whole number"]),
+        (Sequential(Linear(3, 2), LIF(reset=_ToHalf()), MeanOverTime()), (3,), ["'1'", "resets to zero"]),
+        (Sequential(Linear(3, 2), LIF(spike=_Double()), MeanOverTime()), (3,), ["'1'", "0 or 1"]),
         (_Two(), (3,), ["'fc'", "2 layers read"]),
         (_Currents(), (3,), ["Add 'add'", "current of Linear 'fc'"]),
     ],
@@ -309,6 +349,43 @@ def test_neurons_may_read_events_directly():
     network, report = quantize(net, x)
     assert network["0"].vth == 2 and report.layers[0].spikes > 0
     assert report.layers[0].changed <= report.layers[0].compared * 0.02
+
+
+def test_a_hook_behind_layers_that_fire_late_is_found():
+    """The graph is compared with the model on a whole recording: in its first steps nothing reaches the deep layers."""
+    net = Sequential(Linear(2, 8), LIF(decay=1.0, threshold=4.0), Linear(8, 8), LIF(), Linear(8, 3), MeanOverTime())
+    for layer in (net[0], net[2]):
+        layer.weight.data.fill_(0.5)
+        layer.bias.data.zero_()
+    x = torch.ones(8, 1, 2)
+    assert quantize(net, x)[1].layers[1].spikes > 0
+    net[3].register_forward_hook(lambda module, args, y: 0 * y)
+    with pytest.raises(GraphError, match="hook"):
+        quantize(net, x)
+    with pytest.raises(GraphError, match="hook"):
+        evaluate_quantized(net, quantize(Sequential(Linear(2, 3), MeanOverTime()), x)[0], [x])
+
+
+def test_silent_layers_are_named():
+    """Two silent layers agree in everything, which says nothing."""
+    net = Sequential(Linear(3, 4), LIF(threshold=1e3), Linear(4, 2), MeanOverTime())
+    report = quantize(net, counts(3))[1]
+    assert any("Silent" in note and note.endswith(" 1.") for note in report.notes)
+    lively_net = Sequential(Linear(3, 2), MeanOverTime())
+    assert not any("Silent" in note for note in quantize(lively_net, counts(3))[1].notes)
+
+
+def test_a_head_without_weights_keeps_its_bias():
+    net = Sequential(Linear(3, 3), MeanOverTime())
+    net[0].weight.data.zero_()
+    net[0].bias.data = torch.tensor([0.01, 0.03, 0.02])
+    network, report = quantize(net, counts(3))
+    assert report.agree == report.samples and report.score_error < 1e-6
+
+
+def test_the_current_of_a_cubalif_is_rounded_and_says_so():
+    net = Sequential(Linear(3, 2, bias=False), CUBALIF(0.37, decay=0.5), MeanOverTime())
+    assert any("current_decay 0.37 becomes" in note for note in quantize(net, counts(3))[1].notes)
 
 
 def test_evaluation_over_batches():
