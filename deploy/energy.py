@@ -187,10 +187,14 @@ def _scaled(w: Work, factor: float) -> Work:
 
 @dataclass(frozen=True)
 class EnergyComparison:
-    """A spiking network and its ANN over several profiles: (snn, dense, sparse, break-even against each) by profile name."""
+    """A spiking network and its ANN over several profiles: (snn, dense, sparse, break-even against each) by profile name.
+
+    silent: layers whose neurons never fired.
+    """
 
     reports: dict[str, tuple[EnergyReport, EnergyReport | None, EnergyReport | None, float | None, float | None]]
     rate: float
+    silent: tuple[str, ...] = ()
 
     HEAD = ("profile", "SNN µJ", "compute", "memory", "ANN dense µJ", "ANN sparse µJ", "SNN/dense", "SNN/sparse", "break-even dense", "break-even sparse")
 
@@ -216,6 +220,8 @@ class EnergyComparison:
             f"SNN/ANN over the profiles: {dense[0]:.2f} to {dense[1]:.2f} of the dense ANN, {sparse[0]:.2f} to {sparse[1]:.2f} of the sparse one.",
             f"Measured rate {self.rate:.4f} spikes per neuron and step; break-even is the rate at which both cost the same, 'never' if none is.",
         ]
+        if self.silent:
+            said.append(f"SILENT, so that what they drive cost nothing, and a break-even rate says nothing of them: {', '.join(self.silent)}.")
         return [*said, *(f"{n}: {r[0].profile.source}" for n, r in self.reports.items()), *CONVENTIONS]
 
     def __repr__(self) -> str:
@@ -237,4 +243,4 @@ def compare_energy(
             continue
         ann = estimate(dense, p, "dense"), estimate(sparse, p, "sparse")
         reports[p.name] = (snn, *ann, *(break_even_rate(work, a) for a in ann))
-    return EnergyComparison(reports, firing_rate(work))
+    return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes))

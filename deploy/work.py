@@ -26,7 +26,7 @@ class Work:
     adds: operations on inputs of +-1; multiplies: operations on other values. events: nonzero inputs. weights: held, 0 for an
     attention product. neurons: of the layer that follows; updates: neurons x steps; spikes: of them (in an ANN: nonzero
     activations). leaky: whether an update multiplies. from_input: whether the inputs are the recording itself.
-    inputs: elements per step. outputs: elements in all steps.
+    inputs: elements per step. outputs: elements in all steps. fires: whether neurons follow; a head has none.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Work:
     from_input: bool
     inputs: float
     outputs: float
+    fires: bool = True
 
     @property
     def operations(self) -> float:
@@ -56,22 +57,38 @@ def from_activity(activity: Activity, graph: Graph) -> list[Work]:
     Attention is counted in the order in which the model multiplies (`AttentionProduct.order`); the chip takes q k^T first.
     """
     graph = fold_norms(graph)
-    found = []
+    found, counted = [], {layer.path for layer in activity}
     for node in graph:
-        if not isinstance(node, _SYNAPSES):
-            continue
-        layer, reader = activity[node.name], graph.readers(node.name)[0]
-        neuron = isinstance(reader, g.Neuron)
-        updates = float(activity[reader.name].updates.mean()) if neuron else float(layer.outputs.mean())
-        found.append(
-            Work(
-                node.name, float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), _held(node),
-                float(np.prod(graph.shapes[reader.name if neuron else node.name])), updates,
-                float(activity[reader.name].spikes.mean()) if neuron else 0.0, neuron and _leaks(reader), _reads_input(graph, node),
-                _width(graph, node), updates,
-            )
-        )  # fmt: skip
+        if isinstance(node, g.Recurrent):
+            raise node.refuse("the energy of its loop is not known.", cure="Count it with neuro.activity; price feed-forward networks.")
+        if isinstance(node, (*_SYNAPSES, g.Neuron)) and node.name not in counted:
+            raise node.refuse("its operations were not counted by this name.", "A layer that is used twice is counted as one.", cure="Give each use its own layer.")
+        if isinstance(node, _SYNAPSES):
+            layer, neuron = activity[node.name], _neuron(graph, node)
+            ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), _held(node)
+            ends = float(np.prod(graph.shapes[node.name])), float(layer.outputs.mean())
+            driven = _driven(activity, graph, neuron) if neuron else (*ends, 0.0, False)
+            found.append(Work(node.name, *ops, *driven, _reads_input(graph, node), _width(graph, node), driven[1], neuron is not None))
+        elif _alone(graph, node):
+            driven = _driven(activity, graph, node)
+            found.append(Work(node.name, 0.0, 0.0, 0.0, 0, *driven, _reads_input(graph, node), _width(graph, node), driven[1]))
     return found
+
+
+def _driven(activity: Activity, graph: Graph, neuron: g.Neuron) -> tuple[float, float, float, bool]:
+    """Neurons, updates, spikes, and whether they leak."""
+    layer = activity[neuron.name]
+    return float(np.prod(graph.shapes[neuron.name])), float(layer.updates.mean()), float(layer.spikes.mean()), _leaks(neuron)
+
+
+def _neuron(graph: Graph, node: g.Node) -> g.Neuron | None:
+    """The neuron that a layer drives directly."""
+    return next((n for n in graph.readers(node.name) if isinstance(n, g.Neuron)), None)
+
+
+def _alone(graph: Graph, node: g.Node) -> bool:
+    """A neuron that no layer drives directly: it reads events, or a sum. Its updates are a row of their own."""
+    return isinstance(node, g.Neuron) and not (isinstance(graph[node.inputs[0]], _SYNAPSES) and _neuron(graph, graph[node.inputs[0]]) is node)
 
 
 def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
@@ -80,22 +97,26 @@ def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
     The operations are exact. Which of them multiply is exact for Dense and Attention; a Conv of graded inputs is split in
     proportion to its graded events.
     """
-    found = []
+    found, driven_by = [], {}
+    for n in network.nodes:  # the neuron of each synapse; any other is a row of its own
+        if isinstance(n, ints.LIF) and network[n.input].synapse:
+            driven_by.setdefault(n.input, n)
     for node in network.nodes:
-        if not node.synapse:
+        lif = driven_by.get(node.name) if node.synapse else node
+        if not node.synapse and (not isinstance(node, ints.LIF) or driven_by.get(node.input) is node):
             continue
-        count = result.counts[node.name]
-        reader = next(n for n in network.nodes if node.name in n.inputs)
-        neuron = isinstance(reader, ints.LIF)
-        operations, events, graded = (float(c.mean()) for c in (count.operations, count.events, count.graded))
-        multiplies = operations * graded / events if events else 0.0
-        neurons = float(np.prod(network.shapes[reader.name]))
-        updates = float(result.counts[reader.name].updates.mean()) if neuron else neurons * float(result.steps.mean())
+        neurons = float(np.prod(network.shapes[node.name]))
+        updates, spikes = (float(getattr(result.counts[lif.name], n).mean()) for n in ("updates", "spikes")) if lif else (neurons * float(result.steps.mean()), 0.0)
+        operations = multiplies = events = 0.0
+        if node.synapse:
+            count = result.counts[node.name]
+            operations, events, graded = (float(c.mean()) for c in (count.operations, count.events, count.graded))
+            multiplies = operations * graded / events if events else 0.0
         found.append(
             Work(
-                node.name, operations - multiplies, multiplies, events, 0 if isinstance(node, ints.Attention) else node.weight.size, neurons,
-                updates, float(result.counts[reader.name].spikes.mean()) if neuron else 0.0, neuron and reader.dv > 0,
-                node.inputs[0] == network.input.name, float(sum(np.prod(network.shapes[s]) for s in node.inputs)), updates,
+                node.name, operations - multiplies, multiplies, events, node.weight.size if isinstance(node, (ints.Conv, ints.Dense)) else 0, neurons,
+                updates, spikes, lif is not None and lif.dv > 0, node.inputs[0] == network.input.name,
+                float(sum(np.prod(network.shapes[s]) for s in node.inputs)), updates, lif is not None,
             )
         )  # fmt: skip
     return found
@@ -113,7 +134,7 @@ def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[li
     graph = fold_norms(graph)
     steps = [x.shape[0]] * x.shape[1] if lengths is None else torch.as_tensor(lengths).tolist()
     weights = [v for node in graph for v in vars(node).values() if isinstance(v, Tensor)]
-    names = [n.name for n in graph if isinstance(n, _SYNAPSES)]
+    names = [n.name for n in graph if isinstance(n, _SYNAPSES) or _alone(graph, n)]
     totals = {name: np.zeros(5) for name in names}
     for b, n in enumerate(steps):
         _add_ann(graph, x[:n, b : b + 1], weights, totals)
@@ -123,7 +144,7 @@ def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[li
         node = graph[name]
         common = (_held(node), float(np.prod(graph.shapes[name])), outputs)
         width, first = _width(graph, node), _reads_input(graph, node)
-        dense.append(Work(name, 0.0, all_, width * outputs / common[1], *common, outputs, False, first, width, outputs))
+        dense.append(Work(name, 0.0, all_, width * outputs / common[1] if all_ else 0.0, *common, outputs, False, first, width, outputs))
         sparse.append(Work(name, 0.0, effective, events, *common, active, False, first, width, outputs))
     return dense, sparse
 
@@ -136,6 +157,8 @@ def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, n
         for node in graph.nodes[1:]:
             if isinstance(node, g.Neuron):
                 shadow[node.name] = values[node.inputs[0]].relu()
+                if node.name in totals:
+                    totals[node.name] += (0, 0, 0, shadow[node.name].numel(), int(shadow[node.name].count_nonzero()))
                 continue
             if isinstance(node, g.Recurrent):
                 raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
@@ -158,7 +181,7 @@ def _events(activity: Activity, node: g.Node) -> float:
 
 
 def _held(node: g.Node) -> int:
-    return 0 if isinstance(node, g.AttentionProduct) else node.weight.numel()  # type: ignore[attr-defined]
+    return node.weight.numel() if isinstance(node, (g.Conv2d, g.Linear)) else 0
 
 
 def _leaks(node: g.Neuron) -> bool:
@@ -178,5 +201,5 @@ def _width(graph: Graph, node: g.Node) -> float:
 
 def firing_rate(work: Sequence[Work]) -> float:
     """Spikes per neuron and step over all layers with neurons."""
-    updates = sum(w.updates for w in work if w.spikes or w.leaky)
-    return sum(w.spikes for w in work) / updates if updates else 0.0
+    updates = sum(w.updates for w in work if w.fires)
+    return sum(w.spikes for w in work if w.fires) / updates if updates else 0.0

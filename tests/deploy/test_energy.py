@@ -29,9 +29,9 @@ from neuro.deploy.energy import (
 )
 from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
-from neuro.errors import ParameterError
+from neuro.errors import GraphError, ParameterError
 from neuro.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, MeanOverTokens, Sequential, Tokens
-from neuro.neurons import IF, LIF
+from neuro.neurons import IF, LIF, Recurrent
 from neuro.surrogate import ATan
 
 STRICT = ATan(2.0, strict=True)
@@ -236,3 +236,76 @@ def test_the_comparison_shows_a_range_and_its_conventions():
     assert report.total == pytest.approx(report.compute + report.memory)
     for text in (repr(report), report._repr_html_()):
         assert "addressing" in text and "µJ" in text and "conv" in text
+
+
+class Shortcut(nn.Module):
+    """A neuron behind a sum of spikes, as where the membrane carries the residual: no layer drives it directly."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.a_lif = Linear(6, 4), IF(spike=STRICT)
+        self.b, self.b_lif = Linear(4, 4), IF(spike=STRICT)
+        self.late, self.head, self.end = IF(threshold=1.0, spike=STRICT), Linear(4, 2), MeanOverTime()
+
+    def forward(self, x):
+        y = self.a_lif(self.a(x))
+        return self.end(self.head(self.late(y + self.b_lif(self.b(y)))))
+
+
+def test_neurons_that_no_layer_drives_are_rows_of_their_own():
+    torch.manual_seed(0)
+    net, x = Shortcut(), spikes(5, 3, 6, share=0.7)
+    net.a.weight.data.abs_()
+    work, graph = traced_work(net, x)
+    network, _ = quantize(net, x, message_bits=1)
+    assert [w.name for w in work] == ["a", "b", "late", "head"]
+    counted = activity(net, x)
+    assert sum(w.spikes for w in work) == pytest.approx(counted.total("spikes").mean()) and work[2].spikes > 0
+    assert sum(w.updates for w in work) == counted.total("updates").mean() + 5 * 2  # of the head
+    assert work[2].operations == 0 and work[2].updates == 5 * 4
+    theirs = from_twin(run_twin(network, x.numpy().astype(int)), network)
+    assert [(w.name, w.updates, w.weights, w.leaky, w.fires) for w in theirs] == [(w.name, w.updates, w.weights, w.leaky, w.fires) for w in work]
+    dense, sparse = ann_work(graph, x)
+    assert [w.name for w in dense] == [w.name for w in sparse] == [w.name for w in work]
+    assert dense[2].outputs == work[2].updates and 0 < sparse[2].spikes <= dense[2].spikes
+    assert firing_rate(work) == pytest.approx(counted.total("spikes").mean() / (5 * 12))
+
+
+def test_silent_neurons_without_leak_count_in_the_rate_and_are_named():
+    net = Sequential(Linear(4, 3), IF(threshold=0.1), Linear(3, 5), IF(threshold=1e3), Linear(5, 2), MeanOverTime())
+    net[0].weight.data.fill_(1.0)
+    x = spikes(6, 2, 4, share=0.9)
+    work, graph = traced_work(net, x)
+    assert work[0].spikes > 0 == work[2].spikes
+    assert firing_rate(work) == pytest.approx(work[0].spikes / (6 * (3 + 5)))
+    found = compare_energy(work, *ann_work(graph, x))
+    assert found.silent == ("2",) and "SILENT" in repr(found)
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    fc, lif = Linear(4, 4), IF()
+    x = spikes(3, 1, 4)
+    with pytest.raises(GraphError, match="used twice"):
+        traced_work(Sequential(fc, lif, fc, IF(), MeanOverTime()), x)
+    with pytest.raises(GraphError, match="loop"):
+        traced_work(Sequential(Linear(4, 4), Recurrent(LIF(), 4), MeanOverTime()), x)
+    assert [w.fires for w in traced_work(Sequential(Linear(4, 4), LIF(), Linear(4, 2)), x)[0]] == [True, False]
+
+
+def test_at_the_break_even_rate_thinned_spikes_cost_what_the_ann_costs(monkeypatch):
+    """Every neuron fires at random with one rate; at the rate that was found, the counted energy is the ANN's."""
+    torch.manual_seed(0)
+    net = Sequential(Linear(60, 80), LIF(), Linear(80, 80), LIF(), Linear(80, 80), LIF(), Linear(80, 5), MeanOverTime())
+    x = spikes(40, 2, 60, share=0.2)
+    graph = neuro.trace(net, x)
+
+    def counted(rate):
+        generator = torch.Generator().manual_seed(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(LIF, "forward", lambda self, x: (torch.rand(x.shape, generator=generator) < rate).float())
+            return from_activity(activity(net, x), graph)
+
+    ann = estimate(ann_work(graph, x)[0], int8, "dense")
+    even = break_even_rate(counted(0.05), ann)
+    assert 0.05 < even < 1
+    assert estimate(counted(even), int8).total == pytest.approx(ann.total, rel=0.02)
