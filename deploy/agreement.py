@@ -17,6 +17,7 @@ from neuro.errors import ParameterError, explain
 from neuro.graph import Graph
 from neuro.tracing import trace
 
+LOWEST = 2**23 - 1  # of a membrane, below zero
 CHUNK = 32  # recordings compared at once: bounds the memory for recorded spikes
 
 
@@ -114,6 +115,7 @@ def compare(
     """Run both on x [T, B, ...] and fill in the spikes of `layers` and the predictions. Padded steps are left out."""
     sums = {r.neuron: np.zeros(5, np.int64) for r in layers if r.neuron}
     agree, worst = 0, 0.0
+    clipped = dict.fromkeys(sums, 0)
     for first in range(0, x.shape[1], CHUNK):
         part = x[:, first : first + CHUNK]
         steps = None if lengths is None else lengths[first : first + CHUNK]
@@ -126,6 +128,7 @@ def compare(
         for name, total in sums.items():
             ours = values[name].cpu().numpy()
             mask = valid.reshape(*valid.shape, *[1] * (ours.ndim - 2))
+            clipped[name] += int((twin.membranes[name] <= -LOWEST).sum())
             total += (
                 int(valid.sum()) * ours[0, 0].size,
                 int(((ours != twin.spikes[name]) & mask).sum()),
@@ -135,6 +138,7 @@ def compare(
             )
     fields = ("compared", "changed", "spikes", "float_equal", "integer_equal")
     done = [replace(r, **dict(zip(fields, map(int, sums[r.neuron]), strict=True))) if r.neuron else r for r in layers]
+    notes = [*notes, *(f"{name}: its membrane stood at the register's lowest value in {n} neuron steps; the float one goes lower." for name, n in clipped.items() if n)]
     silent = [r.neuron for r in done if r.neuron and not r.spikes]
     if silent:
         notes = [*notes, f"Silent on these recordings, so nothing was compared: {', '.join(silent)}."]

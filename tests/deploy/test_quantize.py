@@ -375,6 +375,17 @@ def test_silent_layers_are_named():
     assert not any("Silent" in note for note in quantize(lively_net, counts(3))[1].notes)
 
 
+def test_a_membrane_at_the_end_of_its_register_is_noted():
+    """An IF that is inhibited for long goes below what 24 bits hold at this threshold, and then fires too early."""
+    net = Sequential(Linear(2, 1, bias=False), IF(threshold=1e3), MeanOverTime())
+    net[0].weight.data = torch.tensor([[-1.0, 1.0]])
+    x = torch.zeros(50, 1, 2)
+    x[:25, :, 0] = x[25:, :, 1] = 100
+    report = quantize(net, x)[1]
+    assert report.layers[0].changed > 0 and any("lowest value" in note for note in report.notes)
+    assert not any("lowest value" in note for note in quantize(net, x[:8])[1].notes)
+
+
 def test_a_head_without_weights_keeps_its_bias():
     net = Sequential(Linear(3, 3), MeanOverTime())
     net[0].weight.data.zero_()
