@@ -16,7 +16,9 @@ Make = Callable[[Any, str, tuple[str, ...]], g.Node]
 
 
 def builder(module: nn.Module) -> Make | None:
-    """How to build the node of this layer: by its class, or by a base whose forward it did not change."""
+    """How to build the node of this layer: by its class, or by a base whose forward it did not change, nor was it patched."""
+    if "forward" in vars(module):
+        return None
     if isinstance(module, neurons.Neuron):
         return _neuron if type(module).forward is neurons.Neuron.forward else None
     for cls in type(module).__mro__:

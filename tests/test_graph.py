@@ -274,3 +274,11 @@ def test_the_table_shows_every_node():
     for text in (repr(graph), graph._repr_html_()):
         for word in ("Conv2d", "4x6x6", "[4, 2, 3, 3]", "decay=0.75"):
             assert word in text
+
+
+def test_a_layer_whose_forward_was_patched_is_refused_even_where_it_is_silent():
+    """Its class no longer says what it computes, and a silent example would not show the difference."""
+    net = Sequential(Conv2d(2, 2, 3), LIF(threshold=100.0))
+    net[0].forward = lambda x: 0 * x[..., :6, :6]
+    with pytest.raises(GraphError, match="'0' is a Conv2d"):
+        neuro.trace(net, torch.zeros(2, 1, 2, 8, 8))
