@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,9 @@ from typing import Any
 import lightning
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 
+from neuro.errors import NeuroError
 from neuro.files import clear_leftovers
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
 from neuro.training.module import Classifier
@@ -95,6 +98,7 @@ def fit(
 
     Raises:
         FormatError: the checkpoint is damaged or of another model.
+        TrainingError: losses or weights are no longer finite; no model is written.
         WriteError: the disk is full; the last checkpoint still stands.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed.
     """
@@ -153,9 +157,17 @@ def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator
             if trainer.interrupted and stop.code == 1:  # Lightning ends the process on Ctrl-C; we leave that to the caller
                 raise KeyboardInterrupt from None
             raise
+        except ProcessRaisedException as failure:  # all that comes out of a process is its traceback, as text
+            raise _told(failure) from failure
         finally:
             data.trainer = None
             gc.collect()  # ends the loaders' processes now: a loader finalised in a process forked later complains
+
+
+def _told(failure: ProcessRaisedException) -> Exception:
+    """The error of ours that a process ended with, or the failure itself."""
+    said = re.search(r"^neuro\.[\w.]+: (.*)", str(failure), re.MULTILINE | re.DOTALL)
+    return NeuroError(said[1].strip()) if said else failure
 
 
 def _strategy(devices: int) -> Any:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from neuro.errors import FormatError, explain
+from neuro.errors import FormatError, NeuroError, ParameterError, explain
 from neuro.files import check_format
 from neuro.state import run as run_model
 from neuro.training.checkpoints import Keeper
@@ -27,6 +27,10 @@ LONG_SILENT = 50  # steps after which a silent layer is worth a warning
 
 class TrainingWarning(UserWarning):
     """Training goes on, but not well."""
+
+
+class TrainingError(NeuroError, ArithmeticError):
+    """Training cannot go on: its numbers are no longer finite."""
 
 
 class Classifier(lightning.LightningModule):
@@ -59,6 +63,7 @@ class Classifier(lightning.LightningModule):
         self.seed = run.seed
         self.epoch = self.batch = self.step = 0  # what comes next
         self.batches = 0  # of an epoch
+        self.resumed_batches: int | None = None  # those of the checkpoint, until the loader is known
         self.elapsed = 0.0  # seconds of this epoch before the present start
         self.sums, self.val_sums = _zeros(), _zeros()  # loss, right answers, recordings
         self.best, self.stale, self.stopped = float("inf"), 0, False
@@ -76,6 +81,7 @@ class Classifier(lightning.LightningModule):
         if self.given_optimizer is not None:
             self.optimizers(use_pl_optimizer=False).load_state_dict(self.given_optimizer)
             self.given_optimizer = None
+        self._refuse_other_batches()
         if not self.trainer.is_global_zero:
             self.sums = _zeros()  # those of a checkpoint are of all processes
         self.began = time.monotonic()
@@ -112,6 +118,7 @@ class Classifier(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         train, val = _joined(self.sums), _joined(self.val_sums)
+        self._refuse_nan(train)
         now = time.monotonic()
         row = {
             "epoch": self.epoch + 1,
@@ -171,11 +178,13 @@ class Classifier(lightning.LightningModule):
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values."""
+        sums = _joined(self.sums)
+        self._refuse_nan(sums)
         return {
             "format": FORMAT, "version": VERSION, "name": self.model_name,
             "model": self.model.state_dict(), "optimizer": self.optimizers(use_pl_optimizer=False).state_dict(),
             "epoch": self.epoch, "batch": self.batch, "step": self.step, "epochs": self.plan.epochs, "batches": self.batches,
-            "elapsed": self.elapsed + time.monotonic() - self.began, "sums": _joined(self.sums),
+            "elapsed": self.elapsed + time.monotonic() - self.began, "sums": sums,
             "best": self.best, "stale": self.stale, "stopped": self.stopped, "silent": dict(self.silent),
         }  # fmt: skip
 
@@ -191,9 +200,27 @@ class Classifier(lightning.LightningModule):
             setattr(self, key, state[key])
         self.silent, self.given_optimizer = dict(state["silent"]), state["optimizer"]
         self.sums, self.batches = state["sums"], state["batches"]
+        self.resumed_batches = state["batches"]
         for table in (self.run.metrics, self.run.layers):
             if self.run.is_rank_zero:
                 table.cut(self.step)
+
+    def _refuse_other_batches(self) -> None:
+        """Batches cut otherwise would repeat or leave out recordings, and bend the course of the learning rate."""
+        then, self.resumed_batches = self.resumed_batches, None
+        if then not in (None, 0, self.batches):
+            facts = f"batches of an epoch: {then} then, {self.batches} now, in {self.trainer.world_size} processes"
+            cure = "Resume with the same recordings and the same number of devices."
+            raise ParameterError(explain(f"the run in {self.run.folder} cannot go on with these batches.", facts, cure=cure))
+
+    def _refuse_nan(self, sums: Tensor) -> None:
+        """Stop on a loss or weights that are not finite; joined over processes, so all of them stop at once."""
+        bad = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
+        if bad or not bool(torch.isfinite(sums[0])):
+            facts = f"epoch {self.epoch + 1}, up to step {self.step}; sum of losses {float(sums[0])}"
+            where = f"{len(bad)} parameters are not finite: {', '.join(bad[:4])}" if bad else ""
+            cure = "Lower lr, or look for values in the input that are not finite. The last checkpoint, if any, is from before."
+            raise TrainingError(explain("training has diverged.", facts, where, cure=cure))
 
     @property
     def model_name(self) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 
 import lightning
 import torch
+from torch.utils.data import DistributedSampler
 
 from neuro.datasets.sampling import EpochBatches
+from neuro.errors import ParameterError, explain
 from neuro.training.schedule import mixed
 
 
@@ -55,8 +57,18 @@ class Positioned(lightning.LightningDataModule):
     def train_dataloader(self) -> Rest:
         if self.loader is None:
             self.loader = self.data.train_dataloader()
+        _refuse_copies(self.loader, self.trainer)
         self.module.batches = len(self.loader)
         return Rest(self.loader, self.module.epoch, self.module.batch, self.module.seed)
 
     def val_dataloader(self) -> Rest:
         return Rest(self.data.val_dataloader(), 0, 0, self.module.seed)
+
+
+def _refuse_copies(loader: Any, trainer: Any) -> None:
+    """Several processes with one and the same plain loader would all train on the same batches, and gain nothing."""
+    samplers = (getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None))
+    if trainer is not None and trainer.world_size > 1 and not any(isinstance(s, (EpochBatches, DistributedSampler)) for s in samplers):
+        facts = f"{trainer.world_size} processes   sampler {type(samplers[0] or samplers[1]).__name__}"
+        cure = "Use neuro.datasets.EventDataModule, or a loader with batch_sampler=neuro.datasets.EpochBatches(..., rank=, world=)."
+        raise ParameterError(explain("fit: every process would be given the same batches.", facts, cure=cure))

@@ -46,6 +46,8 @@ class Run:
     ) -> Run:
         """Start a run in a folder of its own; with `resume`, go on with the one that is there.
 
+        A run that never took a step, because its data or its options were refused, is replaced.
+
         Args:
             recipe: name of the recipe, or path of its file.
             options: its arguments as resolved; numbers, names, paths and lists.
@@ -61,7 +63,7 @@ class Run:
             if resume:
                 run._refuse_changes(recipe, options, seed)
                 return run
-            if _rank() == 0:
+            if _rank() == 0 and run.begun:
                 cure = f"Go on with it: neuro train --resume {folder}   or choose another folder."
                 raise ParameterError(explain(f"a run is already in {folder}.", f"recipe {run.recipe}", cure=cure))
         run = cls(folder, recipe, options, int(seed))
@@ -113,6 +115,11 @@ class Run:
     def finished(self) -> bool:
         """Whether training has ended and the model was saved."""
         return self.weights.exists() and self.weights.with_suffix(".json").exists()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything came of it yet, besides the description of what was asked for."""
+        return any(p.name not in ("recipe.json", "versions.json") and p.suffix != ".part" for p in self.folder.iterdir())
 
     @property
     def is_rank_zero(self) -> bool:

@@ -2,18 +2,24 @@
 
 import errno
 import os
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessRaisedException
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
 from train_tiny import tiny_data, tiny_model
 
 import neuro
-from neuro.errors import FormatError
+from neuro.datasets import EpochBatches
+from neuro.errors import FormatError, ParameterError
 from neuro.files import WriteError
 from neuro.training import Run
-from neuro.training.fit import fit
-from neuro.training.module import TrainingWarning
+from neuro.training.fit import _told, fit
+from neuro.training.module import TrainingError, TrainingWarning
+from neuro.training.position import _refuse_copies
 from neuro.training.watch import Watch
 
 
@@ -107,3 +113,39 @@ def test_watch_counts_what_the_model_does():
     assert layer.silent == pytest.approx(1 / 3) and layer.always == pytest.approx(1 / 3)
     assert layer.gradient == pytest.approx(24**0.5)
     assert not lif._forward_hooks
+
+
+def test_training_that_diverges_stops_and_saves_nothing(tmp_path):
+    with pytest.raises(TrainingError, match="diverged") as error:
+        quick(tmp_path / "run", loss=lambda logits, label: cross_entropy(logits, label) / 0 * 0)
+    assert "Lower lr" in str(error.value)
+    assert not (tmp_path / "run/model.safetensors").exists() and not (tmp_path / "run/checkpoints/last.ckpt").exists()
+
+
+def test_batches_cut_otherwise_are_refused_when_going_on(tmp_path):
+    """As with another number of devices: the position in the epoch and the course of the learning rate count batches."""
+
+    def stop(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path / "run", epochs=3, on_epoch=stop, checkpoint_batches=1)
+    with pytest.raises(ParameterError, match="cannot go on with these batches") as error:
+        quick(tmp_path / "run", epochs=3, data=tiny_data(batch_size=2), resume=True)
+    assert re.search(r"(\d) then, (?!\1)\d+ now", str(error.value))
+
+
+def test_processes_are_not_given_the_same_batches():
+    two, one = SimpleNamespace(world_size=2), SimpleNamespace(world_size=1)
+    plain = DataLoader(range(8), batch_size=2)
+    _refuse_copies(plain, one)
+    _refuse_copies(DataLoader(range(8), batch_sampler=EpochBatches(8, 2, world=2)), two)
+    with pytest.raises(ParameterError, match="the same batches"):
+        _refuse_copies(plain, two)
+
+
+def test_an_error_of_ours_in_a_process_comes_out_without_its_traceback():
+    text = "-- Process 0 terminated --\nTraceback ...\nneuro.files.WriteError: could not write x.\n  No space\n"
+    assert str(_told(ProcessRaisedException(text, 0, 1))) == "could not write x.\n  No space"
+    foreign = ProcessRaisedException("Traceback ...\nValueError: x", 0, 1)
+    assert _told(foreign) is foreign

@@ -120,6 +120,9 @@ def test_run_is_created_once_and_reopened(tmp_path):
     made = Run.create(tmp_path / "r", recipe="x", options={"lr": 0.1, "data": tmp_path}, seed=4)
     assert Run.open(tmp_path / "r") == made and made.options["data"] == str(tmp_path)
     assert json.loads((tmp_path / "r/versions.json").read_text())["torch"]
+    assert Run.create(tmp_path / "r", recipe="y") != made  # nothing came of it yet: its data may have been refused
+    made = Run.create(tmp_path / "r", recipe="x", options={"lr": 0.1, "data": tmp_path}, seed=4)
+    made.layers.append({"step": 1})
     with pytest.raises(ParameterError, match="already"):
         Run.create(tmp_path / "r", recipe="x")
     assert Run.create(tmp_path / "r", recipe="x", options={"lr": 0.1, "data": "moved"}, seed=4, resume=True) == made
