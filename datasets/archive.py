@@ -83,14 +83,17 @@ class Archive:
 
 
 def contents(folder: Path):
-    """All files under a folder as (path, None), and for a zip its members as (path, member); sorted."""
-    for file in sorted(f for f in folder.rglob("*") if f.is_file()):
+    """All files under a folder as (path, None), and for a zip its members as (path, member); sorted.
+
+    Hidden files are left out: macOS puts a `._NAME` beside every NAME that it zips or copies.
+    """
+    for file in sorted(f for f in folder.rglob("*") if f.is_file() and not f.name.startswith(".")):
         if file.suffix.lower() != ".zip":
             yield file, None
             continue
         try:
             with zipfile.ZipFile(file) as opened:
-                members = sorted(m for m in opened.namelist() if not m.endswith("/"))
+                members = sorted(m for m in opened.namelist() if not m.endswith("/") and not m.split("/")[-1].startswith("."))
         except zipfile.BadZipFile as error:
             raise FormatError(
                 explain(f"{file} is not a readable zip.", str(error), cure="Get the file again.")

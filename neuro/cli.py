@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -49,15 +50,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
     try:
         dispatch(argv)
-    except (NeuroError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        print(f"neuro: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("\nneuro: stopped. A run in training goes on with: neuro train --resume RUN", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()
         raise SystemExit(1) from None
+    except (NeuroError, OSError) as error:  # of the system: no such file, no permission, no space
+        print(f"neuro: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def dispatch(argv: list[str]) -> None:
@@ -107,7 +108,14 @@ def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: 
     """
     import jsonargparse
 
-    parser = jsonargparse.ArgumentParser(prog=prog, description=(function.__doc__ or "").strip().split("\n\n")[0])
+    class Parser(jsonargparse.ArgumentParser):
+        def format_help(self) -> str:
+            return readable(super().format_help())
+
+        def format_usage(self) -> str:
+            return readable(super().format_usage())
+
+    parser = Parser(prog=prog, description=(function.__doc__ or "").strip().split("\n\n")[0])
     names = parser.add_function_arguments(function, as_group=False, skip=set(bare))
     for name in bare:
         hint = function.__annotations__[name]
@@ -115,6 +123,16 @@ def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: 
         parser.add_argument(name, type=Path, help="one or more files" if several else "the folder of a run", **({"nargs": "+"} if several else {}))
     given = parser.parse_args(["--" + a[2:].split("=")[0].replace("-", "_") + a[len(a.split("=")[0]) :] if a[:2] == "--" else a for a in argv])
     return function(**{name: given[name] for name in (*names, *bare)})
+
+
+def readable(text: str) -> str:
+    """Help with hyphens in the names of options, and plain names of types.
+
+    >>> readable("--batch_size N  of <class 'Path'>")
+    '--batch-size N  of Path'
+    """
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), text)
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[str]:

@@ -196,3 +196,40 @@ def test_ctrl_c_is_130(capsys, monkeypatch):
 
     monkeypatch.setattr(cli, "dispatch", stopped)
     assert run_cli(capsys, "models")[0] == 130
+
+
+def test_help_shows_hyphens_and_plain_types(capsys):
+    code, out, _ = run_cli(capsys, "evaluate", "--help")
+    assert code == 0 and "--skip-unreadable" in out and "--batch-size BATCH_SIZE" in out
+    assert "<class" not in out and "type: Path" in out and "--batch_size" not in out
+
+
+def test_a_refused_start_does_not_occupy_its_folder(capsys, tmp_path):
+    how = ("train", "spikformer_motions", "--out", tmp_path / "run", "--recordings", 16, "--workers", 0, "--epochs", 1)
+    code, _, err = run_cli(capsys, *how, "--lr", -1)
+    assert code == 2 and "outside its range" in err
+    assert run_cli(capsys, *how)[0] == 0
+
+
+def test_models_that_do_not_match(capsys):
+    code, _, err = run_cli(capsys, "models", "--match", "zzz")
+    assert code == 2 and "'zzz' is not known" in err
+
+
+def test_a_failure_of_the_system_is_one_line(capsys, monkeypatch):
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "x.png")
+
+    monkeypatch.setattr(cli, "dispatch", full)
+    assert run_cli(capsys, "models") == (2, "", "neuro: [Errno 28] No space left on device: 'x.png'\n")
+
+
+def test_a_folder_of_train_and_test_gives_figures_of_both(capsys, trained, data, tmp_path):
+    for part, numbers in (("train", (0, 1)), ("test", (2,))):
+        (tmp_path / "both" / part / "0").mkdir(parents=True)
+        for i in numbers:
+            (tmp_path / "both" / part / "0" / f"{i}.bin").write_bytes(packed([1], [2], [0], [5]))
+    code, out, _ = run_cli(capsys, "evaluate", trained, "--data", tmp_path / "both")
+    lines = out.splitlines()
+    assert code == 0 and lines[-1].startswith("accuracy ")
+    assert lines[-4].startswith("test: 1 recordings") and lines[-3].startswith("train: 2 recordings")

@@ -122,6 +122,25 @@ def test_export_to_a_full_disk_keeps_the_old_file(capsys, trained, data, monkeyp
 
 
 @pytest.mark.parametrize("command", ["energy", "export"])
+def test_recordings_of_unequal_length_and_the_name_of_one_that_does_not_fit(capsys, tmp_path, model, command):
+    """Windows of fixed width give each recording its own number of steps; the network file takes each for its own."""
+    for i, last in enumerate((60_000, 200_000)):
+        t = np.sort(np.random.default_rng(i).integers(0, last, 800))
+        events = make_events(np.arange(800) % 34, np.arange(800) % 31, t, np.arange(800) % 2)
+        (tmp_path / f"data/{i}").mkdir(parents=True)
+        write_nmnist(events, tmp_path / f"data/{i}/00000.bin")
+    run = tmp_path / "run"
+    Run.create(run, recipe="spikformer_nmnist", options={}, seed=1)
+    save_model(model, run, classes=NMNIST.classes, preprocess=Preprocess(Frames(window_us=50_000), Sensor(34, 34)))
+    code, out, err = run_cli(capsys, command, run, "--data", tmp_path / "data")
+    assert (code, err) == (0, "") and ("2 samples" in out or "2 recordings" in out)
+    write_nmnist(make_events([0], [0], [2_000_000], [0]), tmp_path / "data/0/00001.bin")
+    save_model(model, run, classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=2, duration_us=300_000, origin_us=0), Sensor(34, 34)))
+    code, _, err = run_cli(capsys, command, run, "--data", tmp_path / "data")
+    assert code == 2 and "0/00001.bin" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["energy", "export"])
 def test_what_is_missing_or_damaged_is_named(capsys, trained, data, tmp_path, command):
     for argv, says in (
         ([tmp_path / "none", "--data", data], "none"), ([trained, "--data", tmp_path / "none"], "none"), ([trained], "data"),
@@ -145,3 +164,9 @@ def test_doctor_says_why_an_interpreter_does_not_do(capsys, monkeypatch, tmp_pat
     monkeypatch.setenv(VARIABLE, str(tmp_path / "absent"))
     code, out, _ = run_cli(capsys, "lava", "doctor")
     assert code == 0 and re.search(rf"{VARIABLE}.*{re.escape(str(tmp_path / 'absent'))} does not start", out)
+
+
+@pytest.mark.parametrize("command", ["energy", "export"])
+def test_no_recordings_are_no_sample(capsys, trained, data, command):
+    code, _, err = run_cli(capsys, command, trained, "--data", data, "--samples", 0)
+    assert code == 2 and "samples=0" in err

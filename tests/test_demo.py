@@ -18,6 +18,7 @@ from neuro.deploy.lava import find_interpreter
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import ParameterError
+from neuro.training import Run
 
 SIZES = {"train": 16, "val": 8, "test": 16, "epochs": 1}
 FILES = {
@@ -154,3 +155,12 @@ def test_parts_are_seeded_and_do_not_overlap():
     seen = [r.events.tobytes() for part in (data.train, data.val, data.test) for r in part]
     assert len(set(seen)) == 24
     assert int(data.test_frames.sum()) == sum(len(r.events) for r in data.test)  # frames lose no event
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"test": 0}, {"train": -3}, {"lava_recordings": 801}])
+def test_wrong_options_are_refused_before_an_earlier_demo_is_removed(tmp_path, wrong):
+    Run.create(tmp_path / "demo", recipe="demo")
+    (tmp_path / "demo/summary.json").write_text("{}")
+    with pytest.raises(ParameterError, match="outside its range"):
+        main(out=tmp_path / "demo", **wrong)
+    assert (tmp_path / "demo/summary.json").exists()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
+from neuro.datasets.loading import collate
 from neuro.deploy.energy import ann_work, compare_energy, from_activity
 from neuro.measuring import activity
 from neuro.tracing import trace
-from neuro.training.evaluate import Labelled, events_only
+from neuro.training.evaluate import Labelled, Named, events_only, spread
 from neuro.training.runs import load
 
 
@@ -23,15 +22,10 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
     """
     model = load(run)
     preprocess = events_only(model, run)
-    found = Labelled(data, model.classes, preprocess.sensor)
-    chosen = [found[i] for i in range(0, len(found), max(1, len(found) // samples))][:samples]
-    frames = [preprocess(r.events, r.sensor) for r in chosen]
-    lengths = torch.tensor([len(f) for f in frames])
-    x = torch.zeros(int(lengths.max()), len(frames), *frames[0].shape[2:])
-    for b, f in enumerate(frames):
-        x[: len(f), b] = f[:, 0]
+    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
+    x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     counted = activity(model, x, lengths)
-    graph = trace(model, x[:2, :1])
+    graph = trace(model, x[: int(lengths[0]), :1])
     print(counted)
     print()
     print(compare_energy(from_activity(counted, graph), *ann_work(graph, x, lengths)))

@@ -33,5 +33,7 @@ def main(
     print(result.scores.table())
     for name, why in result.skipped:
         print(f"skipped {name}: {why}")
+    for part, right, recordings in result.parts():
+        print(f"{part}: {recordings} recordings, {right} right, {right / recordings:.4f}")
     print(f"{result.scores.recordings} recordings, {len(result.skipped)} skipped; predictions in {result.predictions}")
     print(f"accuracy {result.scores.accuracy:.4f}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
+from neuro.datasets.loading import collate
 from neuro.deploy.quantize import quantize
-from neuro.training.evaluate import Labelled, events_only
+from neuro.training.evaluate import Labelled, Named, events_only, spread
 from neuro.training.runs import load
 
 
@@ -23,10 +22,9 @@ def main(run: Path, data: Path, out: Path | None = None, samples: int = 64, mess
     """
     model = load(run)
     preprocess = events_only(model, run)
-    found = Labelled(data, model.classes, preprocess.sensor)
-    chosen = [found[i] for i in range(0, len(found), max(1, len(found) // samples))][:samples]
-    x = torch.cat([preprocess(r.events, r.sensor) for r in chosen], 1)
-    network, report = quantize(model, x, message_bits=message_bits)
+    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
+    x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
+    network, report = quantize(model, x, lengths=lengths, message_bits=message_bits)
     path = network.save(out or (run if run.is_dir() else run.parent) / "network.npz")
     print(report)
     print(f"{network!r}\nwritten to {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from neuro.errors import unknown
 from neuro.models import registry
 
 
@@ -14,6 +15,8 @@ def main(match: str = "") -> None:
         match: show only names that contain this.
     """
     names = [name for name in registry.names() if match in name]
+    if not names:
+        raise unknown("model", match, registry.names())
     width = max((len(name) for name in names), default=0)
     for name in names:
         entry = registry.entry(name)

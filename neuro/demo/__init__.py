@@ -51,6 +51,7 @@ def main(
         seconds_install: how long installing took, for the summary.
     """
     begun = time.perf_counter()
+    _refuse_options(train=train, val=val, test=test, epochs=epochs, lava_recordings=lava_recordings)
     options = {"train": train, "val": val, "test": test, "epochs": epochs, "lava_recordings": lava_recordings,
                "model": MODEL, "lr": LR, "weight_decay": WEIGHT_DECAY, "batch": BATCH, "bins": task.BINS}  # fmt: skip
     run = _fresh(Path(out), options, seed)
@@ -109,6 +110,17 @@ def main(
     write_json(run.folder / "summary.json", summary)
     _say(run, summary, part)
     return summary
+
+
+def _refuse_options(*, lava_recordings: int, test: int, **others: int) -> None:
+    """Before an earlier demo is replaced and minutes are spent."""
+    wrong = {name: n for name, n in {**others, "test": test}.items() if n < 1}
+    if not 0 <= lava_recordings <= test:
+        wrong["lava_recordings"] = lava_recordings
+    if wrong:
+        facts = "   ".join(f"{name}={n}" for name, n in wrong.items())
+        cure = f"Recordings and epochs are at least 1, and lava_recordings 0 to test={test}."
+        raise ParameterError(explain("demo: an option is outside its range.", facts, cure=cure))
 
 
 def _fresh(out: Path, options: dict[str, Any], seed: int) -> Run:

@@ -41,6 +41,16 @@ class Evaluated:
     skipped: list[tuple[str, str]]  # name and first line of the reason
     predictions: Path
 
+    def parts(self) -> list[tuple[str, int, int]]:
+        """Name, right answers and recordings of each part, where train and test stand in one folder; else empty."""
+        found: dict[str, list[bool]] = {}
+        for a in self.answers:
+            above = a.name.split("/")[-3:-2]
+            found.setdefault(above[0].lower() if above else "", []).append(a.given == a.label)
+        if len(found) < 2 or not set(found) <= {"train", "test"}:
+            return []
+        return [(part, sum(right), len(right)) for part, right in sorted(found.items())]
+
 
 class Labelled(Sequence):
     """The recordings of a folder that holds .../LABEL/SAMPLE.bin, loose or in zips, at any depth.
@@ -71,6 +81,18 @@ class Labelled(Sequence):
         name = self.names[index]
         events = read_nmnist(self.archive.read(name), sensor=self.sensor, name=name)
         return Recording(events, self.sensor, self.classes.index(name.split("/")[-2]), name)
+
+
+def spread(found: Sequence, samples: int) -> list:
+    """At most `samples` items, evenly spread over all; names are sorted by class, so the first ones would be of few classes.
+
+    >>> spread(range(10), 4), spread(range(3), 8)
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    if samples < 1:
+        raise ParameterError(explain(f"samples={samples} is not a number of recordings.", cure="Give at least 1."))
+    n = min(samples, len(found))
+    return [found[i * len(found) // n] for i in range(n)]
 
 
 class Named(EventFrames):

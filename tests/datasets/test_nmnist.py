@@ -135,3 +135,10 @@ def test_the_real_recordings_agree_with_their_tables(real_data, split, recording
         assert t[-1] <= NMNIST.duration_us
         total += len(t)
     assert total == events
+
+
+def test_hidden_files_are_left_out(folder):
+    names = NMNIST(folder).names
+    with zipfile.ZipFile(folder / "apple.zip", "w") as file:
+        file.writestr("__MACOSX/train/5/._00001.bin", b"junk")
+    assert NMNIST(folder).names == names
