@@ -75,6 +75,9 @@ def run(
     paths = module_paths(model)
     refuse_misreaders(paths)
     if state is not None:
+        if not isinstance(state, Mapping):
+            cure = "Pass what an earlier run returned second, or None to start afresh."
+            raise StateError(explain(f"run: the state is a {type(state).__name__}, not a dict of tensors.", cure=cure))
         _refuse_lookahead(paths)
     if lengths is not None:
         lengths = _checked_lengths(x, lengths, least=1 if state is None else 0)
@@ -236,13 +239,15 @@ _MISREAD = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
     nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.Flatten, nn.Unflatten,
-    nn.Upsample, nn.PixelShuffle, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
+    nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout,
+    nn.LocalResponseNorm, nn.LPPool1d, nn.LPPool2d, nn.Softmax2d,
 )  # fmt: skip
 
 
 def misreads_time(module: nn.Module) -> bool:
     """Whether a plain torch layer would take time for batch, or batch for channels, in [T, B, ...]."""
-    return isinstance(module, _MISREAD) and not getattr(module, "time_aware", False)
+    per_channel = isinstance(module, nn.PReLU) and module.num_parameters > 1  # along axis 1, which is the batch
+    return (per_channel or isinstance(module, _MISREAD)) and not getattr(module, "time_aware", False)
 
 
 def refuse_misreaders(paths: Mapping[nn.Module, str], act: str = "run") -> None:
@@ -261,6 +266,14 @@ def refuse_misreaders(paths: Mapping[nn.Module, str], act: str = "run") -> None:
 
 def _refuse_lookahead(paths: Mapping[nn.Module, str]) -> None:
     for module, path in paths.items():
+        if isinstance(module, nn.RNNBase):
+            raise StateError(
+                explain(
+                    f"run: {path or 'the model'} is a torch.nn.{type(module).__name__}, whose memory is not part of the state.",
+                    "It would start from zero in every chunk, without a message.",
+                    cure="Give it the whole sequence at once, or use neuro.neurons.Recurrent.",
+                )
+            )
         if getattr(module, "causal", True) is False:
             raise StateError(
                 explain(
@@ -322,6 +335,8 @@ def _few(names: list[str], most: int = 6) -> str:
 def _checked_lengths(x: Any, lengths: Tensor, least: int) -> Tensor | None:
     """Lengths [B] with least <= length <= T; None when every sample has all T steps. A later chunk may hold none."""
     first = x if isinstance(x, Tensor) else x[0]
+    if first.dim() < 2:
+        raise ShapeError(explain("run: lengths need a sequence.", f"x {list(first.shape)}", cure="Time is axis 0, batch axis 1: [T, B, ...]."))
     t, b = first.shape[:2]
     lengths = torch.as_tensor(lengths, device=first.device)
     if lengths.shape != (b,) or lengths.is_floating_point() or int(lengths.max()) > t or int(lengths.min()) < least:

@@ -566,3 +566,32 @@ def test_state_dict_holds_parameters_only(net, x):
     before = set(net.state_dict())
     neuro.run(net, x)
     assert set(net.state_dict()) == before and not any("lif" in key or "cuba" in key for key in before)
+
+
+@pytest.mark.parametrize("layer", [nn.LocalResponseNorm(2), nn.PReLU(3), nn.FeatureAlphaDropout()])
+def test_layers_that_take_the_batch_for_channels_are_refused(layer):
+    with pytest.raises(ShapeError, match="time axis"):
+        neuro.run(nn.Sequential(layer, LIF()), torch.rand(2, 3, 3))
+    neuro.run(nn.Sequential(nn.PReLU(), LIF()), torch.rand(2, 3, 3))  # one slope for all
+
+
+def test_a_memory_outside_the_state_is_not_continued():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.lif = nn.LSTM(3, 3), LIF()
+
+        def forward(self, x):
+            return self.lif(self.lstm(x)[0])
+
+    net = Net()
+    _, state = neuro.run(net, torch.rand(2, 1, 3))
+    with pytest.raises(StateError, match="lstm is a torch.nn.LSTM"):
+        neuro.run(net, torch.rand(2, 1, 3), state)
+
+
+def test_a_state_that_is_no_dict_and_lengths_of_no_sequence(net, x):
+    with pytest.raises(StateError, match="list"):
+        neuro.run(net, x, [1])
+    with pytest.raises(ShapeError, match="sequence"):
+        neuro.run(net, torch.rand(3), lengths=torch.tensor([1]))

@@ -28,6 +28,10 @@ class Neuron(nn.Module):
 
     def __init__(self, spike: Surrogate, reset: Reset):
         super().__init__()
+        for what, value, kind in (("spike", spike, Surrogate), ("reset", reset, Reset)):
+            if not isinstance(value, kind) or isinstance(value, type):
+                cure = "Give an object: spike=neuro.surrogate.ATan(2.0), reset=neuro.reset.subtract."
+                raise ParameterError(explain(f"{type(self).__name__}: {what}={value!r} is not a {kind.__name__}.", cure=cure))
         self.spike = spike
         self.reset = reset
 

@@ -254,3 +254,9 @@ def test_gradient_without_reset_is_the_convolution():
     local = weigh * spike.derivative(torch.stack(vs) - 1)
     expected = [sum(local[s] * 0.5 ** (s - t) for s in range(t, 6)) for t in range(6)]
     torch.testing.assert_close(x.grad, torch.stack(expected))
+
+
+@pytest.mark.parametrize("wrong", [{"reset": "zero"}, {"spike": "atan"}, {"reset": neuro.reset.ToZero}])
+def test_names_and_classes_are_no_rules(wrong):
+    with pytest.raises(ParameterError, match="Give an object"):
+        neuro.neurons.LIF(**wrong)
