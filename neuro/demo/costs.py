@@ -11,11 +11,12 @@ from torch import nn
 
 from neuro.demo.chip import Deployed, integers
 from neuro.deploy.energy import CONVENTIONS, EnergyComparison, ann_work, compare_energy, from_twin, int8
+from neuro.deploy.twin import run_twin
 from neuro.deploy.work import Work
 from neuro.measuring import activity
 from neuro.tracing import trace
 
-SAMPLED = 48  # test recordings for the ANN and for the operations of the float network
+SAMPLED = 48  # test recordings on which both networks are priced, and the float one's operations counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +32,10 @@ class Cost:
 
 
 def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cost:
-    """Price the twin's counts over the whole test set, and an ANN on the pre-activations of a sample of it."""
-    work = from_twin(deployed.twin, deployed.network)
-    x = torch.from_numpy(integers(frames_NTCHW[:SAMPLED])[0]).float()
+    """Price the twin's counts and an ANN on the pre-activations, of the same recordings: a sample of the test set."""
+    counts, _ = integers(frames_NTCHW[:SAMPLED])
+    work = from_twin(run_twin(deployed.network, counts), deployed.network)
+    x = torch.from_numpy(counts).float()
     graph = trace(model, x[:, :1])
     compared = compare_energy(work, *ann_work(graph, x))
     snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
