@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ def save_model(
         "version": VERSION,
         "model": made.name,
         "changes": describe(made.changes),
+        "config": _config(model),
         "classes": [str(c) for c in classes],
         "preprocess": describe(preprocess),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -89,7 +91,7 @@ def load_model(path: str | Path) -> nn.Module:
     try:
         name, changes = about["model"], build(about["changes"])
         classes, preprocess = about["classes"], build(about["preprocess"])
-        model = registry.create(name, **changes)
+        model = _as_saved(registry.create(name, **changes), about.get("config"))
     except NeuroError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -98,6 +100,22 @@ def load_model(path: str | Path) -> nn.Module:
     refuse_other(path, name, (inside or {}).get("model", name))
     model.classes, model.preprocess, model.metrics = tuple(classes), preprocess, about.get("metrics", {})
     return model.eval()
+
+
+def _config(model: nn.Module) -> dict[str, Any] | None:
+    """All fields of the model's Config, so that a name whose sizes or constants change later still gives this model."""
+    config = getattr(model, "config", None)
+    return {f.name: describe(getattr(config, f.name)) for f in dataclasses.fields(config)} if dataclasses.is_dataclass(config) else None
+
+
+def _as_saved(model: nn.Module, config: Mapping[str, Any] | None) -> nn.Module:
+    """The model with the Config it was saved with, where the registered one has become another."""
+    if config is None or _config(model) == dict(config):
+        return model
+    fields = {field: build(value) for field, value in config.items()}
+    saved = type(model)(dataclasses.replace(model.config, **fields))
+    saved.registered = registry.Registered(model.registered.name, fields)
+    return saved
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

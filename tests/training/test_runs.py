@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,24 @@ def test_saved_model_answers_the_same(tmp_path, model):
     assert loaded.metrics == {"loss": None, "accuracy": 0.5} and loaded.config == model.config
     (tmp_path / "model.json").unlink()
     assert neuro.load(tmp_path / "model.safetensors").config == model.config  # the file says it too
+
+
+def test_a_saved_model_stays_itself_when_the_registered_one_changes(tmp_path, model, monkeypatch):
+    """As when a recipe's model was made narrower: old runs no longer loaded, and another tau would have gone unseen."""
+    save_model(model, tmp_path)
+    old = neuro.models.create("spikformer_nmnist")
+    entry = neuro.models.registry.entry("spikformer_nmnist")
+
+    def wider(**changes):
+        made = type(old)(replace(old.config, **{"tau": 7.0, "channels": 3, **changes}))
+        made.registered = neuro.models.registry.Registered("spikformer_nmnist", changes)
+        return made
+
+    monkeypatch.setitem(neuro.models.registry._entries, "spikformer_nmnist", replace(entry, make=wider))
+    loaded = neuro.load(tmp_path)
+    assert loaded.config == model.config
+    save_model(loaded, tmp_path / "again")
+    assert neuro.load(tmp_path / "again").config == model.config
 
 
 def test_model_that_cannot_be_made_again_is_refused(tmp_path):
