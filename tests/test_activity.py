@@ -261,8 +261,16 @@ def test_wrong_lengths_are_refused():
     for lengths in (torch.tensor([1]), torch.tensor([0, 3]), torch.tensor([4, 1]), torch.tensor([1.0, 2.0])):
         with pytest.raises(ShapeError, match="lengths"):
             neuro.activity(net, x, lengths)
+    with pytest.raises(ShapeError, match="lengths"):  # without a time axis there is nothing to cut
+        neuro.activity(net, x, torch.ones(len(x), dtype=torch.int64), batch_axis=0)
     with pytest.raises(ParameterError, match="batch_axis"):
         neuro.activity(net, x, batch_axis=2)
+
+
+def test_weights_are_those_that_a_layer_holds():
+    net = Sequential(Conv2d(2, 3, 3), LIF(), Linear(4, 5, bias=False))
+    found = neuro.activity(net, spikes(2, 3, 2, 6, 6))
+    assert {layer.path: layer.weights for layer in found} == {"0": 54, "1": 0, "2": 20}
 
 
 def test_tables():

@@ -226,6 +226,9 @@ def test_the_comparison_shows_a_range_and_its_conventions():
     found = compare_energy(work, *ann_work(graph, x))
     low, high = found.range()
     assert 0 < low < high
+    for kind, which in (("dense", 1), ("sparse", 2)):
+        ratios = [r[0].total / r[which].total for r in found.reports.values() if r[which] is not None]
+        assert found.range(kind) == (min(ratios), max(ratios)) and len(ratios) == sum(not isinstance(p, Chip) for p in PROFILES)
     for text in (repr(found), found._repr_html_()):
         for p in PROFILES:
             assert p.name in text and p.source.split(",")[0] in text

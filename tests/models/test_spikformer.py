@@ -105,6 +105,16 @@ def test_the_stream_counts_spikes(model):
     assert seen[f"blocks.{model.config.depth - 1}"].max() > 1
 
 
+def test_a_block_adds_its_spikes_to_the_stream(model):
+    seen = outputs(model, frames(model))
+    stream = seen["tokens"]
+    for n in range(model.config.depth):
+        attention, mlp = seen[f"blocks.{n}.attention"], seen[f"blocks.{n}.mlp"]
+        assert torch.equal(seen[f"blocks.{n}"], stream + attention + mlp), n
+        stream = seen[f"blocks.{n}"]
+    assert attention.any() and mlp.any() and seen["tokens"].any()
+
+
 def test_the_first_step_is_the_model_at_one_step(model):
     x = frames(model)
     with torch.no_grad():
@@ -162,6 +172,13 @@ def test_surrogate_is_1_at_threshold_and_the_reset_passes_no_gradient():
     now, later = torch.autograd.grad(y[0].sum(), x, retain_graph=True)[0], torch.autograd.grad(y[1].sum(), x)[0]
     assert now.flatten().tolist() == [0.5, 0]  # gain 1/2 times alpha/4
     assert later[0].item() == 0  # through a reset that passes gradient it would not be
+
+
+def test_dropout_stands_before_the_head():
+    model = models.small("spikformer_4_256", dropout=1.0)
+    torch.nn.init.normal_(model.head.bias)
+    x = frames(model)
+    torch.testing.assert_close(model.train()(x), model.head.bias.expand(3, -1))
 
 
 def test_changes_reach_every_layer():
