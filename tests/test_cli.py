@@ -82,7 +82,7 @@ def test_every_command_has_help(capsys):
 
 def test_models_lists_parameters(capsys):
     code, out, _ = run_cli(capsys, "models", "--match", "nmnist")
-    assert code == 0 and "spikformer_nmnist" in out and "254,290" in out
+    assert code == 0 and "spikformer_nmnist" in out and "163,594" in out
 
 
 def test_unknown_names_suggest_the_nearest(capsys):
