@@ -54,6 +54,32 @@ def test_sizes_are_the_published_ones(name, published):
     assert millions(name) == pytest.approx(published, abs=0.011)
 
 
+@pytest.mark.parametrize(
+    ("names", "heads", "scale"),
+    [
+        (["spikformer_4_256"], 8, 0.125), (["spikformer_2_384", "spikformer_4_384"], 12, 0.125),
+        (["spikformer_8_384", "spikformer_6_512", "spikformer_8_512", "spikformer_10_512"], 8, 0.125),
+        (["spikformer_8_768"], 12, 0.125), (["spikformer_2_256"], 16, 0.25),
+    ],
+)  # fmt: skip
+def test_heads_and_scale_are_the_released_ones(names, heads, scale):
+    """Neither shows in the number of parameters; the scale is fixed, whatever the width of a head."""
+    for name in names:
+        with torch.device("meta"):
+            products = [m for m in models.create(name).modules() if isinstance(m, AttentionProduct)]
+        assert products and {(p.heads, p.scale) for p in products} == {(heads, scale)}, name
+
+
+def test_the_demos_network_fires_as_the_chip_does():
+    spiking = [m for m in models.small("spikformer_motions").modules() if isinstance(m, LIF)]
+    assert spiking and all(m.spike.comparison == ">" for m in spiking)
+
+
+def test_dense_weights_start_as_the_choice_says():
+    published, torchs = (models.small("spikformer_4_256", dim=256, heads=8, init_std=std).head.weight.std().item() for std in (0.02, None))
+    assert published == pytest.approx(0.02, rel=0.05) and torchs == pytest.approx((3 * 256) ** -0.5, rel=0.05)
+
+
 def test_every_neuron_is_binary_and_nothing_is_a_softmax(model):
     seen = outputs(model, frames(model))
     for path, module in model.named_modules():
