@@ -65,8 +65,12 @@ class QuantizationReport:
 
     @property
     def changed(self) -> float:
-        """Changed spikes per neuron step, over all layers."""
+        """Share of neuron steps at which one network fires and the other does not, over all layers."""
         return sum(r.changed for r in self.layers) / max(1, sum(r.compared for r in self.layers))
+
+    @property
+    def _rate(self) -> float:
+        return sum(r.spikes for r in self.layers) / max(1, sum(r.compared for r in self.layers))
 
     HEAD = ("layer", "scale", "vth", "weight error max", "rms", "rms/rms(W)", "compared", "changed", "%", "float spikes", "at threshold", "integer at thr.")
 
@@ -83,7 +87,8 @@ class QuantizationReport:
     def summary(self) -> str:
         return (
             f"{self.samples} recordings: {self.agree} with the same class ({self.agree / max(1, self.samples):.2%}), "
-            f"{self.changed:.4%} of spikes changed, scores differ by at most {self.score_error:.3g}"
+            f"spike or silence differs at {self.changed:.2%} of neuron steps (the float network fires at {self._rate:.2%}), "
+            f"scores differ by at most {self.score_error:.3g}"
         )
 
     def __repr__(self) -> str:

@@ -274,7 +274,8 @@ def _refuse_lookahead(paths: Mapping[nn.Module, str]) -> None:
                     cure="Give it the whole sequence at once, or use neuro.neurons.Recurrent.",
                 )
             )
-        if getattr(module, "causal", True) is False:
+        attends = isinstance(module, (nn.MultiheadAttention, nn.Transformer))
+        if attends or getattr(module, "causal", True) is False:
             raise StateError(
                 explain(
                     f"run: {path or type(module).__name__} looks ahead in time, so it cannot continue from a state.",

@@ -22,7 +22,7 @@ def main(
         run: folder of a run, or a model.safetensors.
         data: folder that holds .../LABEL/SAMPLE.bin, loose or in zips.
         split: only recordings whose folder above LABEL has this name, such as test.
-        predictions: CSV file for the answer to each recording; default predictions_NAME.csv in the run's folder.
+        predictions: CSV file for the answer to each recording; default predictions_NAME.csv, or predictions_NAME_SPLIT.csv, in the run's folder.
         skip_unreadable: leave damaged recordings out and count them, instead of stopping at the first.
         batch_size: recordings shown at once.
         workers: processes that read.

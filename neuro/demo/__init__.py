@@ -19,7 +19,7 @@ import torch
 from neuro import models
 from neuro.datasets.datamodule import EventDataModule
 from neuro.demo import chip, costs, page, task
-from neuro.errors import ParameterError, explain
+from neuro.errors import LavaError, ParameterError, explain
 from neuro.files import replacing, write_json
 from neuro.training.fit import fit
 from neuro.training.runs import Run
@@ -109,6 +109,9 @@ def main(
     summary["seconds_demo"] = round(time.perf_counter() - begun, 1)
     write_json(run.folder / "summary.json", summary)
     _say(run, summary, part)
+    if lava.agreement is not None and not lava.agreement.exact:
+        cure = f"See the table in {run.folder / 'report.html'}; the first layer that differs is {lava.agreement.first_layer}."
+        raise LavaError(explain("demo: Lava and the twin differ.", f"{summary['lava_spike_mismatches']} spikes differ", cure=cure))
     return summary
 
 

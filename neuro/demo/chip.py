@@ -75,7 +75,8 @@ def on_lava(deployed: Deployed, frames_NTCHW: np.ndarray, count: int) -> OnLava:
     agreement = compare(run_twin(deployed.network, x, record=True), lava)
     alone = run_lava(deployed.network, x[:, 1:2])
     for name, spikes in lava.spikes.items():
-        if not np.array_equal(spikes[:, 1:2], alone.spikes[name]):
+        same = np.array_equal(spikes[:, 1:2], alone.spikes[name]) and np.array_equal(lava.membranes[name][:, 1:2], alone.membranes[name])
+        if not same:
             raise LavaError(explain("Lava: the second recording differs from a fresh start.", f"layer {name}", cure="State was carried over."))
     silent = [layer.name for layer in agreement.layers if layer.compared and not layer.fired]
     text = "\n".join([

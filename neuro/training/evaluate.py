@@ -138,7 +138,8 @@ def evaluate(
         Answer(name, model.classes[g], p, model.classes[label])
         for name, g, p, label in zip(recordings.names, given.tolist(), probability.tolist(), labels.tolist(), strict=True)
     ]
-    default = (run if run.is_dir() else run.parent) / f"predictions_{data.resolve().name}.csv"
+    part = f"_{split}" if split else ""
+    default = (run if run.is_dir() else run.parent) / f"predictions_{data.resolve().name}{part}.csv"
     path = Path(predictions) if predictions is not None else default
     write_answers(path, found)
     return Evaluated(scores(labels.tolist(), given.tolist(), model.classes), found, skipped, path)
