@@ -70,8 +70,9 @@ def test_heads_and_scale_are_the_released_ones(names, heads, scale):
         assert products and {(p.heads, p.scale) for p in products} == {(heads, scale)}, name
 
 
-def test_the_demos_network_fires_as_the_chip_does():
-    spiking = [m for m in models.small("spikformer_motions").modules() if isinstance(m, LIF)]
+@pytest.mark.parametrize("name", ["spikformer_motions", "spikformer_nmnist"])
+def test_networks_of_ours_fire_as_the_chip_does(name):
+    spiking = [m for m in models.small(name).modules() if isinstance(m, LIF)]
     assert spiking and all(m.spike.comparison == ">" for m in spiking)
 
 
