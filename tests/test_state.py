@@ -595,3 +595,22 @@ def test_a_state_that_is_no_dict_and_lengths_of_no_sequence(net, x):
         neuro.run(net, x, [1])
     with pytest.raises(ShapeError, match="sequence"):
         neuro.run(net, torch.rand(3), lengths=torch.tensor([1]))
+
+
+class OverTime(nn.Module):
+    """Attention of torch along axis 0: every step sees the steps that come."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.lif = nn.MultiheadAttention(4, 2), LIF()
+
+    def forward(self, x):
+        return self.lif(self.attention(x, x, x, need_weights=False)[0])
+
+
+def test_attention_over_time_cannot_go_on_from_a_state():
+    net, x = OverTime().eval(), torch.randn(4, 2, 4)
+    y, state = neuro.run(net, x)
+    assert torch.equal(y, net(x))
+    with pytest.raises(StateError, match=r"attention looks ahead in time"):
+        neuro.run(net, x, state)
