@@ -107,7 +107,8 @@ def find_interpreter() -> Path | None:
 def base_pythons() -> list[str]:
     """Where a Python 3.10 may be: every python3.10 on PATH, then pyenv's."""
     names = [os.path.join(folder, "python3.10") for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
-    names += sorted(glob.glob(str(Path.home() / ".pyenv" / "versions" / "3.10*" / "bin" / "python")))
+    for root in (os.environ.get("PYENV_ROOT"), Path.home() / ".pyenv"):
+        names += sorted(glob.glob(os.path.join(root, "versions", "3.10*", "bin", "python"))) if root else []
     return list(dict.fromkeys(name for name in names if os.path.exists(name)))
 
 

@@ -24,6 +24,7 @@ def program(path, python="[3, 10, 2]", lava="0.10.0", numpy="1.26.4", status=0):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """No interpreter anywhere."""
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -62,6 +63,9 @@ def test_a_shim_that_fails_is_passed_over(home, monkeypatch):
         environment.find_base()
     program(home / ".pyenv/versions/3.10.13/bin/python", lava="")
     assert environment.find_base() == str(home / ".pyenv/versions/3.10.13/bin/python")
+    elsewhere = program(home / "pyenv/versions/3.10.2/bin/python", lava="")
+    monkeypatch.setenv("PYENV_ROOT", str(home / "pyenv"))
+    assert environment.find_base() == str(elsewhere)
 
 
 def test_a_failed_install_leaves_nothing(home):
