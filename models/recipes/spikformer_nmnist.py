@@ -6,6 +6,12 @@
 
 The model, 0.16 M parameters, sees 6 frames of a recording's own duration. Each recording is moved, turned, scaled,
 thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used.
+
+Seen with seed 0 on the first 850 recordings of the training set, on one core of a shared two-core machine:
+
+    --folds 5 --epochs 60 --workers 0    0.9000 0.9647 0.9471 0.9294 0.9588, mean 0.9400, in 25 min; the two-layer CNN on
+                                         summed frames, 40 epochs of the same augmentation and folds: mean 0.9294
+    --workers 0                          200 epochs on all 850 in 15.6 min; 0.9600 of 50 recordings of the test set
 """
 
 from __future__ import annotations
@@ -30,9 +36,9 @@ IN_MEMORY = 5000  # recordings; a larger set is read from its files again and ag
 def main(
     data: Path,
     out: Path,
-    epochs: int = 100,
+    epochs: int = 200,
     folds: int = 0,
-    cnn_epochs: int = 60,
+    cnn_epochs: int = 40,
     seed: int = 0,
     bins: int = 6,
     batch_size: int = 32,
