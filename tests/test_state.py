@@ -282,6 +282,8 @@ y, state = neuro.run(wrapped, x[3:], neuro.detach(state))
 y.square().mean().backward()
 grads = {name: p.grad for name, p in model.named_parameters()}
 torch.save({"y": y.detach(), "state": neuro.detach(state), "grads": grads}, f"{folder}/{rank}.pt")
+torch.distributed.barrier()  # neither leaves while the other still needs it
+del wrapped  # it holds the process group, whose threads must have ended before the process does
 torch.distributed.destroy_process_group()
 """
 

@@ -122,6 +122,7 @@ for name, axis in (("maps", 2), ("tokens", -1), ("padded", -1)):
     (y * given[name + " weigh"][:, mine]).sum().backward()
     answer[name] = [y.detach(), x.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
 torch.save(answer, f"{folder}/{rank}.pt")
+torch.distributed.barrier()  # neither leaves while the other still needs it
 torch.distributed.destroy_process_group()
 """
 
