@@ -41,8 +41,8 @@ def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cos
     snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
     assert dense is not None and sparse is not None
     return Cost(
-        text=_indented(_verdict(compared)),
-        words=_verdict(compared),
+        text=_indented(_verdict(compared, x.shape[1])),
+        words=_verdict(compared, x.shape[1]),
         notes=_notes(compared),
         summary={
             "energy_snn_uj": snn.total, "energy_ann_dense_uj": dense.total, "energy_ann_sparse_uj": sparse.total,
@@ -58,15 +58,15 @@ def count(model: nn.Module, deployed: Deployed, frames_NTCHW: np.ndarray) -> Cos
     )  # fmt: skip
 
 
-def _verdict(compared: EnergyComparison) -> str:
-    """Who wins, in the main profile, and at which firing rate they would draw."""
+def _verdict(compared: EnergyComparison, recordings: int) -> str:
+    """Who wins, in the main profile, on how many recordings, and at which firing rate they would draw."""
     snn, dense, sparse, even_dense, even_sparse = compared.reports[int8.name]
     lines = [f"SNN {snn.total:.3g} µJ per recording; the same layers as an 8-bit ANN once per bin: dense {dense.total:.3g} µJ, zeros of ReLU skipped {sparse.total:.3g} µJ ({int8.name})."]
     for name, ann, even in (("the dense ANN", dense, even_dense), ("the ANN that skips zeros", sparse, even_sparse)):
         won = "less than" if snn.total < ann.total else "MORE than"
         rate = "at no firing rate would they draw" if even is None else f"they would draw at {even:.4f} spikes per neuron and step, measured {compared.rate:.4f}"
         lines.append(f"The spiking network costs {won} {name} ({snn.total / ann.total:.2f} of it); {rate}.")
-    lines.append("An estimate from counted operations and memory accesses, not a measurement.")
+    lines.append(f"Means over {recordings} test recordings: an estimate from counted operations and memory accesses, not a measurement.")
     return "\n".join(lines)
 
 
