@@ -1,41 +1,51 @@
-"""`scan`: one pure step, repeated along axis 0. This loop is the definition of every neuron."""
+"""`scan`: one pure step, repeated along axis 0, by a kernel made from the step or by the plain loop that defines it."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from neuro.errors import ParameterError, ShapeError, explain
+from neuro.kernels import compiling, cpu, operators, programs
+from neuro.kernels.reference import loop
 
 State = TypeVar("State")
+_here = threading.local()
 
 
 def scan(
-    step: Callable[..., tuple[Tensor, State]],
-    x: Tensor,
+    step: Callable[..., tuple[Any, State]],
+    x: Any,
     state: State,
     params: Any,
     *,
     lengths: Tensor | None = None,
     **choices: Any,
-) -> tuple[Tensor, State]:
+) -> tuple[Any, State]:
     """Run `y[t], state = step(x[t], state, params, **choices)` for t = 0 .. T-1.
+
+    On the CPU a kernel is generated from the step, with its gradients, at the first call; its outputs are those of the plain
+    loop up to the last bits of exponentials and the like, and its gradients up to the order of sums. A step that no kernel
+    covers, and tensors on other devices, take the plain loop; a step is then named once in a warning.
 
     Args:
         step: pure and elementwise over neurons, in plain torch. Everything that may need a gradient is in `params`;
             `choices` are objects without tensors, such as a surrogate and a reset rule.
-        x: input [T, B, ...], T >= 1.
+        x: input [T, B, ...], T >= 1, or a tuple of inputs of one shape. Of 16 bits, it enters the step as float32.
         state: NamedTuple (or any tuple) of tensors with batch on axis 0.
         params: NamedTuple of floats and tensors that broadcast against `x[t]`.
         lengths: steps that count for each sample [B]. After its last step a sample holds still: its state is kept and
             its output is zero, so a padded sample equals the same sample alone.
 
     Returns:
-        outputs [T, B, ...] and the state after the last step.
+        outputs [T, B, ...] (a tuple of them where the step gives one) and the state after the last step.
 
     Raises:
         ParameterError: `step` captured a tensor or a module by closure, whose gradient a compiled kernel would lose.
@@ -48,26 +58,72 @@ def scan(
     [1.0, 2.0, 3.0]
     """
     _refuse_captured_tensors(step)
-    if x.dim() == 0 or x.shape[0] == 0:
-        raise ShapeError(explain("scan: there is no time step to run.", f"x {list(x.shape)}", cure="Time is axis 0: [T, B, ...], T >= 1."))
-    outputs = []
-    for t, x_t in enumerate(x.unbind(0)):
-        y, after = step(x_t, state, params, **choices)
-        if lengths is not None:
-            y, after = _hold_still(t < lengths, y, after, state)
-        state = after
-        outputs.append(y)
-    return torch.stack(outputs), state
+    first = x[0] if isinstance(x, tuple) else x
+    if first.dim() == 0 or first.shape[0] == 0:
+        raise ShapeError(explain("scan: there is no time step to run.", f"x {list(first.shape)}", cure="Time is axis 0: [T, B, ...], T >= 1."))
+    found = _by_kernel(step, x, state, params, lengths, choices)
+    return loop(step, x, state, params, lengths, choices) if found is None else found
 
 
-def _hold_still(running: Tensor, y: Tensor, after: Any, before: Any) -> tuple[Tensor, Any]:
-    """Samples past their end give zeros and keep their state."""
+@contextmanager
+def plain_loop() -> Iterator[None]:
+    """Every scan of this thread runs the plain torch loop: the definition, to compare with and to step through in a debugger.
 
-    def over_batch(z: Tensor) -> Tensor:
-        return running.view(-1, *[1] * (z.dim() - 1))
+    >>> import torch, neuro
+    >>> x = torch.randn(4, 2, 3)
+    >>> with plain_loop():
+    ...     slow = neuro.neurons.LIF()(x)
+    >>> torch.equal(slow, neuro.neurons.LIF()(x))
+    True
+    """
+    before = getattr(_here, "plain", False)
+    _here.plain = True
+    try:
+        yield
+    finally:
+        _here.plain = before
 
-    kept = [torch.where(over_batch(new), new, old) for new, old in zip(after, before, strict=True)]
-    return torch.where(over_batch(y), y, 0), type(after)(*kept) if hasattr(after, "_fields") else tuple(kept)
+
+def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any]) -> tuple[Any, Any] | None:
+    """Outputs and state by a generated kernel, or None where the loop is to be taken."""
+    inputs = x if isinstance(x, tuple) else (x,)
+    if getattr(_here, "plain", False) or not isinstance(state, tuple):
+        return None
+    states, given = programs.tensors(state), programs.tensors(params)
+    if not cpu.supports(inputs, states, given, lengths):
+        return None
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *states, *given))
+    if torch.compiler.is_compiling():
+        found = compiling.found(step, x, state, params, lengths is not None, choices, keep)
+    elif not _worth_it(inputs[0]) or _watched((*inputs, *states, *given)):
+        return None
+    else:
+        found = programs.find(step, x, state, params, choices, cpu.precision(inputs[0]))
+        if found.program is not None and not programs.agrees(step, found, x, state, params, lengths, choices, keep):
+            return None
+    if found is None or found.program is None:
+        return None
+    results = operators.run(found.program, inputs, states, given, [] if found.baked else programs.numbers(params), lengths)
+    outputs, after = results[: len(results) - len(states)], results[len(results) - len(states) :]
+    y = outputs[0] if found.single else tuple(outputs)
+    return y, type(state)(*after) if hasattr(state, "_fields") else tuple(after)
+
+
+def _worth_it(x: Tensor) -> bool:
+    """One step of few neurons is done sooner than a kernel is called."""
+    return x.shape[0] > 1 or x.numel() > 4096
+
+
+def _watched(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether something looks at the operators of the loop, which a kernel would hide: torch.func, a dispatch mode, forward-mode
+    derivatives, torch.jit, tensors of other classes."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+        or any(type(t) is not Tensor and type(t) is not nn.Parameter for t in tensors)
+    )
 
 
 def _refuse_captured_tensors(step: Callable[..., Any]) -> None:

@@ -55,7 +55,7 @@ class Surrogate:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Spikes of `u = v - threshold`, same shape and dtype, exactly 0 or 1."""
-        return _Fire.apply(u, self)
+        return _Fire.apply(u, self) if isinstance(u, Tensor) else u.fired_by(self)  # a symbol while a kernel is made
 
     def derivative(self, u: Tensor) -> Tensor:
         raise NotImplementedError

@@ -1,0 +1,128 @@
+"""Programs as operators of torch, with their gradients.
+
+Eager calls take the shortest way, an autograd function. Under torch.compile and torch.export a scan is one opaque operator,
+`neuro::scan`, that carries its program as text, so a compiled or exported graph is complete in itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from neuro.kernels import cpu
+from neuro.kernels.cpu_source import SEGMENT
+from neuro.kernels.program import Program
+
+
+def run(program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None) -> list[Tensor]:
+    """Outputs [T, B, ...] and the states after the last step, differentiable in inputs, states and parameters."""
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *state, *params))
+    if torch.compiler.is_compiling():
+        results = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, list(numbers), program, keep)
+        return results[: len(results) - len(state)] if keep else results
+    if not keep:
+        return cpu.forward(program, x, state, params, numbers, lengths, False)
+    return list(_Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, *x, *state, *params))
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+        x, state, params = _parts(tensors, sizes)
+        results = cpu.forward(program, x, state, params, numbers, lengths, True)
+        kept = results[len(results) - len(state) :]
+        ctx.set_materialize_grads(False)
+        ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, len(results) - 2 * len(state)
+        ctx.save_for_backward(*tensors, *kept, *([] if lengths is None else [lengths]))
+        ctx.with_lengths = lengths is not None
+        return tuple(results[: len(results) - len(state)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        saved = list(ctx.saved_tensors)
+        lengths = saved.pop() if ctx.with_lengths else None
+        states = ctx.sizes[1]
+        kept = saved[len(saved) - states :]
+        x, state, params = _parts(saved[: len(saved) - states], ctx.sizes)
+        wants = ctx.needs_input_grad[4 : 4 + len(x)] + ctx.needs_input_grad[4 + len(x) + states :]
+        found = cpu.backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants)
+        return (None, None, None, None, *_spread_out(found, wants, len(x), states))
+
+
+def _parts(tensors: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    inputs, states = sizes
+    return tensors[:inputs], tensors[inputs : inputs + states], tensors[inputs + states :]
+
+
+def _spread_out(found: list[Tensor], wants: Sequence[bool], inputs: int, states: int) -> list[Tensor | None]:
+    """One gradient per tensor, None where none was wanted."""
+    rest = iter(found)
+    grad_x = [next(rest) if want else None for want in wants[:inputs]]
+    grad_state = [next(rest) for _ in range(states)]
+    return [*grad_x, *grad_state, *(next(rest) if want else None for want in wants[inputs:])]
+
+
+_library = torch.library.Library("neuro", "DEF")
+_library.define("scan(Tensor[] x, Tensor[] state, Tensor[] params, Tensor? lengths, float[] numbers, str program, bool keep) -> Tensor[]")
+_library.define(
+    "scan_backward(Tensor?[] grad_y, Tensor?[] grad_state, Tensor[] x, Tensor[] state, Tensor[] params, Tensor[] kept, Tensor? lengths, float[] numbers, str program, bool[] wants) -> Tensor[]"
+)
+
+
+def _scan_cpu(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, program: str, keep: bool) -> list[Tensor]:
+    return cpu.forward(program, x, state, params, numbers, lengths, keep)
+
+
+def _scan_backward_cpu(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:
+    return cpu.backward(program, grad_y, grad_state, x, state, params, kept, numbers, lengths, wants)
+
+
+def _scan_shapes(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, program: str, keep: bool) -> list[Tensor]:
+    outputs = [torch.empty_like(x[0], memory_format=torch.contiguous_format) for _ in Program.from_json(program).outputs]
+    ends = [torch.empty_like(s, memory_format=torch.contiguous_format) for s in state]
+    if not keep:
+        return [*outputs, *ends]
+    call = cpu.shapes(x[0].shape, params, lengths)
+    segments = (x[0].shape[0] + SEGMENT - 1) // SEGMENT - 1
+    return [*outputs, *ends, *(s.new_empty((segments, call.R, call.C)) for s in state)]
+
+
+def _scan_backward_shapes(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:
+    wanted = [v for v, want in zip((*x, *params), wants, strict=True) if want]
+    inputs = sum(wants[: len(x)])
+    shaped = [torch.empty_like(v, memory_format=torch.contiguous_format) for v in (*wanted[:inputs], *state, *wanted[inputs:])]
+    return shaped
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, state, params, lengths, ctx.numbers, ctx.program, keep = inputs
+    ctx.sizes, ctx.outputs, ctx.kept = (len(x), len(state)), len(output) - (2 if keep else 1) * len(state), len(state) if keep else 0
+    ctx.wants = [t.requires_grad for t in (*x, *params)]
+    kept = output[len(output) - ctx.kept :] if keep else []
+    ctx.save_for_backward(*x, *state, *params, *kept, *([] if lengths is None else [lengths]))
+    ctx.with_lengths = lengths is not None
+
+
+def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    saved = list(ctx.saved_tensors)
+    lengths = saved.pop() if ctx.with_lengths else None
+    inputs, states = ctx.sizes
+    kept = saved[len(saved) - states :]
+    x, state, params = _parts(saved[: len(saved) - states], ctx.sizes)
+    found = torch.ops.neuro.scan_backward(
+        list(grads[: ctx.outputs]), list(grads[ctx.outputs : ctx.outputs + states]), list(x), list(state), list(params), list(kept), lengths, ctx.numbers, ctx.program, ctx.wants
+    )
+    spread = _spread_out(found, ctx.wants, inputs, states)
+    return spread[:inputs], spread[inputs : inputs + states], spread[inputs + states :], None, None, None, None
+
+
+_library.impl("scan", _scan_cpu, "CPU")
+_library.impl("scan_backward", _scan_backward_cpu, "CPU")
+torch.library.register_fake("neuro::scan", _scan_shapes, lib=_library)
+torch.library.register_fake("neuro::scan_backward", _scan_backward_shapes, lib=_library)
+torch.library.register_autograd("neuro::scan", _differentiate, setup_context=_remember, lib=_library)

@@ -1,0 +1,230 @@
+"""From a step to its program: traced once for each structure of arguments, checked against the loop, remembered.
+
+What a program was made from is part of its key: the step's code, what it captured, the global numbers and functions that it
+names, and its choices by value. Where one of these cannot be compared by value (an object that may change), the step is traced
+anew at every call, and only the machine code is shared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from neuro.kernels import cpu, operators
+from neuro.kernels.expression import NeedsNumbers, Unsupported
+from neuro.kernels.program import Program, flat, trace
+from neuro.kernels.reference import loop
+
+
+class Found(NamedTuple):
+    program: str | None  # None: the step has no kernel
+    baked: bool = False  # whether its Python numbers are constants of the program
+    single: bool = True  # whether the step gives one output rather than a tuple
+
+
+class _CannotBeCompared(Exception):
+    pass
+
+
+_known: OrderedDict[Hashable, Found] = OrderedDict()
+_said: set[str] = set()
+_REMEMBERED = 512
+
+
+def find(step: Callable[..., Any], x: Any, state: Any, params: Any, choices: dict[str, Any], dtype: torch.dtype) -> Found:
+    """The program of `step` for arguments of this structure in the precision `dtype`."""
+    try:
+        key: Any = (_step_key(step), structure(x), structure(state), structure(params), _by_value(tuple(choices.items())), dtype)
+        hash(key)
+    except (_CannotBeCompared, TypeError):
+        return _make(step, x, state, params, choices, dtype)
+    found = _known.get(key)
+    if found is not None and found.baked:
+        key = (key, tuple(numbers(params)))
+        found = _known.get(key)
+    if found is None:
+        found = _make(step, x, state, params, choices, dtype)
+        if found.baked:
+            _keep(key, found)  # says that the numbers belong to the key
+            key = (key, tuple(numbers(params)))
+        _keep(key, found)
+    return found
+
+
+def _keep(key: Hashable, found: Found) -> None:
+    _known[key] = found
+    while len(_known) > _REMEMBERED:
+        _known.popitem(last=False)
+
+
+def _make(step: Callable[..., Any], x: Any, state: Any, params: Any, choices: dict[str, Any], dtype: torch.dtype) -> Found:
+    try:
+        try:
+            program, single = trace(step, x, state, params, choices, dtype, bake=False)
+            return Found(program.to_json(), False, single)
+        except NeedsNumbers:
+            program, single = trace(step, x, state, params, choices, dtype, bake=True)
+            return Found(program.to_json(), True, single)
+    except Unsupported as reason:
+        say(step, f"it uses {reason}")
+        return Found(None)
+
+
+def say(step: Callable[..., Any], reason: str) -> None:
+    """Once per reason: this step runs on the plain loop."""
+    text = f"The step {_name(step)!r} runs on the plain torch loop, because {reason}. Its results are the same, only slower."
+    if text not in _said:
+        _said.add(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+
+def structure(tree: Any) -> Hashable:
+    """Where tensors and numbers stand in nested tuples."""
+    if isinstance(tree, Tensor):
+        return "tensor"
+    if isinstance(tree, bool):
+        return ("bool", tree)
+    if isinstance(tree, (int, float)):
+        return "number"
+    if tree is None:
+        return None
+    if isinstance(tree, tuple):
+        return (type(tree), tuple(structure(part) for part in tree))
+    raise _CannotBeCompared
+
+
+def numbers(params: Any) -> list[float]:
+    """The Python numbers among the parameters, in order."""
+    return [float(leaf) for leaf in flat(params) if isinstance(leaf, (int, float)) and not isinstance(leaf, bool)]
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in flat(tree) if isinstance(leaf, Tensor)]
+
+
+def _step_key(step: Callable[..., Any]) -> Hashable:
+    if isinstance(step, functools.partial):
+        return (_step_key(step.func), _by_value(step.args), _by_value(tuple(sorted(step.keywords.items()))))
+    return _by_value(step)
+
+
+def _by_value(value: Any, depth: int = 0) -> Hashable:
+    """A key that differs whenever the value could make a step compute something else."""
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, type, types.ModuleType, types.BuiltinFunctionType)):
+        return (type(value), value)
+    if depth > 4:
+        raise _CannotBeCompared
+    if isinstance(value, tuple):
+        return (type(value), tuple(_by_value(v, depth + 1) for v in value))
+    if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:
+        return (type(value), tuple((name, _by_value(v, depth + 1)) for name, v in vars(value).items()))
+    if isinstance(value, types.FunctionType):
+        if value.__module__.startswith(("neuro.", "torch.")):
+            return value
+        return _function_key(value, depth)
+    raise _CannotBeCompared
+
+
+def _function_key(function: types.FunctionType, depth: int) -> Hashable:
+    cells = tuple(_by_value(c.cell_contents, depth + 1) for c in function.__closure__ or () if c.cell_contents is not function)
+    named = tuple(
+        (name, _by_value(function.__globals__[name], depth + 1)) for name in function.__code__.co_names
+        if name in function.__globals__ and function.__globals__[name] is not function
+    )  # fmt: skip
+    defaults = (function.__defaults__ or (), tuple(sorted((function.__kwdefaults__ or {}).items())))
+    return (function.__code__, cells, named, _by_value(defaults, depth + 1))
+
+
+def _name(step: Callable[..., Any]) -> str:
+    return getattr(step, "__qualname__", None) or getattr(getattr(step, "func", step), "__qualname__", type(step).__qualname__)
+
+
+_checked: dict[Hashable, bool] = {}
+
+
+def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any], keep: bool) -> bool:
+    """Whether the kernel gives what the loop gives on a small random input; asked once for each program and kind of call.
+
+    A step is read once, with symbols; whatever it does that this reading does not see shows here.
+    """
+    inputs = x if isinstance(x, tuple) else (x,)
+    wants = tuple(keep and t.requires_grad for t in (*inputs, *tensors(params)))
+    kinds = tuple("one" if p.numel() == 1 else "more" for p in tensors(params))
+    key = (found.program, inputs[0].dtype, kinds, lengths is not None, wants, keep)
+    if key not in _checked:
+        with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad():
+            wrong = _difference(step, found, x, state, params, lengths is not None, choices, wants, keep)
+        if wrong:
+            say(step, f"its kernel does not agree with it on a random input ({wrong})")
+        _checked[key] = not wrong
+    return _checked[key]
+
+
+def _difference(
+    step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, with_lengths: bool, choices: dict[str, Any], wants: tuple[bool, ...], keep: bool
+) -> str:  # fmt: skip
+    """What differs between kernel and loop on 3 steps, 2 samples and 5 neurons; empty if nothing does."""
+    T, B, N = 3, 2, 5
+    dice = torch.Generator().manual_seed(0)
+    inputs = x if isinstance(x, tuple) else (x,)
+    wide = Program.from_json(found.program).dtype  # type: ignore[arg-type]
+
+    def random(*shape: int, dtype: torch.dtype = wide) -> Tensor:
+        return (torch.randn(*shape, generator=dice, dtype=torch.float64) * 1.5 + 0.5).to(dtype)
+
+    def few(p: Tensor) -> Tensor:
+        """Values of a parameter itself, for as many neurons as the test has."""
+        values = p.detach().reshape(-1)
+        return values.clone().reshape(p.shape) if p.numel() == 1 else values[torch.arange(N) % p.numel()].clone()
+
+    xs = [random(T, B, N, dtype=v.dtype) for v in inputs]
+    states = [random(B, N) for _ in tensors(state)]
+    ps = [few(p) for p in tensors(params)]
+    lengths = torch.tensor([T, 1]) if with_lengths else None
+    both = []
+    for by_kernel in (False, True):
+        leaves = [t.clone().requires_grad_(want) for t, want in zip((*xs, *ps), wants, strict=True)]
+        begin = [s.clone().requires_grad_(keep) for s in states]
+        now_x, now_p = leaves[: len(xs)], leaves[len(xs) :]
+        if by_kernel:
+            given = [] if found.baked else numbers(params)
+            results = operators.run(found.program, now_x, begin, now_p, given, lengths)  # type: ignore[arg-type]
+        else:
+            y, after = loop(step, _filled(x, iter(now_x)), _filled(state, iter(begin)), _filled(params, iter(now_p)), lengths, choices)
+            results = [*flat(y), *flat(after)]
+        grads: list[Any] = []
+        if keep:
+            dice_for_grads = torch.Generator().manual_seed(1)
+            seeds = [torch.randn(r.shape, generator=dice_for_grads).to(r.dtype) for r in results]
+            used = [(r, s) for r, s in zip(results, seeds, strict=True) if r.requires_grad]
+            wanted = [t for t in (*leaves, *begin) if t.requires_grad]
+            grads = list(torch.autograd.grad([r for r, _ in used], wanted, [s for _, s in used], allow_unused=True))
+        both.append(([r.detach() for r in results], grads))
+    (y_loop, g_loop), (y_kernel, g_kernel) = both
+    for what, a_list, b_list in (("outputs", y_loop, y_kernel), ("gradients", g_loop, g_kernel)):
+        for a, b in zip(a_list, b_list, strict=True):
+            a, b = (torch.zeros(()) if v is None else v for v in (a, b))
+            if not torch.allclose(a.double(), b.double(), rtol=_TOLERANCE[xs[0].dtype], atol=_TOLERANCE[xs[0].dtype], equal_nan=True):
+                return f"{what} differ by up to {(a.double() - b.double()).abs().max():.3g}"
+    return ""
+
+
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 2e-2}
+
+
+def _filled(tree: Any, values: Any) -> Any:
+    """The structure with its tensors replaced, in order."""
+    if isinstance(tree, Tensor):
+        return next(values)
+    if isinstance(tree, tuple):
+        parts = [_filled(part, values) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return tree
