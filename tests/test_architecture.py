@@ -1,6 +1,7 @@
 """Who may import whom, read from the syntax trees: a file imports only what stands before it in the drawing."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ ORDER = [
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 TOP = len(ORDER)  # conversion, timesteps, learning, training, interop, recipes, reports, command line, demo
 DRAWING = ("neuro.plots", "neuro.demo", "neuro.report", "neuro.report_page", "neuro.run_report")  # may load the plots when they are loaded
+MACHINE = re.compile(r"neuro\.kernels\.(words|\w+_loops)")  # functions for Numba, which these load; others load them when they are used
 HEAVY = {"tonic", "lightning", "matplotlib", "pandas", "snntorch", "numba", "triton", "nir", "lava"}
 
 
@@ -81,6 +83,10 @@ def problems_of(name, found):
     """What is wrong with the imports [(module, on loading, line)] of the module `name`."""
     for module, on_loading, line in found:
         own = name.split(".")[:2] == module.split(".")[:2] and len(name.split(".")) > 1
+        if on_loading and MACHINE.fullmatch(module) and not MACHINE.fullmatch(name):
+            yield f"line {line}: {module} loads numba; import it in the function that needs it"
+        if MACHINE.fullmatch(name) and module.split(".")[0] == "numba":
+            continue
         if on_loading and module.split(".")[0] in HEAVY and (rank(name) < RANK["models"] and not name.startswith("neuro.plots")):
             yield f"line {line}: {module} is heavy; import it in the function that needs it"
         if not module.startswith("neuro") or module == "neuro.errors":
@@ -109,6 +115,8 @@ def test_imports_follow_the_drawing(path):
         ("neuro.tracing", "neuro.models", True, True), ("neuro.training.fit", "neuro.datasets", True, False),
         ("neuro.state", "neuro.plots.curves", True, True), ("neuro.state", "neuro.plots.curves", False, False),
         ("neuro.encode", "snntorch", True, True), ("neuro.encode", "snntorch", False, False), ("neuro.layers.norm", "neuro", True, True),
+        ("neuro.kernels.words", "numba", True, False), ("neuro.kernels.cpu", "numba", True, True), ("neuro.kernels.cpu", "neuro.kernels.words", True, True),
+        ("neuro.kernels.words", "lightning", True, True), ("neuro.kernels.cpu", "neuro.kernels.words", False, False),
         ("neuro.plots.curves", "neuro.neurons", False, True), ("neuro.plots.curves", "matplotlib", True, False),
     ],
 )  # fmt: skip

@@ -100,7 +100,7 @@ class Kernel:
     def items(self) -> Iterator[None]:
         """Over the blocks of neurons, and what belongs to a block."""
         text = self.text
-        text("blocks = (C + %d) // %d" % (BLOCK - 1, BLOCK))
+        text(f"blocks = (C + {BLOCK - 1}) // {BLOCK}")
         with text.block("for item in range(low, high):"):
             text("row = item // blocks")
             text(f"left = (item - row * blocks) * {BLOCK}")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neuro.kernels import cpu, operators
+from neuro.kernels import operators
 from neuro.kernels.expression import NeedsNumbers, Unsupported
 from neuro.kernels.program import Program, flat, trace
 from neuro.kernels.reference import loop
