@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import lightning
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.multiprocessing import ProcessRaisedException
 
-from neuro.errors import NeuroError
 from neuro.files import clear_leftovers
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
 from neuro.training.preprocess import Preprocess
-from neuro.training.quiet import Bar, Lines, Quiet, quiet
+from neuro.training.quiet import Bar, Lines, quiet
+from neuro.training.ranks import launch, stopping
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan
 from neuro.training.scores import Scores, answers, scores
@@ -115,8 +113,13 @@ def fit(
     elif run.is_rank_zero:
         run.metrics.cut(0)
         run.layers.cut(0)
-    if module.epoch < epochs and not module.stopped:
-        _train(module, data, epochs - module.epoch, devices, accelerator, precision, progress)
+        run.checkpoint.unlink(missing_ok=True)
+    if not module.done:
+        task = partial(_train, module, data, epochs - module.epoch, devices, accelerator, precision, progress)
+        if devices > 1 and not _launched():
+            _train_in_processes(devices, task, module)
+        else:
+            task()
     if keep_best and (run.best / "model.safetensors").exists():
         load_weights(model, run.best / "model.safetensors")
     result = _fitted(run, _classified(model, data, run))
@@ -130,16 +133,16 @@ def fit(
 
 
 def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator: str, precision: str, progress: bool) -> None:
-    with _lightning_hushed():
+    with _lightning_hushed(), stopping() if _strategy() == "ddp" else nullcontext():
         bar = progress and sys.stderr.isatty()
         trainer = lightning.Trainer(
             max_epochs=epochs,
             accelerator=accelerator,
             devices=devices,
-            strategy=_strategy(devices),
+            strategy=_strategy(),
             precision=precision,
             plugins=[WholeCheckpoints()],
-            callbacks=[Quiet(), *([Bar(module.plan.epochs)] if bar else [])],
+            callbacks=[Bar(module.plan.epochs)] if bar else [],
             gradient_clip_val=module.plan.clip or None,
             reload_dataloaders_every_n_epochs=1,  # so that a first epoch may be shorter, see Positioned
             use_distributed_sampler=False,
@@ -157,24 +160,28 @@ def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator
             if trainer.interrupted and stop.code == 1:  # Lightning ends the process on Ctrl-C; we leave that to the caller
                 raise KeyboardInterrupt from None
             raise
-        except ProcessRaisedException as failure:  # all that comes out of a process is its traceback, as text
-            raise _told(failure) from failure
         finally:
             data.trainer = None
             gc.collect()  # ends the loaders' processes now: a loader finalised in a process forked later complains
 
 
-def _told(failure: ProcessRaisedException) -> Exception:
-    """The error of ours that a process ended with, or the failure itself."""
-    said = re.search(r"^neuro\.[\w.]+: (.*)", str(failure), re.MULTILINE | re.DOTALL)
-    return NeuroError(said[1].strip()) if said else failure
+def _train_in_processes(devices: int, task: Callable[[], None], module: Classifier) -> None:
+    """Train in processes of our own, and take what they reached from their last checkpoint."""
+    asked = launch(devices, task)
+    path = module.run.checkpoint
+    if path.exists():
+        module.restore(WholeCheckpoints().load_checkpoint(path), path)
+    if asked or not module.done:
+        raise KeyboardInterrupt
 
 
-def _strategy(devices: int) -> Any:
-    """Processes of our own are spawned; under torchrun or a cluster's launcher they exist already."""
-    if "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ:
-        return "ddp" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto"
-    return DDPStrategy(start_method="spawn") if devices > 1 else "auto"
+def _launched() -> bool:
+    """Whether this process is one of several that torchrun, a cluster's launcher or we have started."""
+    return "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
+
+
+def _strategy() -> str:
+    return "ddp" if _launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1 else "auto"
 
 
 def _has_val(data: Any) -> bool:

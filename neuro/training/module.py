@@ -16,6 +16,7 @@ from neuro.errors import FormatError, NeuroError, ParameterError, explain
 from neuro.files import check_format
 from neuro.state import run as run_model
 from neuro.training.checkpoints import Keeper
+from neuro.training.ranks import stop_wanted
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan, groups, mixed
 from neuro.training.watch import Layer, Watch
@@ -86,6 +87,8 @@ class Classifier(lightning.LightningModule):
             self.sums = _zeros()  # those of a checkpoint are of all processes
         self.began = time.monotonic()
         self.keeper.start()
+        if stop_wanted():
+            raise KeyboardInterrupt
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(mixed(self.seed, self.step, self.global_rank))
@@ -106,8 +109,13 @@ class Classifier(lightning.LightningModule):
             self.watch.__exit__(None, None, None)
             self._report(self.watch.layers())
             self.watch = None
-        if self.keeper.due(self.trainer) and self.batch < self.batches:  # the end of the epoch writes its own
+        if self.batch == self.batches:  # the end of the epoch writes its own checkpoint
+            return
+        stop = stop_wanted()
+        if self.keeper.due(self.trainer) or stop:
             self.keeper.save(self.trainer, self.state())
+        if stop:
+            raise KeyboardInterrupt
 
     def on_validation_epoch_start(self) -> None:
         self.val_sums = _zeros()
@@ -136,6 +144,8 @@ class Classifier(lightning.LightningModule):
                 self.on_epoch(row)
         self.keeper.save(self.trainer, self.state())
         self.trainer.should_stop |= self.stopped
+        if not self.done and stop_wanted():
+            raise KeyboardInterrupt
 
     def _judge(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Loss of a batch, and (sum of losses, right answers, recordings) as numbers to add up."""
@@ -221,6 +231,11 @@ class Classifier(lightning.LightningModule):
             where = f"{len(bad)} parameters are not finite: {', '.join(bad[:4])}" if bad else ""
             cure = "Lower lr, or look for values in the input that are not finite. The last checkpoint, if any, is from before."
             raise TrainingError(explain("training has diverged.", facts, where, cure=cure))
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs were trained, or as many as `patience` allows."""
+        return self.epoch >= self.plan.epochs or self.stopped
 
     @property
     def model_name(self) -> str:

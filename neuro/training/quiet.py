@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 LOGGERS = ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 
@@ -18,17 +18,6 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
     warnings.filterwarnings("ignore", category=UserWarning, message=r".*(num_workers|isinstance\(treespec, LeafSpec\)).*")
-
-
-class Quiet(Callback):
-    """Carries `quiet` into processes that the trainer starts: it acts when it is unpickled there."""
-
-    def __init__(self) -> None:
-        self.wanted = True  # without any state, pickle would not call __setstate__
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        quiet()
 
 
 class Bar(TQDMProgressBar):

@@ -17,9 +17,10 @@ from neuro.datasets import EpochBatches
 from neuro.errors import FormatError, ParameterError
 from neuro.files import WriteError
 from neuro.training import Run
-from neuro.training.fit import _told, fit
+from neuro.training.fit import fit
 from neuro.training.module import TrainingError, TrainingWarning
 from neuro.training.position import _refuse_copies
+from neuro.training.ranks import _told
 from neuro.training.watch import Watch
 
 

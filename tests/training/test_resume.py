@@ -3,50 +3,15 @@
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_server import wait_for
 
 from neuro.training.checkpoints import WholeCheckpoints
 
-SCRIPT = Path(__file__).with_name("train_tiny.py")
 FIGURES = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-
-
-class Server:
-    """Starts tiny runs, each in a process of its own."""
-
-    def __init__(self, errors):
-        self.errors = errors
-        self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(errors, "w"), text=True
-        )
-
-    def start(self, *words):
-        print(*words, file=self.process.stdin, flush=True)
-        return int(self.answer("pid"))
-
-    def finish(self, code=0):
-        assert int(self.answer("code")) == code, self.errors.read_text()
-
-    def answer(self, key):
-        for line in self.process.stdout:
-            if line.startswith(key):
-                return line.split()[1]
-        raise AssertionError(self.errors.read_text())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server") / "errors")
-    yield server
-    server.process.stdin.close()
-    server.process.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +39,6 @@ def figures(folder):
     return [[line[i] for i in wanted] for line in lines]
 
 
-def wait_for(path):
-    until = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(0.01)
-    assert path.exists()
-
-
 def test_killed_at_random_batches(tmp_path, server, whole):
     """SIGKILL before the first checkpoint and at three random batches; once with other loader workers."""
     folder = tmp_path / "run"
@@ -100,7 +58,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, server, whole):
     """The checkpoint before it still stands, and is gone on from. Then Ctrl-C, and on again."""
     folder = tmp_path / "run"
     child = server.start(folder, "--slow-write", 4)
-    wait_for(folder / "checkpoints/last.ckpt.half")
+    wait_for((folder / "checkpoints/last.ckpt.half").exists)
     assert list((folder / "checkpoints").glob(".last.ckpt.*.part"))
     os.killpg(child, signal.SIGKILL)
     server.finish(-signal.SIGKILL)
@@ -108,9 +66,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, server, whole):
     assert WholeCheckpoints().load_checkpoint(checkpoint)["step"] == 6  # written after 2, 4 and 6; not after 8
     old = checkpoint.stat().st_ino
     child = server.start(folder, "--resume", "--workers", 0)
-    until = time.monotonic() + 60
-    while checkpoint.stat().st_ino == old and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_for(lambda: checkpoint.stat().st_ino != old)
     os.kill(child, signal.SIGINT)
     server.finish(130)
     server.start(folder, "--resume")

@@ -1,6 +1,6 @@
 """A tiny training run for the tests, and a server that starts many of them without importing torch each time.
 
-`python train_tiny.py FOLDER [--resume] [--kill BATCHES] [--slow-write N] [--workers 2]` trains with shuffling, augmentation,
+`python train_tiny.py FOLDER [--resume] [--kill BATCHES] [--slow-write N] [--workers 2] [--devices 1]` trains with shuffling, augmentation,
 dropout and loader workers. `--kill N` ends the process by SIGKILL in the N-th batch from its start; `--slow-write N` hangs
 with the N-th checkpoint half written. `python train_tiny.py serve` reads such lines and forks a process for each.
 """
@@ -43,6 +43,7 @@ def main(words) -> None:
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--slow-write", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--devices", type=int, default=1)
     asked = parser.parse_args(words)
     if asked.kill:
         kill_in_batch(asked.kill)
@@ -51,7 +52,8 @@ def main(words) -> None:
     torch.set_num_threads(1)
     run = Run.create(asked.folder, recipe="tiny", seed=3, resume=asked.resume)
     data = tiny_data(asked.workers)
-    fit(tiny_model(), data, run, 3, accelerator="cpu", resume=asked.resume, report=False, checkpoint_batches=2, look_every=2)
+    how = {"resume": asked.resume, "checkpoint_batches": 2, "look_every": 2, "report": False}
+    fit(tiny_model(), data, run, 3, devices=asked.devices, accelerator="cpu", **how)
 
 
 def kill_in_batch(number: int) -> None:
