@@ -155,6 +155,19 @@ def test_time_running_backwards_is_refused():
         Frames(bins=4)(make_events([0] * 3, [0] * 3, [5, 4, 9], [1] * 3), SENSOR)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32])
+def test_every_dtype_counts_alike_and_full_cells_are_reported(dtype):
+    rng = np.random.default_rng(0)
+    n = 3000
+    events = make_events(rng.integers(7, size=n), rng.integers(4, size=n), np.sort(rng.integers(0, 99, n)), rng.integers(2, size=n))
+    x = Frames(bins=3, dtype=dtype)(events, SENSOR)
+    assert x.dtype == dtype and np.array_equal(x, Frames(bins=3)(events, SENSOR))
+    one = make_events([2] * 700, [1] * 700, range(700), [1] * 700)
+    counted = Frames(bins=2, dtype=dtype, saturate=True).counted(one, SENSOR)
+    assert counted.x.sum(dtype=np.int64) + counted.clipped == 700
+    assert (counted.clipped > 0) == (dtype is np.uint8)
+
+
 def test_choices_that_make_no_sense_are_refused():
     wrong = (
         {},
