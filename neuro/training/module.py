@@ -101,7 +101,15 @@ class Classifier(lightning.LightningModule):
         loss, figures = self._judge(batch)
         self.sums = self.sums.to(figures.device) + figures
         self.shown = loss.detach()
-        return loss
+        return loss * self._weight(len(batch[2]), loss.device)
+
+    def _weight(self, n: int, device: torch.device) -> float | Tensor:
+        """n * processes / all: gradients are averaged over processes, but a last batch need not be shared out evenly."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        every = torch.tensor(float(n), device=device)
+        dist.all_reduce(every)
+        return n * self.trainer.world_size / every
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.step, self.batch = self.step + 1, self.batch + 1
