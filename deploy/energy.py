@@ -7,20 +7,21 @@ were counted where the formulas have an upper bound. One recording, no reuse in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from neuro.deploy.agreement import html_table, table
 from neuro.deploy.profiles import PROFILES, Chip, Profile, access, fp32, int8, int8_narrow, int8_shared, loihi1
-from neuro.deploy.work import Work, ann_work, firing_rate, from_activity, from_twin
+from neuro.deploy.work import SecondState, Work, ann_work, firing_rate, from_activity, from_twin
 from neuro.errors import ParameterError, explain
 
-__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "Work", "access", "ann_work", "break_even_rate",
+__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Work", "access", "ann_work", "break_even_rate",
            "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1"]  # fmt: skip
 
 CONVENTIONS = (
     "An estimate from counts, not a measurement. A spiking layer: one accumulation per operation on +-1, one MAC on another value; per update",
     "a leak MAC where it leaks, a bias addition and a comparison, and a subtraction per spike; addressing 2 MACs per event and one addition per operation;",
+    "a second state word (current of a CUBALIF, adaptation of an ALIF) with its own leak MAC, additions, read and write per update;",
     "memory: a weight per operation, a state read and write per operation and per update, a bias per update, an event per input and per spike.",
     "ANN, run once per time step: a MAC, a weight read and an input read per operation, a bias addition and a comparison per output, written once;",
     "dense: all operations; sparse: those on nonzero activations, which alone are written. Words cost their share of a 64-bit SRAM access",
@@ -108,26 +109,33 @@ def estimate(work: Sequence[Work], profile: Profile | Chip, kind: Kind = "snn") 
         if kind != "snn":
             raise ParameterError(explain(f"estimate: {profile.name} has no figures for an ANN.", f"kind {kind!r}", cure="Price it in a Profile, such as int8."))
         return EnergyReport(tuple(_on_chip(w, profile) for w in work), profile, kind)
-    shared = sum(w.weights * profile.weight_bits + w.neurons * profile.state_bits for w in work) / 8 if profile.shared_memory else 0.0
+    held = (w.weights * profile.weight_bits + (_state_words(w) if w.updates else 0.0) * profile.state_bits for w in work)  # a loop's are held before it
+    shared = sum(held) / 8 if profile.shared_memory else 0.0
     price = _spiking if kind == "snn" else _ann
     return EnergyReport(tuple(price(w, profile, shared) for w in work), profile, kind)
 
 
 def accesses(w: Work) -> dict[str, float]:
     """Words that a spiking layer moves: inputs, weights, biases, potentials (reads; as many writes), outputs."""
-    return {"inputs": w.events, "weights": w.operations, "biases": w.updates, "potentials": w.operations + w.updates, "outputs": w.spikes}
+    return {"inputs": w.events, "weights": w.operations, "biases": w.updates, "potentials": w.operations + w.words * w.updates, "outputs": w.spikes}
+
+
+def _state_words(w: Work) -> float:
+    return w.neurons * w.words
 
 
 def _spiking(w: Work, p: Profile, shared: float) -> LayerEnergy:
     moved = accesses(w)
-    weights, states = shared or w.weights * p.weight_bits / 8, shared or w.neurons * p.state_bits / 8
+    weights, states = shared or w.weights * p.weight_bits / 8, shared or _state_words(w) * p.state_bits / 8
     weight_words = moved["weights"] * access(p.weight_bits, weights if w.weights else states) + moved["biases"] * access(p.state_bits, weights)
     state_words = 2 * moved["potentials"] * access(p.state_bits, states)
     event_words = (moved["inputs"] + moved["outputs"]) * access(p.event_bits, shared)
+    second = w.second or SecondState(False)
+    leaks = w.leaky + second.leaky
     return LayerEnergy(
         w.name,
         synapse=w.adds * p.add + w.multiplies * p.mac,
-        neuron=w.updates * ((p.mac if w.leaky else 0.0) + 2 * p.add) + w.spikes * p.add,
+        neuron=w.updates * (leaks * p.mac + (2 + second.adds) * p.add) + w.spikes * (1 + second.spike_adds) * p.add,
         addressing=w.operations * p.add + w.events * 2 * p.mac,
         memory=weight_words + state_words + event_words,
     )
@@ -180,7 +188,7 @@ def break_even_rate(work: Sequence[Work], ann: EnergyReport, parts: Sequence[str
 
 
 def _scaled(w: Work, factor: float) -> Work:
-    values = dict(zip([f.name for f in w.__dataclass_fields__.values()], astuple(w), strict=True))
+    values = {f.name: getattr(w, f.name) for f in fields(w)}
     names = ("spikes",) if w.from_input else ("spikes", "adds", "multiplies", "events")
     return Work(**values | {n: values[n] * factor for n in names})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,18 @@ from neuro.measuring import Activity
 
 
 @dataclass(frozen=True)
+class SecondState:
+    """What the second state word of a CUBALIF (its current) or ALIF (its adaptation) adds, besides being read and written.
+
+    leaky: a leak MAC per update. adds: additions per update; spike_adds: per spike.
+    """
+
+    leaky: bool
+    adds: int = 0
+    spike_adds: int = 0
+
+
+@dataclass(frozen=True)
 class Work:
     """A synapse layer and the neurons that it drives (or, in an ANN, its activations), mean per recording.
 
@@ -27,6 +40,7 @@ class Work:
     attention product. neurons: of the layer that follows; updates: neurons x steps; spikes: of them (in an ANN: nonzero
     activations). leaky: whether an update multiplies. from_input: whether the inputs are the recording itself.
     inputs: elements per step. outputs: elements in all steps. fires: whether neurons follow; a head has none.
+    second: of neurons with two state words. A recurrent layer's loop is a row of its own, onto the neurons of the row before it.
     """
 
     name: str
@@ -42,13 +56,20 @@ class Work:
     inputs: float
     outputs: float
     fires: bool = True
+    second: SecondState | None = None
 
     @property
     def operations(self) -> float:
         return self.adds + self.multiplies
 
+    @property
+    def words(self) -> int:
+        """State words of a neuron."""
+        return 1 if self.second is None else 2
+
 
 _SYNAPSES = (g.Conv2d, g.Linear, g.AttentionProduct)
+_NEURONS = (g.Neuron, g.Recurrent)
 
 
 def from_activity(activity: Activity, graph: Graph) -> list[Work]:
@@ -59,36 +80,44 @@ def from_activity(activity: Activity, graph: Graph) -> list[Work]:
     graph = fold_norms(graph)
     found, counted = [], {layer.path for layer in activity}
     for node in graph:
-        if isinstance(node, g.Recurrent):
-            raise node.refuse("the energy of its loop is not known.", cure="Count it with neuro.activity; price feed-forward networks.")
-        if isinstance(node, (*_SYNAPSES, g.Neuron)) and node.name not in counted:
+        if isinstance(node, (*_SYNAPSES, *_NEURONS)) and node.name not in counted:
             raise node.refuse("its operations were not counted by this name.", "A layer that is used twice is counted as one.", cure="Give each use its own layer.")
         if isinstance(node, _SYNAPSES):
             layer, neuron = activity[node.name], _neuron(graph, node)
             ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), _held(node)
             ends = float(np.prod(graph.shapes[node.name])), float(layer.outputs.mean())
             driven = _driven(activity, graph, neuron) if neuron else (*ends, 0.0, False)
-            found.append(Work(node.name, *ops, *driven, _reads_input(graph, node), _width(graph, node), driven[1], neuron is not None))
+            second = _second(neuron) if neuron else None
+            found.append(Work(node.name, *ops, *driven, _reads_input(graph, node), _width(graph, node), driven[1], neuron is not None, second))
         elif _alone(graph, node):
             driven = _driven(activity, graph, node)
-            found.append(Work(node.name, 0.0, 0.0, 0.0, 0, *driven, _reads_input(graph, node), _width(graph, node), driven[1]))
+            found.append(Work(node.name, 0.0, 0.0, 0.0, 0, *driven, _reads_input(graph, node), _width(graph, node), driven[1], True, _second(node)))
+        if isinstance(node, g.Recurrent):
+            found.append(_loop(activity, graph, node))
     return found
 
 
-def _driven(activity: Activity, graph: Graph, neuron: g.Neuron) -> tuple[float, float, float, bool]:
+def _loop(activity: Activity, graph: Graph, node: g.Recurrent) -> Work:
+    """The product of the last step's spikes with the matrix of a recurrent layer; its neurons' updates are priced where they are driven."""
+    layer, n = activity[node.name], float(np.prod(graph.shapes[node.name]))
+    ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), float(layer.events.mean()), node.weight.numel()
+    return Work(f"{node.name} (loop)", *ops, n, 0.0, 0.0, False, False, n, 0.0, False, _second(node))
+
+
+def _driven(activity: Activity, graph: Graph, neuron: g.Node) -> tuple[float, float, float, bool]:
     """Neurons, updates, spikes, and whether they leak."""
     layer = activity[neuron.name]
     return float(np.prod(graph.shapes[neuron.name])), float(layer.updates.mean()), float(layer.spikes.mean()), _leaks(neuron)
 
 
-def _neuron(graph: Graph, node: g.Node) -> g.Neuron | None:
+def _neuron(graph: Graph, node: g.Node) -> g.Node | None:
     """The neuron that a layer drives directly."""
-    return next((n for n in graph.readers(node.name) if isinstance(n, g.Neuron)), None)
+    return next((n for n in graph.readers(node.name) if isinstance(n, _NEURONS)), None)
 
 
 def _alone(graph: Graph, node: g.Node) -> bool:
     """A neuron that no layer drives directly: it reads events, or a sum. Its updates are a row of their own."""
-    return isinstance(node, g.Neuron) and not (isinstance(graph[node.inputs[0]], _SYNAPSES) and _neuron(graph, graph[node.inputs[0]]) is node)
+    return isinstance(node, _NEURONS) and not (isinstance(graph[node.inputs[0]], _SYNAPSES) and _neuron(graph, graph[node.inputs[0]]) is node)
 
 
 def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
@@ -117,6 +146,7 @@ def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
                 node.name, operations - multiplies, multiplies, events, node.weight.size if isinstance(node, (ints.Conv, ints.Dense)) else 0, neurons,
                 updates, spikes, lif is not None and lif.dv > 0, node.inputs[0] == network.input.name,
                 float(sum(np.prod(network.shapes[s]) for s in node.inputs)), updates, lif is not None,
+                SecondState(True, adds=0 if lif.dv > 0 else 1) if lif is not None and lif.du < 4095 else None,
             )
         )  # fmt: skip
     return found
@@ -184,11 +214,39 @@ def _held(node: g.Node) -> int:
     return node.weight.numel() if isinstance(node, (g.Conv2d, g.Linear)) else 0
 
 
-def _leaks(node: g.Neuron) -> bool:
-    decay = getattr(node.params, "decay", None)
+def _leaks(node: g.Node) -> bool:
+    decay = getattr(_params(node), "decay", None)
     if decay is None:
-        raise GraphError(explain(f"Neuron {node.name!r}: a {node.model} has no decay to price.", cure="LIF, IF, PLIF, CUBALIF and ALIF are understood."))
-    return bool((torch.as_tensor(decay) != 1).any())
+        raise GraphError(explain(f"Neuron {node.name!r}: a {_model(node)} has no decay to price.", cure="LIF, IF, PLIF, CUBALIF and ALIF are understood."))
+    return _some(decay, 1)
+
+
+def _second(node: g.Node) -> SecondState | None:
+    """The second state word of a CUBALIF that keeps current, or of an ALIF that adapts.
+
+    A CUBALIF adds its current to the membrane, within the membrane's leak MAC if it leaks. An ALIF adds its adaptation to
+    the threshold at each update, and to the adaptation at each spike.
+    """
+    p, model = _params(node), _model(node)
+    if model == "CUBALIF":
+        return SecondState(_some(p.current_decay, 1), adds=0 if _leaks(node) else 1) if _some(p.current_decay, 0) else None
+    if model == "ALIF":
+        return SecondState(_some(p.adapt_decay, 1), adds=1, spike_adds=1) if _some(p.adapt_step, 0) else None
+    if len(node.state._fields if isinstance(node, g.Neuron) else node.neuron.state._fields) > 1:  # type: ignore[attr-defined]
+        raise GraphError(explain(f"Neuron {node.name!r}: a {model} keeps a state that is not priced.", cure="LIF, IF, PLIF, CUBALIF and ALIF are understood."))
+    return None
+
+
+def _params(node: g.Node) -> Any:
+    return node.neuron.params if isinstance(node, g.Recurrent) else node.params  # type: ignore[attr-defined]
+
+
+def _model(node: g.Node) -> str:
+    return node.neuron.model if isinstance(node, g.Recurrent) else node.model  # type: ignore[attr-defined]
+
+
+def _some(values: Any, other_than: float) -> bool:
+    return bool((torch.as_tensor(values) != other_than).any())
 
 
 def _reads_input(graph: Graph, node: g.Node) -> bool:

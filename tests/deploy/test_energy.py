@@ -12,6 +12,7 @@ from neuro import activity
 from neuro.deploy.energy import (
     PROFILES,
     Chip,
+    SecondState,
     Work,
     access,
     accesses,
@@ -31,7 +32,8 @@ from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError
 from neuro.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, MeanOverTokens, Sequential, Tokens
-from neuro.neurons import IF, LIF, Recurrent
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, Recurrent
+from neuro.reset import subtract
 from neuro.surrogate import ATan
 
 STRICT = ATan(2.0, strict=True)
@@ -158,6 +160,58 @@ def test_lemaires_table_by_hand():
     assert a.addressing == pytest.approx(events * 2 * 0.3 + 18 * 0.1)
     word = 10 / 64  # every memory here is below 8 KB
     assert a.memory == pytest.approx(word * (18 * 8 + 32 * 32 + 2 * 50 * 32 + (events + w_if.spikes) * 16))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "macs", "adds", "adds_per_spike"),
+    [
+        (CUBALIF(0.5, decay=0.5), 2, 2, 1), (CUBALIF(0.5, decay=1.0), 1, 3, 1), (CUBALIF(1.0, decay=1.0), 0, 3, 1),
+        (ALIF(decay=0.5), 2, 3, 2), (ALIF(decay=1.0, adapt_decay=1.0), 0, 3, 2),
+    ],
+)  # fmt: skip
+def test_a_second_state_word_by_hand(neuron, macs, adds, adds_per_spike):
+    """Both words are read and written at each update; what arrives is added to one of them."""
+    neuron.threshold = 0.3
+    w = two_spikes(neuron)
+    assert w.spikes > 0 and w.updates == 32 and accesses(w)["potentials"] == 18 + 2 * 32
+    e, word = estimate([w], int8).layers[0], 10 / 64
+    assert e.neuron == pytest.approx(32 * (macs * 0.3 + adds * 0.1) + w.spikes * adds_per_spike * 0.1)
+    assert e.memory == pytest.approx(word * (18 * 8 + 32 * 32 + 2 * (18 + 64) * 32 + (2 + w.spikes) * 16))
+    large = replace(w, neurons=1e5)  # the memory that holds it is as large as twice as many neurons of one word
+    assert estimate([large], int8_shared).layers[0].addressing == e.addressing
+    assert access(32, 2e5 * 4) * 2 * 82 < estimate([large], int8_shared).layers[0].memory < access(32, 2e5 * 4) * (2 * 82 + 32 + 18 + 9)
+
+
+def test_a_second_word_that_never_holds_anything_costs_nothing():
+    for plain, other in ((LIF(decay=0.5), CUBALIF(0.0, decay=0.5)), (LIF(decay=0.5, reset=subtract), ALIF(decay=0.5, adapt_step=0.0))):
+        assert estimate([two_spikes(plain)], int8) == estimate([two_spikes(other)], int8)
+
+
+def test_a_recurrent_layer_is_its_neurons_and_its_loop():
+    """N=5 neurons, T=7 steps: the loop makes N operations for each spike but those of the last step."""
+    torch.manual_seed(0)
+    net = Sequential(Linear(6, 5, bias=False), Recurrent(CUBALIF(threshold=0.2), 5), Linear(5, 2), MeanOverTime())
+    x = spikes(7, 1, 6, share=0.6)
+    fired = net[1](net[0](x)).detach()
+    (fc, loop, head), graph = traced_work(net, x)
+    assert [w.name for w in (fc, loop, head)] == ["0", "1 (loop)", "2"] and [w.fires for w in (fc, loop, head)] == [True, False, False]
+    assert fc.spikes == float(fired.sum()) > float(fired[:-1].sum()) == loop.events > 0 and fc.updates == 35
+    assert (loop.operations, loop.weights, loop.updates) == (5 * loop.events, 25, 0)
+    e, word = estimate([loop], int8).layers[0], 10 / 64
+    assert (e.synapse, e.neuron) == (pytest.approx(5 * loop.events * 0.1), 0)
+    assert e.memory == pytest.approx(word * (5 * loop.events * (8 + 2 * 32) + loop.events * 16))
+    big = [replace(w, neurons=1e5) for w in (fc, loop)]
+    assert estimate(big, int8_shared).layers[0] == estimate([*big[:1], replace(big[1], neurons=0)], int8_shared).layers[0]
+    with pytest.raises(GraphError, match="ANN without time"):
+        ann_work(graph, x)
+
+
+def test_activity_and_twin_agree_on_neurons_that_keep_current():
+    net = Sequential(Linear(6, 5, bias=False), CUBALIF(0.5, decay=0.5, spike=STRICT), Linear(5, 2, bias=False), MeanOverTime())
+    x = spikes(7, 2, 6, share=0.6)
+    network = quantize(net, x, message_bits=1)[0]
+    ours, theirs = traced_work(net, x)[0], from_twin(run_twin(network, x.numpy().astype(int)), network)
+    assert [w.second for w in ours] == [w.second for w in theirs] == [SecondState(True), None]
 
 
 def test_an_ann_layer_by_hand():
@@ -290,8 +344,6 @@ def test_what_cannot_be_told_apart_is_refused():
     x = spikes(3, 1, 4)
     with pytest.raises(GraphError, match="used twice"):
         traced_work(Sequential(fc, lif, fc, IF(), MeanOverTime()), x)
-    with pytest.raises(GraphError, match="loop"):
-        traced_work(Sequential(Linear(4, 4), Recurrent(LIF(), 4), MeanOverTime()), x)
     assert [w.fires for w in traced_work(Sequential(Linear(4, 4), LIF(), Linear(4, 2)), x)[0]] == [True, False]
 
 
