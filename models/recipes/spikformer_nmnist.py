@@ -28,6 +28,7 @@ from neuro.models import create
 from neuro.training import Run
 from neuro.training.baselines import SmallCNN, train_on_summed_frames
 from neuro.training.fit import fit
+from neuro.training.folds import Part
 from neuro.training.folds import folds as cut
 
 IN_MEMORY = 5000  # recordings; a larger set is read from its files again and again
@@ -123,16 +124,3 @@ def main(
         print(f"fold {k}: {result.summary()}; two-layer CNN on summed frames {plain[-1]:.4f}", flush=True)
     for name, reached in (("spiking transformer", spiking), ("CNN on summed frames", plain)):
         print(f"{name}: {' '.join(f'{a:.4f}' for a in reached)}   mean {np.mean(reached):.4f}   std {np.std(reached):.4f}")
-
-
-class Part:
-    """Some of the recordings."""
-
-    def __init__(self, recordings, indices):
-        self.recordings, self.indices = recordings, indices
-
-    def __len__(self):
-        return len(self.indices)
-
-    def __getitem__(self, i):
-        return self.recordings[self.indices[i]]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from neuro.files import clear_leftovers
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
+from neuro.training.fingerprint import check_data
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
 from neuro.training.preprocess import Preprocess
@@ -96,10 +97,12 @@ def fit(
 
     Raises:
         FormatError: the checkpoint is damaged or of another model.
+        ParameterError: options outside their range, or going on with other recordings or batches than it began with.
         TrainingError: losses or weights are no longer finite; no model is written.
         WriteError: the disk is full; the last checkpoint still stands.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed.
     """
+    check_data(run, data, resume)
     if resume and run.finished and run.metrics.rows():
         return _fitted(run, _classified(model, data, run, load=True))
     plan = Plan(epochs, lr, weight_decay, warmup, clip, patience, keep_best, look_every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,3 +22,28 @@ def folds(labels: Sequence[int], count: int, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng([seed, 0xF01D])
     order = np.concatenate([rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)])
     return [np.sort(order[k::count]) for k in range(count)]
+
+
+class Part(Sequence):
+    """Some of the recordings of a sequence, still read one at a time when asked for. Has `labels` and `names` where known."""
+
+    def __init__(self, recordings: Sequence[Any], indices: Sequence[int]):
+        self.recordings, self.indices = recordings, np.asarray(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: int) -> Any:
+        return self.recordings[int(self.indices[i])]
+
+    @property
+    def labels(self) -> list[int]:
+        return self._every("label")
+
+    @property
+    def names(self) -> list[str]:
+        return self._every("name")
+
+    def _every(self, what: str) -> list[Any]:
+        known = getattr(self.recordings, f"{what}s", None)
+        return [known[i] if known is not None else getattr(self.recordings[i], what) for i in self.indices.tolist()]

@@ -2,6 +2,7 @@
 
     recipe.json        recipe, options as resolved, seed        checkpoints/last.ckpt   to go on from after a stop
     versions.json      python, torch, numpy, ..., machine       model.safetensors, model.json
+    data.json          number and digests of the recordings
     metrics.csv        a row per epoch                          classes.csv             figures per class
     layers.csv         a row per layer and look                 report.html, *.png      pictures
 """
@@ -102,6 +103,11 @@ class Run:
         return self.folder / "checkpoints" / "last.ckpt"
 
     @property
+    def data(self) -> Path:
+        """Which recordings it is trained on: see `neuro.training.fingerprint`."""
+        return self.folder / "data.json"
+
+    @property
     def best(self) -> Path:
         """Folder of the best model so far, where one is kept."""
         return self.folder / "checkpoints" / "best"
@@ -118,8 +124,8 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether anything came of it yet, besides the description of what was asked for."""
-        return any(p.name not in ("recipe.json", "versions.json") and p.suffix != ".part" for p in self.folder.iterdir())
+        """Whether anything came of it yet, besides the description of what was asked for and of the data."""
+        return any(p.name not in ("recipe.json", "versions.json", "data.json") and p.suffix != ".part" for p in self.folder.iterdir())
 
     @property
     def is_rank_zero(self) -> bool:

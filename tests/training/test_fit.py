@@ -132,7 +132,7 @@ def test_batches_cut_otherwise_are_refused_when_going_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         quick(tmp_path / "run", epochs=3, on_epoch=stop, checkpoint_batches=1)
     with pytest.raises(ParameterError, match="cannot go on with these batches") as error:
-        quick(tmp_path / "run", epochs=3, data=tiny_data(batch_size=2), resume=True)
+        quick(tmp_path / "run", epochs=3, data=tiny_data(batch_size=2, shuffled=8), resume=True)
     assert re.search(r"(\d) then, (?!\1)\d+ now", str(error.value))
 
 
