@@ -5,6 +5,7 @@ Nothing heavy is imported before a command is chosen, so `neuro --help` answers 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import os
@@ -13,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from neuro.errors import NeuroError, explain, unknown
 
@@ -115,7 +116,11 @@ def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: 
         def format_usage(self) -> str:
             return readable(super().format_usage())
 
-    parser = Parser(prog=prog, description=(function.__doc__ or "").strip().split("\n\n")[0])
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            super().error(of_options(message, [option for action in self._actions for option in action.option_strings]), ex)
+
+    # without abbreviations: --epoch would be taken for --epochs today, and be another option tomorrow
+    parser = Parser(prog=prog, allow_abbrev=False, description=(function.__doc__ or "").strip().split("\n\n")[0])
     names = parser.add_function_arguments(function, as_group=False, skip=set(bare))
     for name in bare:
         hint = function.__annotations__[name]
@@ -133,6 +138,21 @@ def readable(text: str) -> str:
     """
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), text)
+
+
+def of_options(message: str, options: Sequence[str]) -> str:
+    """What is wrong with a command line, in the names of its options, and the nearest option to one that is not known.
+
+    >>> of_options('Parser key "batch_size":\\n  Expected a <class \\'int\\'>. Got value: x', [])
+    '--batch-size: Expected a int. Got value: x'
+    >>> of_options("unrecognized arguments: --epoch 3", ["--epochs", "--lr"])
+    'unrecognized arguments: --epoch 3; did you mean --epochs?'
+    """
+    message = re.sub(r'Parser key "([\w.]+)":\s*', r"--\1: ", message)
+    unknown_options = re.findall(r"(?<!\S)--[\w-]+", message) if message.startswith("unrecognized") else []
+    near = [n for name in unknown_options for n in difflib.get_close_matches(name.replace("-", "_"), [o.replace("-", "_") for o in options], n=1)]
+    meant = f"; did you mean {' '.join('--' + n.lstrip('_') for n in near)}?" if near else ""
+    return readable(message + meant)
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[str]:

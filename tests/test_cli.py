@@ -233,3 +233,15 @@ def test_a_folder_of_train_and_test_gives_figures_of_both(capsys, trained, data,
     lines = out.splitlines()
     assert code == 0 and lines[-1].startswith("accuracy ")
     assert lines[-4].startswith("test: 1 recordings") and lines[-3].startswith("train: 2 recordings")
+
+
+def test_a_wrong_option_is_named_as_it_is_typed(capsys, tmp_path):
+    """Not by a prefix, which may stand for another option tomorrow, and not as a key of the parser."""
+    start = ("train", "spikformer_motions", "--out", tmp_path / "run")
+    for words, says in (
+        (("--epoch", 3), "--epoch 3; did you mean --epochs?"), (("--batch-siz=3",), "--batch-siz=3; did you mean --batch-size?"),
+        (("--zzz", 3), "unrecognized arguments: --zzz 3"), (("--batch-size", "x"), "--batch-size: Expected a int. Got value: x"),
+    ):  # fmt: skip
+        code, _, err = run_cli(capsys, *start, *words)
+        assert code == 2 and says in err and "Parser key" not in err and "batch_siz" not in err, err
+    assert not (tmp_path / "run").exists()

@@ -17,6 +17,7 @@ from typing import Any
 import lightning
 from torch import Tensor, nn
 
+from neuro.errors import ParameterError, explain
 from neuro.files import clear_leftovers
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
 from neuro.training.fingerprint import check_data
@@ -102,6 +103,9 @@ def fit(
         WriteError: the disk is full; the last checkpoint still stands.
         KeyboardInterrupt: after Ctrl-C; the run can be resumed.
     """
+    if (patience or keep_best) and not _has_val(data):
+        facts, cure = f"patience={patience}   keep_best={keep_best}", "Give data with validation recordings, or leave these options out."
+        raise ParameterError(explain("fit: there are no validation recordings to stop or to choose by.", facts, cure=cure))
     check_data(run, data, resume)
     if resume and run.finished and run.metrics.rows():
         return _fitted(run, _classified(model, data, run, load=True))

@@ -58,6 +58,14 @@ def test_stops_early_and_keeps_the_best(tmp_path):
     assert result.scores.recordings == 8
 
 
+@pytest.mark.parametrize("how", [{"patience": 2}, {"keep_best": True}])
+def test_to_stop_or_choose_by_validation_needs_recordings_for_it(tmp_path, how):
+    data = tiny_data(shuffled=8)
+    data.sets["val"] = None
+    with pytest.raises(ParameterError, match=f"no validation recordings(.|\\n)*{next(iter(how))}"):
+        quick(tmp_path / "run", data=data, **how)
+
+
 def test_a_layer_that_stays_silent_is_named(tmp_path):
     model = tiny_model()
     model.blocks[0].mlp.up_lif.threshold = 1e6
