@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from neuro.deploy.conformance import Agreement, compare
-from neuro.deploy.lava_environment import HOW, doctor, find_interpreter, install
+from neuro.deploy.lava_environment import HOW, doctor, find_interpreter, install, why_none
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import check_inputs
 from neuro.errors import LavaError, explain
 
-__all__ = ["Agreement", "LavaResult", "compare", "doctor", "find_interpreter", "install", "run_lava"]
+__all__ = ["Agreement", "LavaResult", "compare", "doctor", "find_interpreter", "install", "run_lava", "why_none"]
 
 RUNNER = Path(__file__).with_name("lava_runner.py")
 
@@ -115,7 +115,7 @@ def run_lava(network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python
     """
     python = python or find_interpreter()
     if python is None:
-        raise LavaError(explain("Lava was not found.", cure=HOW))
+        raise LavaError(explain("Lava was not found.", why_none(), cure=HOW))
     with tempfile.TemporaryDirectory(prefix="neuro-lava-") as name:
         folder = Path(name)
         if isinstance(network, IntegerNetwork):

@@ -104,6 +104,13 @@ def find_interpreter() -> Path | None:
     return None
 
 
+def why_none() -> str:
+    """One line that says why `find_interpreter` gave None: none was ever made, or what is wrong with the one that was."""
+    broken = [f"{path} {ask(path).problem}" for origin, path in places() if origin == "neuro lava install"]
+    return f"Lava's environment is broken: {broken[0]}; make it anew: neuro lava install" if broken else (
+        "no Python 3.10 with Lava was found; get it: neuro lava install")
+
+
 def base_pythons() -> list[str]:
     """Where a Python 3.10 may be: every python3.10 on PATH, then pyenv's."""
     names = [os.path.join(folder, "python3.10") for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]

@@ -27,6 +27,8 @@ from neuro.files import replacing
 
 FORMAT = "neuro integer network"
 VERSION = 1
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+FLOOR, RATIO, CEILING = 2**26, 200, 2**31  # bytes of arrays read without being told: so many, or so many times the file's own
 Arrays = dict[str, np.ndarray]
 
 
@@ -75,14 +77,19 @@ def damaged(path: str | Path, fact: str, cure: str = "") -> FormatError:
     return FormatError(explain(f"{path}: not a readable network file.", fact, cure=cure))
 
 
-def read_arrays(path: str | Path, limit: int) -> Arrays:
+def read_arrays(path: str | Path, limit: int | None) -> Arrays:
     """All arrays of an npz. What a header declares is checked before memory is taken for it."""
+    if limit is None:
+        limit = min(CEILING, max(FLOOR, RATIO * Path(path).stat().st_size))
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         total = sum(e.file_size for e in entries)
         if total > limit or len(entries) > 100_000:
             raise damaged(path, f"{len(entries)} entries declare {total} bytes; the limit is {limit}.",
                           cure="If you trust the file, pass a larger limit.")
+        for entry in entries:
+            if entry.compress_type not in METHODS:
+                raise damaged(path, f"{entry.filename} is compressed by method {entry.compress_type}, which we never write.")
         arrays = {}
         for entry in entries:
             with archive.open(entry) as stream:
@@ -115,11 +122,12 @@ def build(entry: dict[str, Any], arrays: Arrays) -> Node:
     return cls(name=entry["name"], **values)
 
 
-def load(path: str | Path, limit: int = 2**31) -> IntegerNetwork:
+def load(path: str | Path, limit: int | None = None) -> IntegerNetwork:
     """Read a network file.
 
     Args:
-        limit: largest total size of its arrays, bytes.
+        limit: largest total size of its arrays, bytes; None: 200 times the file's own, at least 64 MiB and at most 2 GiB, so
+            that a small file cannot fill the memory.
 
     Raises:
         FormatError: damaged, truncated, foreign, of a newer version, over the limit, or delays that do not align.

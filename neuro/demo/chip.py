@@ -13,7 +13,7 @@ from torch import nn
 
 from neuro.deploy.agreement import QuantizationReport
 from neuro.deploy.conformance import Agreement, compare
-from neuro.deploy.lava import find_interpreter, run_lava
+from neuro.deploy.lava import find_interpreter, run_lava, why_none
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import TwinResult, run_twin
@@ -67,7 +67,7 @@ def on_lava(deployed: Deployed, frames_NTCHW: np.ndarray, count: int) -> OnLava:
     if count == 0:
         return OnLava(None, "  left out, as asked", summary)
     if find_interpreter() is None:
-        return OnLava(None, "  no Python 3.10 with Lava was found, so the twin's result stands alone (neuro lava install)", summary)
+        return OnLava(None, f"  the twin's result stands alone: {why_none()}", summary)
     x, _ = integers(frames_NTCHW[: max(2, count)])
     begun = time.perf_counter()
     lava = run_lava(deployed.network, x)

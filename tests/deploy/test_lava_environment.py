@@ -8,7 +8,7 @@ import pytest
 
 from neuro.deploy import lava_environment as environment
 from neuro.deploy.conformance import Agreement, LayerAgreement
-from neuro.deploy.lava import doctor, find_interpreter, install, start
+from neuro.deploy.lava import doctor, find_interpreter, install, run_lava, start, why_none
 from neuro.errors import LavaError
 
 
@@ -36,6 +36,17 @@ def home(tmp_path, monkeypatch):
 def test_none_is_found_and_the_doctor_says_what_to_do(home):
     assert find_interpreter() is None
     assert "not found" in doctor() and "neuro lava install" in doctor()
+
+
+def test_a_broken_environment_is_told_from_none(home):
+    assert why_none() == "no Python 3.10 with Lava was found; get it: neuro lava install"
+    ours = program(home / "data/neuro/lava/bin/python", lava="")
+    (home / "data/neuro/lava" / environment.MARKER).write_text("{}")
+    assert find_interpreter() is None and f"broken: {ours} has no lava-nc; make it anew" in why_none()
+    ours.unlink()
+    assert find_interpreter() is None and f"broken: {ours} does not start" in why_none()
+    with pytest.raises(LavaError, match="does not start"):
+        run_lava(None, None)
 
 
 def test_the_variable_comes_first_and_is_not_passed_over(home, monkeypatch):

@@ -88,6 +88,24 @@ def test_the_limit_is_kept(network, file):
         IntegerNetwork.load(file, limit=1000)
 
 
+def test_a_small_file_cannot_fill_the_memory(network, file):
+    """Zeros: 100 MB that come in 0.1 MB."""
+    document, arrays = describe(network)
+    write(file, document, {**arrays, "more": np.zeros(100 * 2**20, np.int8)})
+    assert file.stat().st_size < 200_000
+    with pytest.raises(FormatError, match="the limit is 67108864(.|\\n)*larger limit"):
+        IntegerNetwork.load(file)
+    with pytest.raises(FormatError, match="checksum"):  # it is read then, and found to be another
+        IntegerNetwork.load(file, limit=2**28)
+
+
+def test_other_ways_to_compress_are_refused(file):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("document.npy", b"0" * 100)
+    with pytest.raises(FormatError, match="method 14"):
+        IntegerNetwork.load(file)
+
+
 @pytest.mark.parametrize("step", ["os.fsync", "os.replace", "numpy.savez_compressed"])
 def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(network, file, step, monkeypatch):
     before = file.read_bytes()
