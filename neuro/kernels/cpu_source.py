@@ -1,7 +1,7 @@
 """A program written out as serial Numba kernels over a range of neurons.
 
 A kernel works through items: blocks of neighbouring neurons of one sample (a row). For one block it runs all T steps, so
-the state stays in the first cache, and the inner loop over the block is plain arithmetic on neighbouring numbers, which
+the state stays in the cache, and the inner loop over the block is plain arithmetic on neighbouring numbers, which
 becomes vector instructions. Backward runs a block forward again from a kept state, every `SEGMENT` steps one, puts what the
 minimum cut asks for into a buffer that stays in the cache, and goes back through the steps: nothing but the input and those
 few states is kept in memory.
@@ -22,7 +22,7 @@ from neuro.kernels.expression import Node
 from neuro.kernels.operations import OPERATIONS, operands
 from neuro.kernels.program import Program, needed
 
-BLOCK = 512  # neurons of one item
+BLOCK = 16384  # neurons of one item, at most
 SEGMENT = 16  # steps between kept states
 CHECKS = 8  # pairs of arrays that LLVM compares at run time before it gives up on vector instructions
 
@@ -100,11 +100,11 @@ class Kernel:
     def items(self) -> Iterator[None]:
         """Over the blocks of neurons, and what belongs to a block."""
         text = self.text
-        text(f"blocks = (C + {BLOCK - 1}) // {BLOCK}")
+        text("blocks = (C + block - 1) // block")
         with text.block("for item in range(low, high):"):
             text("row = item // blocks")
-            text(f"left = (item - row * blocks) * {BLOCK}")
-            text(f"n = min({BLOCK}, C - left)")
+            text("left = (item - row * blocks) * block")
+            text("n = min(block, C - left)")
             text("right = left + n")
             text("steps = lengths[row]" if self.layout.lengths else "steps = T")
             for k, kind in enumerate(self.layout.params):
@@ -164,7 +164,7 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, l
     states = range(program.states)
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"y{k}" for k in range(len(program.outputs))] + [f"e{k}" for k in states]
-    arguments += [f"c{k}" for k in states] * keep + ["T", "C", "low", "high"]
+    arguments += [f"c{k}" for k in states] * keep + ["T", "C", "block", "low", "high"]
     kernel = Kernel(program.nodes, layout)
     text = kernel.text
     order = needed(program.nodes, (*program.outputs, *program.after))
@@ -218,7 +218,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, has_y:
     summed = [k for k, i in enumerate(backward.params) if i is not None]
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"c{k}" for k in states] + gys + [f"d{k}" for k in states] + gxs + [f"b{k}" for k in states]
-    arguments += [f"q{k}" for k in summed] + ["T", "C", "low", "high"]
+    arguments += [f"q{k}" for k in summed] + ["T", "C", "block", "low", "high"]
     staged = kernel.is_staged(len(inputs) + len(gys) + bool(cut), len(gxs))
     with text.block(f"def backward({', '.join(arguments)}):"):
         text("work = np.empty(WORK, F)")

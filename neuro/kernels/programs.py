@@ -125,6 +125,8 @@ def _by_value(value: Any, depth: int = 0) -> Hashable:
     if isinstance(value, tuple):
         return (type(value), tuple(_by_value(v, depth + 1) for v in value))
     if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:
+        if type(value).__module__.startswith("neuro."):
+            return value  # compared field by field
         return (type(value), tuple((name, _by_value(v, depth + 1)) for name, v in vars(value).items()))
     if isinstance(value, types.FunctionType):
         if value.__module__.startswith(("neuro.", "torch.")):
