@@ -71,6 +71,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     return UnknownName(explain(f"{kind} {name!r} is not known.", meant, f"Known: {shown}"))
 
 
+def not_a_tensor(name: str, x: object) -> ShapeError:
+    """The error for an input that is no tensor, with the way to one.
+
+    >>> print(not_a_tensor("LIF", [0.0, 1.0]))
+    LIF: the input is not a tensor.
+      x is a builtins.list
+      Use torch.tensor(x), with time on axis 0 and batch on axis 1.
+    """
+    kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    ways = {"numpy.ndarray": "Use torch.from_numpy(x)", "builtins.list": "Use torch.tensor(x)", "builtins.tuple": "Use torch.tensor(x)"}
+    cure = f"{ways.get(kind, 'Give a torch.Tensor')}, with time on axis 0 and batch on axis 1."
+    return ShapeError(explain(f"{name}: the input is not a tensor.", "x is None" if x is None else f"x is a {kind}", cure=cure))
+
+
 def sizes(**axes: int) -> str:
     """Name the sizes of a shape: `sizes(T=16, B=8)` gives `[T=16, B=8]`."""
     return "[" + ", ".join(f"{name}={size}" for name, size in axes.items()) + "]"

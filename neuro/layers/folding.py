@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuro.errors import ShapeError, explain, sizes
+from neuro.errors import ShapeError, explain, not_a_tensor, sizes
 from neuro.state import misreads_time, module_paths, refuse_misreaders
 
 
@@ -22,6 +22,8 @@ def unfold(y: Tensor, like: Tensor) -> Tensor:
 
 def expect(name: str, x: Tensor, axes: str, **fixed: int) -> None:
     """Check the rank of `x` against axis letters such as "TBCHW" and the sizes named in `fixed`."""
+    if not hasattr(x, "dim"):
+        raise not_a_tensor(name, x)
     if x.dim() != len(axes):
         raise ShapeError(
             explain(
@@ -52,6 +54,8 @@ class Fold(nn.Module):
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(x, "dim"):
+            raise not_a_tensor("Fold", x)
         y = self.layer(fold(x))
         if y.shape[0] != x.shape[0] * x.shape[1]:
             raise ShapeError(explain(f"Fold: {type(self.layer).__name__} changed axis 0.", f"in {list(x.shape)}   out {list(y.shape)}"))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from neuro.errors import ShapeError, explain
+from neuro.errors import ShapeError, explain, not_a_tensor
 
 
 class Linear(nn.Linear):
     """`y = x W^T + b` on the last axis: [T, B, ..., in_features] -> [T, B, ..., out_features]. Arguments as torch.nn.Linear."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(x, "dim"):
+            raise not_a_tensor("Linear", x)
         if x.dim() < 3 or x.shape[-1] != self.in_features:
             raise ShapeError(
                 explain(

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuro.errors import ParameterError, ShapeError, explain
+from neuro.errors import ParameterError, ShapeError, explain, not_a_tensor
 from neuro.layers.folding import fold, unfold
 from neuro.state import recomputing, valid_steps
 
@@ -47,6 +47,8 @@ class BatchNorm(nn.Module):
     running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(x, "dim"):
+            raise not_a_tensor("BatchNorm", x)
         if x.dim() < 3 or x.shape[self.axis] != self.channels:
             raise ShapeError(
                 explain(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuro.errors import ShapeError, explain
+from neuro.errors import ShapeError, explain, not_a_tensor
 from neuro.state import recall, remember, valid_steps
 
 
@@ -69,12 +69,16 @@ class MeanOverTokens(nn.Module):
     """Mean over tokens: [T, B, N, C] -> [T, B, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(x, "dim"):
+            raise not_a_tensor("MeanOverTokens", x)
         if x.dim() != 4:
             raise ShapeError(explain("MeanOverTokens: the input must be [T, B, N, C].", f"x {list(x.shape)}"))
         return x.mean(2)
 
 
 def _check(x: Tensor, name: str) -> None:
+    if not hasattr(x, "dim"):
+        raise not_a_tensor(name, x)
     if x.dim() < 2 or x.shape[0] == 0:
         raise ShapeError(explain(f"{name}: the input is not a sequence.", f"x {list(x.shape)}", cure="Time is axis 0: [T, B, ...]."))
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from neuro.errors import ParameterError, ShapeError, explain
+from neuro.errors import ParameterError, ShapeError, explain, not_a_tensor
 from neuro.reset import Reset
 from neuro.scanning import scan
 from neuro.state import lengths, recall, remember
@@ -64,6 +64,8 @@ class Neuron(nn.Module):
 
 def as_current(name: str, x: Tensor) -> Tensor:
     """Input current as float32 (float64 stays), with the time axis checked."""
+    if not hasattr(x, "dim"):
+        raise not_a_tensor(name, x)
     if x.dim() < 3 or x.shape[0] == 0:
         raise ShapeError(
             explain(
