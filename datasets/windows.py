@@ -119,9 +119,7 @@ class Windowed:
 
         cut = self.cut(events, sensor, channels * math.prod((sensor.height, sensor.width)))
         window = np.empty(len(events), np.int32)
-        dropped, first, bad = place(
-            events["x"], events["y"], events["t"], *cut, sensor.height, sensor.width, window
-        )
+        dropped, first, bad = place(events["x"], events["y"], events["t"], *cut, sensor.height, sensor.width, window)
         if bad >= 0:
             check_events(events, sensor)  # raises, and says what is wrong
         self.refuse(events, dropped, first)

@@ -1,0 +1,90 @@
+"""Compiled loops behind the representations that weigh events: voxels, surfaces, leaky sums, HATS, groups of points."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
+    """Share each event between the two nearest of `steps + 1` slices; returns (outside, first, bad) as `count` does."""
+    outside, first = 0, -1
+    plane = height * width
+    channels = 2 if split else 1
+    before = t[0] if len(t) else 0
+    scale = steps / span
+    for i in range(len(t)):
+        column, row, now = np.int64(x[i]), np.int64(y[i]), t[i]
+        if column < 0 or column >= width or row < 0 or row >= height or now < before:
+            return outside, first, i
+        before = now
+        since = now - origin
+        if since < 0 or since > span:
+            first = i if first < 0 else first
+            outside += 1
+            continue
+        place = since * scale
+        lower = min(np.int64(place), max(steps - 1, 0))  # the end of the span is all of the last slice
+        upper_share = place - lower
+        sign = 1.0 if split else 2.0 * p[i] - 1.0
+        cell = (lower * channels + (np.int64(p[i]) if split else 0)) * plane + row * width + column
+        grid[cell] += sign * (1.0 - upper_share)
+        if steps:
+            grid[cell + channels * plane] += sign * upper_share
+    return outside, first, -1
+
+
+@numba.njit(cache=True, nogil=True)
+def latest(x, y, t, p, origin, window, last_TPHW):
+    """The time of the last event of each cell since the origin; cells without events stay as they are."""
+    for i in range(len(t)):
+        if window[i] >= 0:
+            last_TPHW[window[i], np.int64(p[i]), y[i], x[i]] = t[i] - origin
+
+
+@numba.njit(cache=True, nogil=True)
+def decayed(x, y, t, p, origin, window, ends, tau, sum_TPHW):
+    """Add exp(-(end of the window - t) / tau) for each event."""
+    for i in range(len(t)):
+        k = window[i]
+        if k >= 0:
+            sum_TPHW[k, np.int64(p[i]), y[i], x[i]] += np.exp((t[i] - origin - ends[k]) / tau)
+
+
+@numba.njit(cache=True, nogil=True)
+def averaged(x, y, t, group, order, radius, tau, window, surface_GSS):
+    """Sum of local time surfaces per group; `order` sorts the events by group and keeps time within it."""
+    begin = 0
+    for a in range(len(order)):
+        i = order[a]
+        if group[i] != group[order[begin]]:
+            begin = a
+        for b in range(a - 1, begin - 1, -1):
+            j = order[b]
+            age = t[i] - t[j]
+            if age > window:
+                break
+            dx, dy = np.int64(x[j]) - np.int64(x[i]), np.int64(y[j]) - np.int64(y[i])
+            if age > 0 and abs(dx) <= radius and abs(dy) <= radius:
+                surface_GSS[group[i], dy + radius, dx + radius] += np.exp(-age / tau)
+
+
+@numba.njit(cache=True, nogil=True)
+def farthest(points_N3, start, chosen_S):
+    """Indices such that each next point is the one farthest from all before it; the lowest index of equals."""
+    n = len(points_N3)
+    distance = np.full(n, np.inf)
+    here = start
+    for k in range(len(chosen_S)):
+        chosen_S[k] = here
+        best, far = 0, -1.0
+        for i in range(n):
+            d = 0.0
+            for c in range(points_N3.shape[1]):
+                d += (points_N3[i, c] - points_N3[here, c]) ** 2
+            distance[i] = min(distance[i], d)
+            if distance[i] > far:
+                best, far = i, distance[i]
+        distance[here] = 0.0
+        here = best
