@@ -103,7 +103,9 @@ def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, length
             return None
     if found is None or found.program is None:
         return None
-    results = operators.run(found.program, inputs, states, given, [] if found.baked else programs.numbers(params), lengths)
+    numbers = [] if found.baked else programs.numbers(params)
+    define = programs.by_loop(step, x, state, params, lengths, choices)
+    results = operators.run(found.program, inputs, states, given, numbers, lengths, define)
     outputs, after = results[: len(results) - len(states)], results[len(results) - len(states) :]
     y = outputs[0] if found.single else tuple(outputs)
     return y, type(state)(*after) if hasattr(state, "_fields") else tuple(after)

@@ -76,6 +76,7 @@ class _OneFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self.cache_path = str(path.parent)
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         from numba.core.compiler import CompileResult

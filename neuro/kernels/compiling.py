@@ -6,6 +6,7 @@ constants too: structures, classes, numbers. A choice is therefore taken apart i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,15 @@ def _constant(
     step: Callable[..., Any], layouts: tuple[Any, ...], values: tuple[float, ...], several: tuple[bool, ...], wants: tuple[bool, ...], lengths: bool,
     names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool,
 ) -> tuple[str, bool, bool]:  # fmt: skip
-    x, state, params = (_stand_ins(layout, iter(values)) for layout in layouts)
+    with torch.utils._python_dispatch._disable_current_modes():
+        return _real(step, layouts, values, several, wants, lengths, names, parts, double, dtype, keep)
+
+
+def _real(
+    step: Callable[..., Any], layouts: tuple[Any, ...], values: tuple[float, ...], several: tuple[bool, ...], wants: tuple[bool, ...], lengths: bool,
+    names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool,
+) -> tuple[str, bool, bool]:  # fmt: skip
+    x, state, params = (_stand_ins(layout, iter(values) if values else itertools.repeat(0.5)) for layout in layouts)
     wanted = iter(wants)
     for t in programs.tensors(x):
         t.data = t.data.to(dtype)
@@ -45,9 +54,10 @@ def found(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: bo
     wants = tuple([t.requires_grad for t in (*inputs, *given)])
     several = tuple([p.numel() > 1 for p in given])
     double = cpu.precision(inputs[0]) == torch.float64
-    program, baked, single = _constant(
-        step, layouts, tuple(programs.numbers(params)), several, wants, lengths, tuple(choices), parts, double, inputs[0].dtype, keep
-    )
+    rest = (several, wants, lengths, tuple(choices), parts, double, inputs[0].dtype, keep)
+    program, baked, single = _constant(step, layouts, (), *rest)
+    if baked:  # only then do the values of the Python numbers matter, which the compiler may hold as symbols
+        program, baked, single = _constant(step, layouts, tuple([_fixed(v) for v in programs.numbers(params)]), *rest)
     return Found(program or None, baked, single)
 
 
@@ -57,9 +67,14 @@ def _is_constant(value: Any) -> bool:
 
 def _apart(value: Any) -> Any:
     if not hasattr(type(value), "__dataclass_fields__"):
-        return (None, value)
+        return (None, _fixed(value))
     held = [name for name in type(value).__dataclass_fields__ if name in vars(value)]
-    return (type(value), tuple([(name, getattr(value, name)) for name in held]))
+    return (type(value), tuple([(name, _fixed(getattr(value, name))) for name in held]))
+
+
+def _fixed(value: Any) -> Any:
+    """A float that the compiler holds as a symbol, as the number that it is now."""
+    return value.__float__() if isinstance(value, float) else value
 
 
 def _together(part: Any) -> Any:

@@ -18,29 +18,85 @@ from neuro.kernels.pool import spread
 from neuro.kernels.program import Program
 
 _SECONDS_PER_NODE = 0.1e-9  # of one element; only decides how many threads are worth waking
+_LARGE = 1 << 22  # bytes
+_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64), torch.bfloat16: np.dtype(np.uint16)}
 
 
 class Call(NamedTuple):
-    """A call's shapes: T steps, R rows (samples) of C neurons; without lengths and per-neuron parameters, one row of all."""
+    """A call's shapes: T steps, R rows (samples) of C neurons; without lengths and per-neuron parameters, one row of all.
+
+    block: neurons of an item, many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times as
+    fast from memory, the same from the cache). Fixed by the shape alone, as is the order of every sum.
+    """
 
     T: int
     R: int
     C: int
     params: tuple[str, ...]
-
-    @property
-    def block(self) -> int:
-        """Neurons of an item: many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times
-        as fast from memory, the same from the cache). Fixed by the shape alone, as is the order of every sum."""
-        return BLOCK if self.R * self.C >= 16 * BLOCK else 2048
-
-    @property
-    def items(self) -> int:
-        return self.R * ((self.C + self.block - 1) // self.block)
+    block: int
+    items: int
+    segments: int  # states kept for backward
 
 
-def forward(program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool) -> list[Tensor]:
-    """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` the states that backward starts from [segments - 1, R, C].
+def cut_up(shape: tuple[int, ...], kinds: tuple[str, ...], lengths: bool) -> Call:
+    """How a call of this shape [T, B, ...] is cut into items."""
+    rows, columns = shape[1], 1
+    for n in shape[2:]:
+        columns *= n
+    if not lengths and all(kind == "one" for kind in kinds):
+        rows, columns = 1, rows * columns
+    block = BLOCK if rows * columns >= 16 * BLOCK else 2048
+    return Call(shape[0], rows, columns, kinds, block, rows * ((columns + block - 1) // block), (shape[0] + SEGMENT - 1) // SEGMENT - 1)
+
+
+_remembered = functools.lru_cache(maxsize=4096)(cut_up)
+
+
+def kinds(shape: tuple[int, ...], params: Sequence[Tensor]) -> tuple[str, ...]:
+    """How each parameter varies: see `Layout`."""
+    return tuple(["one" if p.numel() == 1 else "each" if p.dim() == len(shape) - 1 and p.shape[0] != 1 else "column" for p in params])
+
+
+def _shapes(shape: torch.Size, params: Sequence[Tensor], lengths: Tensor | None) -> Call:
+    return _remembered(tuple(shape), kinds(shape, params), lengths is not None)
+
+
+class Kernels:
+    """The kernels of one program, made as they are called for."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.header = HEADER.format(dtype=str(program.dtype).removeprefix("torch."))
+        costly = sum(node.op in OPERATIONS and OPERATIONS[node.op].costly for node in program.nodes)
+        self.seconds = (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE  # of one element
+        self._made: dict[Any, Any] = {}
+
+    def forward(self, layout: Layout, keep: bool) -> Callable[..., Any]:
+        key = (layout, keep)
+        if key not in self._made:
+            self._made[key] = cache.function(self.header + forward_source(self.program, layout, keep)[0], "forward")
+        return self._made[key]
+
+    def backward(self, layout: Layout, wants: tuple[bool, ...], has_y: tuple[bool, ...]) -> tuple[Callable[..., Any], frozenset[int], tuple[int, ...]]:
+        """The kernel, and the inputs and parameters whose gradient is not zero everywhere."""
+        key = (layout, wants, has_y)
+        if key not in self._made:
+            found = derive(self.program, wants[: self.program.inputs], wants[self.program.inputs :], has_y)
+            kernel = cache.function(self.header + backward_source(self.program, found, layout, has_y)[0], "backward")
+            inputs = frozenset(k for k, i in enumerate(found.x) if i is not None)
+            self._made[key] = (kernel, inputs, tuple(k for k, i in enumerate(found.params) if i is not None))
+        return self._made[key]
+
+
+@functools.lru_cache(maxsize=1024)
+def kernels(program: str) -> Kernels:
+    return Kernels(Program.from_json(program))
+
+
+def forward(
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool
+) -> list[Tensor]:  # fmt: skip
+    """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` the states that backward starts from [segments, R, C].
 
     Args:
         program: a `Program` as JSON.
@@ -49,19 +105,19 @@ def forward(program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: 
         numbers: the step's Python numbers.
         lengths: int64 [B] or None.
     """
-    traced = Program.from_json(program)
-    x = [v.contiguous() for v in x]
-    shape = x[0].shape
-    call = shapes(shape, params, lengths)
-    kernel, _ = _forward_kernel(program, Layout(x[0].dtype == torch.bfloat16, call.params, lengths is not None), keep)
-    outputs = [_fresh(shape, x[0].dtype) for _ in traced.outputs]
-    ends = [torch.empty(shape[1:], dtype=traced.dtype) for _ in state]
-    segments = max(0, (call.T + SEGMENT - 1) // SEGMENT - 1)
-    kept = [torch.empty((segments, call.R, call.C), dtype=traced.dtype) for _ in state] if keep else []
-    arrays = [*_steps(x, call), *_rows(state, call), *_params(params, call, shape[1:]), np.asarray(numbers, np.float64)]
-    arrays += [] if lengths is None else [lengths.numpy()]
-    arrays += [*_steps(outputs, call), *_rows(ends, call), *(k.numpy() for k in kept)]
-    spread(lambda low, high: kernel(*arrays, call.T, call.C, call.block, low, high), call.items, cost=_cost(traced, call))
+    made = kernels(program)
+    traced, first = made.program, x[0]
+    call = _shapes(first.shape, params, lengths)
+    outputs = [_fresh(first.shape, first.dtype) for _ in traced.outputs]
+    ends = [torch.empty(s.shape, dtype=traced.dtype) for s in state]
+    kept = [torch.empty((call.segments, call.R, call.C), dtype=traced.dtype) for _ in state] if keep else []
+    steps, rows = (call.T, call.R, call.C), (call.R, call.C)
+    arrays = _given(x, state, params, numbers, lengths, call)
+    arrays += [_array(y).reshape(steps) for y in outputs]
+    arrays += [e.numpy().reshape(rows) for e in ends]
+    arrays += [k.numpy() for k in kept]
+    kernel = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), keep)
+    _spread(kernel, arrays, call, made.seconds)
     return [*outputs, *ends, *kept]
 
 
@@ -70,94 +126,66 @@ def backward(
     kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool],
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of the inputs and parameters that `wants` names (inputs first), with those of the states between them."""
-    traced = Program.from_json(program)
-    x = [v.contiguous() for v in x]
-    shape = x[0].shape
-    call = shapes(shape, params, lengths)
-    wants, has_y = tuple(wants), tuple(g is not None for g in grad_y)
-    layout = Layout(x[0].dtype == torch.bfloat16, call.params, lengths is not None)
-    kernel, summed = _backward_kernel(program, layout, wants, has_y)
-    given = [g.contiguous() for g in grad_y if g is not None]
-    grad_x = [_fresh(shape, v.dtype) if k in summed.inputs else torch.zeros_like(v) for k, v in enumerate(x) if wants[k]]
-    written = [g for g, k in zip(grad_x, (k for k in range(len(x)) if wants[k]), strict=True) if k in summed.inputs]
-    ends = [torch.zeros_like(s, memory_format=torch.contiguous_format) if g is None else g.contiguous() for g, s in zip(grad_state, state, strict=True)]
-    begins = [torch.empty_like(e) for e in ends]
-    sums = [torch.empty(call.items, dtype=torch.float64) if call.params[k] == "one" else torch.empty((call.R, call.C), dtype=traced.dtype) for k in summed.params]
-    arrays = [*_steps(x, call), *_rows(state, call), *_params(params, call, shape[1:]), np.asarray(numbers, np.float64)]
-    arrays += [] if lengths is None else [lengths.numpy()]
-    arrays += [*(k.numpy() for k in kept), *_steps(given, call), *_rows(ends, call), *_steps(written, call), *_rows(begins, call), *(s.numpy() for s in sums)]
-    spread(lambda low, high: kernel(*arrays, call.T, call.C, call.block, low, high), call.items, cost=2 * _cost(traced, call))
-    found = dict(zip(summed.params, sums, strict=True))
+    made = kernels(program)
+    dtype, first = made.program.dtype, x[0]
+    call = _shapes(first.shape, params, lengths)
+    steps, rows = (call.T, call.R, call.C), (call.R, call.C)
+    wants, has_y = tuple(wants), tuple([g is not None for g in grad_y])
+    kernel, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, has_y)
+    grad_x = {k: (_fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
+    begins = [torch.empty(s.shape, dtype=dtype) for s in state]
+    sums = [torch.empty(call.items, dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
+    arrays = _given(x, state, params, numbers, lengths, call)
+    arrays += [k.numpy() for k in kept]
+    arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
+    arrays += [np.zeros(rows, _NUMPY[dtype]) if g is None else _array(g).reshape(rows) for g in grad_state]
+    arrays += [_array(grad_x[k]).reshape(steps) for k in grad_x if k in inputs]
+    arrays += [b.numpy().reshape(rows) for b in begins]
+    arrays += [s.numpy() for s in sums]
+    _spread(kernel, arrays, call, 2 * made.seconds)
+    found = dict(zip(summed, sums, strict=True))
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
-    return [*grad_x, *begins, *(_param_gradient(params[k], found.get(k), call.params[k], shape[1:]) for k in wanted)]
+    return [*grad_x.values(), *begins, *[_param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
 
 
-class _Summed(NamedTuple):
-    inputs: frozenset[int]  # with a gradient that is not zero everywhere
-    params: tuple[int, ...]
+def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, seconds: float) -> None:
+    T, C, block = call.T, call.C, call.block
+    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items, cost=max(1, T) * min(block, C) * seconds)
 
 
-@functools.lru_cache(maxsize=1024)
-def _forward_kernel(program: str, layout: Layout, keep: bool) -> tuple[Callable[..., Any], list[str]]:
-    traced = Program.from_json(program)
-    source, arguments = forward_source(traced, layout, keep)
-    return cache.function(_header(traced) + source, "forward"), arguments
-
-
-@functools.lru_cache(maxsize=1024)
-def _backward_kernel(program: str, layout: Layout, wants: tuple[bool, ...], has_y: tuple[bool, ...]) -> tuple[Callable[..., Any], _Summed]:
-    traced = Program.from_json(program)
-    found = derive(traced, wants[: traced.inputs], wants[traced.inputs :], has_y)
-    source, _ = backward_source(traced, found, layout, has_y)
-    summed = _Summed(frozenset(k for k, i in enumerate(found.x) if i is not None), tuple(k for k, i in enumerate(found.params) if i is not None))
-    return cache.function(_header(traced) + source, "backward"), summed
-
-
-def _header(program: Program) -> str:
-    return HEADER.format(dtype=str(program.dtype).removeprefix("torch."))
-
-
-def shapes(shape: torch.Size, params: Sequence[Tensor], lengths: Tensor | None) -> Call:
-    batch, neurons = shape[1:2].numel(), shape[2:].numel()
-    kinds = tuple("one" if p.numel() == 1 else "each" if p.dim() == len(shape) - 1 and p.shape[0] != 1 else "column" for p in params)
-    if lengths is None and all(kind == "one" for kind in kinds):
-        batch, neurons = 1, batch * neurons
-    return Call(shape[0], batch, neurons, kinds)
+def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, call: Call) -> list[Any]:
+    """The arrays that both kernels begin with."""
+    arrays = [_array(v).reshape(call.T, call.R, call.C) for v in x]
+    arrays += [_array(s).reshape(call.R, call.C) for s in state]
+    arrays += [_param(p, kind, x[0].shape[1:], call) for p, kind in zip(params, call.params, strict=True)]
+    arrays.append(np.array(numbers, np.float64))
+    if lengths is not None:
+        arrays.append(_array(lengths))
+    return arrays
 
 
 def _fresh(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """An uninitialised tensor. A large one is allocated by NumPy, which asks the system for large pages: touching new memory page by
     page took three times as long as the kernel that fills it."""
-    if shape.numel() * dtype.itemsize < 1 << 22:
+    if shape.numel() * dtype.itemsize < _LARGE:
         return torch.empty(shape, dtype=dtype)
-    held = np.empty(tuple(shape), np.uint16 if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-    tensor = torch.from_numpy(held)
+    tensor = torch.from_numpy(np.empty(tuple(shape), _NUMPY[dtype]))
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
 def _array(tensor: Tensor) -> np.ndarray:
+    """Its values as a contiguous array; bfloat16 as its bits."""
+    tensor = tensor.detach().contiguous()
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-def _steps(tensors: Sequence[Tensor], call: Call) -> list[np.ndarray]:
-    return [_array(t.detach().view(call.T, call.R, call.C)) for t in tensors]
-
-
-def _rows(tensors: Sequence[Tensor], call: Call) -> list[np.ndarray]:
-    return [t.detach().contiguous().view(call.R, call.C).numpy() for t in tensors]
-
-
-def _params(params: Sequence[Tensor], call: Call, shape: torch.Size) -> list[np.ndarray]:
-    found = []
-    for p, kind in zip(params, call.params, strict=True):
-        whole = p.detach().reshape(1) if kind == "one" else p.detach().expand(shape).reshape(call.R, call.C) if kind == "each" else _column(p.detach(), shape)
-        found.append(whole.contiguous().numpy())
-    return found
-
-
-def _column(param: Tensor, shape: torch.Size) -> Tensor:
-    inner = param.reshape(param.shape[1:]) if param.dim() == len(shape) else param
-    return inner.expand(shape[1:]).reshape(-1)
+def _param(param: Tensor, kind: str, shape: torch.Size, call: Call) -> np.ndarray:
+    if kind == "one":
+        return _array(param).reshape(1)
+    if kind == "each":
+        return _array(param.detach().expand(shape)).reshape(call.R, call.C)
+    inner = param.detach().reshape(param.shape[1:]) if param.dim() == len(shape) else param.detach()
+    return _array(inner.expand(shape[1:])).reshape(call.C)
 
 
 def _param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torch.Size) -> Tensor:
@@ -168,24 +196,26 @@ def _param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torc
     return summed.view(shape).sum_to_size(param.shape)
 
 
-def _cost(program: Program, call: Call) -> float:
-    costly = sum(node.op in OPERATIONS and OPERATIONS[node.op].costly for node in program.nodes)
-    return max(1, call.T) * min(call.block, call.C) * (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE
-
-
 def supports(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None) -> bool:
-    """Whether these tensors can be given to a CPU kernel: on the CPU, plain and strided, of one shape, in one precision."""
-    first, dtype = x[0], precision(x[0])
-    if first.dim() < 2 or first.dtype not in (torch.float32, torch.float64, torch.bfloat16) or first.numel() == 0:
+    """Whether these tensors can be given to a CPU kernel: on the CPU, strided, of one shape, in one precision."""
+    first = x[0]
+    shape, dtype = first.shape, precision(first)
+    if first.dtype not in _NUMPY or len(shape) < 2 or first.numel() == 0:
         return False
-    if any(v.shape != first.shape or v.dtype != first.dtype for v in x):
-        return False
-    if any(s.shape != first.shape[1:] or s.dtype != dtype for s in state) or any(p.dtype != dtype for p in params):
-        return False
-    if any(not _broadcasts(p.shape, first.shape[1:]) for p in params):
-        return False
-    plain = all(t.device.type == "cpu" and t.layout == torch.strided for t in (*x, *state, *params))
-    return plain and (lengths is None or (lengths.dtype == torch.int64 and lengths.device.type == "cpu"))
+    for v in x:
+        if v.shape != shape or v.dtype != first.dtype or not _is_plain(v):
+            return False
+    for s in state:
+        if s.shape != shape[1:] or s.dtype != dtype or not _is_plain(s):
+            return False
+    for p in params:
+        if p.dtype != dtype or not _is_plain(p) or not _broadcasts(p.shape, shape[1:]):
+            return False
+    return lengths is None or (lengths.dtype == torch.int64 and lengths.device.type == "cpu")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.layout == torch.strided
 
 
 def precision(x: Tensor) -> torch.dtype:
@@ -194,4 +224,4 @@ def precision(x: Tensor) -> torch.dtype:
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
+    return len(shape) <= len(to) and all([a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False)])

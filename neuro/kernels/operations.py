@@ -29,6 +29,7 @@ def _where(g: Symbol, condition: Symbol) -> Symbol:
 
 
 def _largest(g: Symbol, a: Symbol, b: Symbol) -> tuple[Symbol, Symbol]:
+    """To a where a > b, to b where b > a, half to each where they are equal. With a and b swapped: the same for the smaller one."""
     half = g.graph.where(a == b, g * 0.5, 0.0)
     return g.graph.where(a > b, g, half), g.graph.where(b > a, g, half)
 
@@ -75,7 +76,7 @@ OPERATIONS: dict[str, Operation] = {
     "round": Operation("rint({0})"),
     "trunc": Operation("trunc({0})"),
     "maximum": Operation("where(({0} > {1}) | ({0} != {0}), {0}, {1})", lambda g, out, a, b: _largest(g, a, b)),
-    "minimum": Operation("where(({0} < {1}) | ({0} != {0}), {0}, {1})", lambda g, out, a, b: _largest(g, b, a)[::-1]),
+    "minimum": Operation("where(({0} < {1}) | ({0} != {0}), {0}, {1})", lambda g, out, a, b: _largest(g, b, a)),
     "at_least": Operation("where({0} < {1}, {1}, {0})", lambda g, out, a, b: (_where(g, a >= b), _where(g, a < b))),
     "at_most": Operation("where({0} > {1}, {1}, {0})", lambda g, out, a, b: (_where(g, a <= b), _where(g, a > b))),
     "gt": Operation("({0} > {1})"),

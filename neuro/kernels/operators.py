@@ -6,52 +6,68 @@ Eager calls take the shortest way, an autograd function. Under torch.compile and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from neuro.kernels import cpu
-from neuro.kernels.cpu_source import SEGMENT
 from neuro.kernels.program import Program
 
+ByLoop = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
-def run(program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None) -> list[Tensor]:
-    """Outputs [T, B, ...] and the states after the last step, differentiable in inputs, states and parameters."""
+
+def run(
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, by_loop: ByLoop
+) -> list[Tensor]:  # fmt: skip
+    """Outputs [T, B, ...] and the states after the last step, differentiable in inputs, states and parameters.
+
+    `by_loop` gives the same from the plain loop: a gradient that is to be differentiated itself is taken from there.
+    """
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *state, *params))
     if torch.compiler.is_compiling():
         results = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, list(numbers), program, keep)
         return results[: len(results) - len(state)] if keep else results
     if not keep:
         return cpu.forward(program, x, state, params, numbers, lengths, False)
-    return list(_Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, *x, *state, *params))
+    return list(_Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, by_loop, *x, *state, *params))
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, by_loop: ByLoop, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, state, params = _parts(tensors, sizes)
         results = cpu.forward(program, x, state, params, numbers, lengths, True)
         kept = results[len(results) - len(state) :]
         ctx.set_materialize_grads(False)
         ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, len(results) - 2 * len(state)
         ctx.save_for_backward(*tensors, *kept, *([] if lengths is None else [lengths]))
-        ctx.with_lengths = lengths is not None
+        ctx.with_lengths, ctx.by_loop = lengths is not None, by_loop
         return tuple(results[: len(results) - len(state)])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = list(ctx.saved_tensors)
         lengths = saved.pop() if ctx.with_lengths else None
         states = ctx.sizes[1]
         kept = saved[len(saved) - states :]
         x, state, params = _parts(saved[: len(saved) - states], ctx.sizes)
-        wants = ctx.needs_input_grad[4 : 4 + len(x)] + ctx.needs_input_grad[4 + len(x) + states :]
+        needs = ctx.needs_input_grad[5:]
+        if torch.is_grad_enabled():  # create_graph=True
+            return (None, None, None, None, None, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
+        wants = needs[: len(x)] + needs[len(x) + states :]
         found = cpu.backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants)
-        return (None, None, None, None, *_spread_out(found, wants, len(x), states))
+        return (None, None, None, None, None, *_spread_out(found, wants, len(x), states))
+
+
+def _differentiable(by_loop: ByLoop, parts: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The same gradients with a history of their own."""
+    results = by_loop(*parts)
+    used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+    wanted = [t for t, need in zip((t for part in parts for t in part), needs, strict=True) if need]
+    found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needs]
 
 
 def _parts(tensors: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
@@ -87,9 +103,8 @@ def _scan_shapes(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, pr
     ends = [torch.empty_like(s, memory_format=torch.contiguous_format) for s in state]
     if not keep:
         return [*outputs, *ends]
-    call = cpu.shapes(x[0].shape, params, lengths)
-    segments = (x[0].shape[0] + SEGMENT - 1) // SEGMENT - 1
-    return [*outputs, *ends, *(s.new_empty((segments, call.R, call.C)) for s in state)]
+    call = cpu.cut_up(x[0].shape, cpu.kinds(x[0].shape, params), lengths is not None)
+    return [*outputs, *ends, *(s.new_empty((call.segments, call.R, call.C)) for s in state)]
 
 
 def _scan_backward_shapes(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:

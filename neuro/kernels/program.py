@@ -116,9 +116,15 @@ class Leaves:
 
 def flat(tree: Any) -> list[Any]:
     """Leaves of nested tuples, None left out."""
-    if tree is None:
-        return []
-    return [leaf for part in tree for leaf in flat(part)] if isinstance(tree, tuple) else [tree]
+    if not isinstance(tree, tuple):
+        return [] if tree is None else [tree]
+    found: list[Any] = []
+    for part in tree:
+        if isinstance(part, tuple):
+            found += flat(part)
+        elif part is not None:
+            found.append(part)
+    return found
 
 
 def _real(value: Any) -> int:

@@ -42,11 +42,11 @@ _REMEMBERED = 512
 def find(step: Callable[..., Any], x: Any, state: Any, params: Any, choices: dict[str, Any], dtype: torch.dtype) -> Found:
     """The program of `step` for arguments of this structure in the precision `dtype`."""
     try:
-        key: Any = (_step_key(step), structure(x), structure(state), structure(params), _by_value(tuple(choices.items())), dtype)
-        hash(key)
-    except (_CannotBeCompared, TypeError):
+        how = tuple([(name, _by_value(value)) for name, value in choices.items()])
+        key: Any = (_by_value(step), structure(x), structure(state), structure(params), how, dtype)
+        found = _known.get(key)
+    except (_CannotBeCompared, TypeError):  # not comparable, not hashable
         return _make(step, x, state, params, choices, dtype)
-    found = _known.get(key)
     if found is not None and found.baked:
         key = (key, tuple(numbers(params)))
         found = _known.get(key)
@@ -90,14 +90,14 @@ def structure(tree: Any) -> Hashable:
     """Where tensors and numbers stand in nested tuples."""
     if isinstance(tree, Tensor):
         return "tensor"
+    if isinstance(tree, tuple):
+        return (type(tree), tuple([structure(part) for part in tree]))
+    if tree is None:
+        return None
     if isinstance(tree, bool):
         return ("bool", tree)
     if isinstance(tree, (int, float)):
         return "number"
-    if tree is None:
-        return None
-    if isinstance(tree, tuple):
-        return (type(tree), tuple(structure(part) for part in tree))
     raise _CannotBeCompared
 
 
@@ -110,14 +110,12 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in flat(tree) if isinstance(leaf, Tensor)]
 
 
-def _step_key(step: Callable[..., Any]) -> Hashable:
-    if isinstance(step, functools.partial):
-        return (_step_key(step.func), _by_value(step.args), _by_value(tuple(sorted(step.keywords.items()))))
-    return _by_value(step)
-
-
 def _by_value(value: Any, depth: int = 0) -> Hashable:
     """A key that differs whenever the value could make a step compute something else."""
+    if type(value).__module__.startswith("neuro.") and hasattr(value, "__dataclass_params__") and value.__dataclass_params__.frozen:
+        return value  # a surrogate or a reset of ours, compared field by field
+    if isinstance(value, types.FunctionType) and value.__module__.startswith(("neuro.", "torch.")):
+        return value
     if value is None or isinstance(value, (bool, int, float, str, torch.dtype, type, types.ModuleType, types.BuiltinFunctionType)):
         return (type(value), value)
     if depth > 4:
@@ -125,13 +123,11 @@ def _by_value(value: Any, depth: int = 0) -> Hashable:
     if isinstance(value, tuple):
         return (type(value), tuple(_by_value(v, depth + 1) for v in value))
     if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:
-        if type(value).__module__.startswith("neuro."):
-            return value  # compared field by field
         return (type(value), tuple((name, _by_value(v, depth + 1)) for name, v in vars(value).items()))
     if isinstance(value, types.FunctionType):
-        if value.__module__.startswith(("neuro.", "torch.")):
-            return value
         return _function_key(value, depth)
+    if isinstance(value, functools.partial):
+        return (_by_value(value.func, depth + 1), _by_value(value.args, depth + 1), _by_value(tuple(sorted(value.keywords.items())), depth + 1))
     raise _CannotBeCompared
 
 
@@ -149,6 +145,16 @@ def _name(step: Callable[..., Any]) -> str:
     return getattr(step, "__qualname__", None) or getattr(getattr(step, "func", step), "__qualname__", type(step).__qualname__)
 
 
+def by_loop(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any]) -> operators.ByLoop:
+    """The plain loop as a function of the tensors in these structures."""
+
+    def call(xs: Any, states: Any, given: Any) -> list[Tensor]:
+        y, after = loop(step, _filled(x, iter(xs)), _filled(state, iter(states)), _filled(params, iter(given)), lengths, choices)
+        return [*flat(y), *flat(after)]
+
+    return call
+
+
 _checked: dict[Hashable, bool] = {}
 
 
@@ -158,8 +164,8 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     A step is read once, with symbols; whatever it does that this reading does not see shows here.
     """
     inputs = x if isinstance(x, tuple) else (x,)
-    wants = tuple(keep and t.requires_grad for t in (*inputs, *tensors(params)))
-    kinds = tuple("one" if p.numel() == 1 else "more" for p in tensors(params))
+    wants = tuple([keep and t.requires_grad for t in (*inputs, *tensors(params))])
+    kinds = tuple([p.numel() == 1 for p in tensors(params)])
     key = (found.program, inputs[0].dtype, kinds, lengths is not None, wants, keep)
     if key not in _checked:
         with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad():
@@ -191,6 +197,7 @@ def _difference(
     states = [random(B, N) for _ in tensors(state)]
     ps = [few(p) for p in tensors(params)]
     lengths = torch.tensor([T, 1]) if with_lengths else None
+    define = by_loop(step, x, state, params, lengths, choices)
     both = []
     for by_kernel in (False, True):
         leaves = [t.clone().requires_grad_(want) for t, want in zip((*xs, *ps), wants, strict=True)]
@@ -198,10 +205,9 @@ def _difference(
         now_x, now_p = leaves[: len(xs)], leaves[len(xs) :]
         if by_kernel:
             given = [] if found.baked else numbers(params)
-            results = operators.run(found.program, now_x, begin, now_p, given, lengths)  # type: ignore[arg-type]
+            results = operators.run(found.program, now_x, begin, now_p, given, lengths, define)  # type: ignore[arg-type]
         else:
-            y, after = loop(step, _filled(x, iter(now_x)), _filled(state, iter(begin)), _filled(params, iter(now_p)), lengths, choices)
-            results = [*flat(y), *flat(after)]
+            results = define(now_x, begin, now_p)
         grads: list[Any] = []
         if keep:
             dice_for_grads = torch.Generator().manual_seed(1)

@@ -1,0 +1,513 @@
+"""Generated kernels against the plain loop: outputs, final state and every gradient, on steps of all kinds."""
+
+import copy
+import warnings
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import neuro
+from neuro.kernels import cpu, programs
+from neuro.kernels.cpu_source import SEGMENT
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
+from neuro.reset import NoReset, Subtract, ToValue, ToZero
+from neuro.scanning import plain_loop, scan
+from neuro.surrogate import (
+    ATan,
+    FastSigmoid,
+    Gaussian,
+    Rectangle,
+    Sigmoid,
+    StraightThrough,
+    SuperSpike,
+    Surrogate,
+    Triangle,
+)
+
+
+class Three(NamedTuple):
+    """State of a neuron with three of them, as a user would write it."""
+
+    i: torch.Tensor
+    v: torch.Tensor
+    w: torch.Tensor
+
+
+class ThreeParams(NamedTuple):
+    a: torch.Tensor | float
+    b: torch.Tensor | float
+    c: torch.Tensor | float
+    threshold: float
+
+
+def three_step(x, state, p, *, spike, reset):
+    i = p.a * state.i + x
+    v = p.b * state.v + torch.tanh(i) - 0.3 * state.w + torch.exp(-state.v.square())
+    s = spike(v - p.threshold - 0.1 * state.w)
+    return s, Three(i, reset(v, s, p.threshold), p.c * state.w + torch.sigmoid(v) * (1 - s))
+
+
+def runs_by_kernel(monkeypatch):
+    """Count the calls of CPU kernels, so that a test on the loop alone cannot pass."""
+    calls = []
+    real = cpu.forward
+    monkeypatch.setattr(cpu, "forward", lambda *a: (calls.append(a[0]), real(*a))[1])
+    return calls
+
+
+@pytest.fixture
+def kernel_calls(monkeypatch):
+    calls = runs_by_kernel(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # no step of these tests may fall back on the loop
+        yield calls
+    assert calls, "no kernel ran"
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch):
+    """Memory that is not written stays NaN."""
+    fresh, empty = cpu._fresh, torch.empty
+    monkeypatch.setattr(cpu, "_fresh", lambda *a: fresh(*a).fill_(torch.nan))
+    monkeypatch.setattr(cpu.torch, "empty", lambda *a, **k: (lambda t: t.fill_(torch.nan) if t.is_floating_point() else t)(empty(*a, **k)))
+
+
+def everything(step, x, state, params, lengths=None, by_loop=False, seed=0, **choices):
+    """Outputs, states and all gradients of a random scalar of them."""
+    leaves = []
+
+    def leaf(t):
+        if isinstance(t, torch.Tensor):
+            leaves.append(t.detach().clone().requires_grad_(t.requires_grad))
+            return leaves[-1]
+        return t
+
+    def tree(t):
+        if isinstance(t, tuple):
+            parts = [tree(v) for v in t]
+            return type(t)(*parts) if hasattr(t, "_fields") else tuple(parts)
+        return leaf(t)
+
+    x, state, params = tree(x), tree(state), tree(params)
+    if by_loop:
+        with plain_loop():
+            y, after = scan(step, x, state, params, lengths=lengths, **choices)
+    else:
+        y, after = scan(step, x, state, params, lengths=lengths, **choices)
+    results = [*(y if isinstance(y, tuple) else (y,)), *after]
+    dice = torch.Generator().manual_seed(seed)
+    total = sum((r.double() * torch.randn(r.shape, generator=dice, dtype=torch.float64)).sum() for r in results)
+    wanted = [t for t in leaves if t.requires_grad]
+    grads = torch.autograd.grad(total, wanted, allow_unused=True) if wanted else []
+    return [r.detach() for r in results], [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=True)]
+
+
+def assert_kernel_is_the_loop(step, x, state, params, lengths=None, rtol=1e-5, exact=False, **choices):
+    got, grads = everything(step, x, state, params, lengths, **choices)
+    expected, expected_grads = everything(step, x, state, params, lengths, by_loop=True, **choices)
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        assert torch.equal(a, b) if exact else torch.allclose(a, b, rtol=rtol, atol=rtol)
+    for a, b in zip(grads, expected_grads, strict=True):
+        scale = b.abs().max().clamp(min=1e-3)
+        assert a.dtype == b.dtype and a.shape == b.shape
+        torch.testing.assert_close(a / scale, b / scale, rtol=1e-4 if rtol > 1e-6 else 1e-9, atol=max(rtol, 1e-9))
+
+
+def normal(*shape, dtype=torch.float32, grad=True, seed=3):
+    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.2 + 0.4
+    return made.to(dtype).requires_grad_(grad)
+
+
+def zeros(*shape, dtype=torch.float32):
+    return torch.zeros(*shape, dtype=dtype, requires_grad=True)
+
+
+# ---- our neurons
+
+SURROGATES = [ATan(), ATan(3.0, strict=True), Sigmoid(), FastSigmoid(), SuperSpike(), Triangle(), Rectangle(), Gaussian(), StraightThrough()]
+RESETS = [ToZero(), ToZero(detach=False), ToValue(-0.2), Subtract(), Subtract(detach=False, delayed=True), ToZero(delayed=True), NoReset()]
+
+
+@pytest.mark.parametrize(("spike", "reset"), [(s, RESETS[i % len(RESETS)]) for i, s in enumerate(SURROGATES)], ids=str)
+def test_lif_with_every_surrogate_and_reset(kernel_calls, spike, reset):
+    step, state, p = LIF.step, LIF.State(zeros(3, 5)), (torch.tensor(0.5, requires_grad=True), torch.tensor(0.5, requires_grad=True), 1.0)
+    assert_kernel_is_the_loop(step, normal(7, 3, 5), state, neuro.neurons.LIFParams(*p), exact=True, spike=spike, reset=reset)
+
+
+@pytest.mark.parametrize("make", [IF, LIF, PLIF, CUBALIF, ALIF], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_neurons_of_ours(kernel_calls, make, dtype):
+    neuron = make()
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    neuron = neuron.to(wide)
+    state = neuron.State(*(zeros(4, 6, dtype=wide) for _ in neuron.State._fields))
+    x = normal(SEGMENT * 2 + 5, 4, 6, dtype=dtype)
+    rtol = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 1e-2}[dtype]
+    assert_kernel_is_the_loop(neuron.step, x, state, neuron.params(), rtol=rtol, **neuron.choices())
+    y = neuron(x)
+    with plain_loop():
+        assert torch.equal(y, neuron(x)) and y.dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (5, 1), (5, 6), (1, 5, 6), (3, 1, 1), (3, 5, 6)], ids=str)
+@pytest.mark.parametrize("with_lengths", [False, True])
+def test_parameters_of_every_shape_get_their_gradient(kernel_calls, shape, with_lengths):
+    decay = torch.rand(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    gain = (torch.rand(6, generator=torch.Generator().manual_seed(2)) + 0.5).requires_grad_()
+    lengths = torch.tensor([9, 1, 4]) if with_lengths else None
+    p = neuro.neurons.LIFParams(decay, gain, 1.0)
+    assert_kernel_is_the_loop(LIF.step, normal(9, 3, 5, 6), LIF.State(zeros(3, 5, 6)), p, lengths, spike=ATan(), reset=Subtract(detach=False))
+
+
+def test_many_neurons_over_several_blocks(kernel_calls):
+    x = normal(3, 2, 5000)
+    p = ThreeParams(torch.tensor(0.9, requires_grad=True), normal(5000) * 0.1, 0.7, 1.0)
+    state = Three(*(zeros(2, 5000) for _ in range(3)))
+    assert_kernel_is_the_loop(three_step, x, state, p, spike=Sigmoid(), reset=Subtract())
+
+
+@pytest.mark.parametrize("steps", [1, 2, SEGMENT - 1, SEGMENT, SEGMENT + 1, 3 * SEGMENT + 7])
+def test_a_users_neuron_of_three_states(kernel_calls, steps):
+    params = ThreeParams(torch.tensor(0.9, requires_grad=True), torch.tensor(0.8, requires_grad=True), 0.7, 1.0)
+    state = Three(*(normal(5000, 1, seed=k) * 0.1 for k in range(3)))
+    assert_kernel_is_the_loop(three_step, normal(steps, 5000, 1), state, params, spike=ATan(), reset=ToZero(detach=False), rtol=1e-4)
+
+
+class TwoParams(NamedTuple):
+    mix: torch.Tensor
+
+
+def two_inputs(x, state, p):
+    receptive, context = x
+    v = 0.5 * state[0] + receptive * torch.relu(1 + p.mix * context)
+    return (torch.where(v > 1, v, 0.0), v.clamp(-1, 1)), (v - v.detach().round() * 0.25,)
+
+
+def test_several_inputs_and_outputs(kernel_calls):
+    x = (normal(6, 3, 4), normal(6, 3, 4, seed=5))
+    assert_kernel_is_the_loop(two_inputs, x, (zeros(3, 4),), TwoParams(normal(4, seed=6)), exact=True)
+
+
+def test_an_input_that_lies_otherwise_in_memory(kernel_calls):
+    x = normal(4, 5, 7).detach().transpose(0, 2).requires_grad_()  # [7, 5, 4]
+    state = LIF.State(torch.zeros(4, 5).t())
+    assert_kernel_is_the_loop(LIF.step, x, state, neuro.neurons.LIFParams(0.5, 0.5, 1.0), exact=True, spike=ATan(), reset=ToZero())
+
+
+@pytest.mark.parametrize("wanted", ["x", "state", "params", "nothing"])
+def test_only_what_is_wanted_is_differentiated(kernel_calls, wanted):
+    x, state = normal(5, 2, 3, grad=wanted == "x"), LIF.State(normal(2, 3).detach().requires_grad_(wanted == "state"))
+    p = neuro.neurons.LIFParams(torch.tensor(0.5, requires_grad=wanted == "params"), 0.5, 1.0)
+    assert_kernel_is_the_loop(LIF.step, x, state, p, exact=True, spike=ATan(), reset=ToZero())
+
+
+def test_an_output_without_a_gradient(kernel_calls):
+    x = normal(4, 2, 3)
+    for pick in (0, 1):
+        grads = []
+        for by_loop in (False, True):
+            leaf = x.detach().clone().requires_grad_()
+            inputs = (leaf, leaf.detach())
+            if by_loop:
+                with plain_loop():
+                    y, _ = scan(two_inputs, inputs, (torch.zeros(2, 3),), TwoParams(torch.tensor(0.5)))
+            else:
+                y, _ = scan(two_inputs, inputs, (torch.zeros(2, 3),), TwoParams(torch.tensor(0.5)))
+            grads.append(torch.autograd.grad(y[pick].sum(), leaf)[0])
+        assert torch.equal(*grads)
+
+
+# ---- random steps
+
+UNARY = ("exp", "tanh", "sigmoid", "abs", "neg", "square", "sin", "cos", "atan", "round", "floor", "sign", "relu", "detach")
+BINARY = ("add", "sub", "mul", "maximum", "minimum", "where", "div", "fire", "clamp")
+
+
+@st.composite
+def recipes(draw):
+    """A list of operations on numbered values; value 0 is x, 1 and 2 the states, 3 a parameter, 4 a Python number."""
+    count, lines = 5, []
+    for _ in range(draw(st.integers(2, 9))):
+        op = draw(st.sampled_from(UNARY + BINARY))
+        lines.append((op, draw(st.integers(0, count - 1)), draw(st.integers(0, count - 1))))
+        count += 1
+    return tuple(lines)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    lines: tuple
+
+    def run(self, x, state, p):
+        values = [x, state[0], state[1], p[0], p[1] + 0.0 * x]
+        for op, i, j in self.lines:
+            a, b = values[i], values[j]
+            if op == "where":
+                values.append(torch.where(a > b, a, b * 0.5))
+            elif op == "fire":
+                values.append(ATan()(a - b))
+            elif op == "clamp":
+                values.append(torch.clamp(a, -0.7, 1.3))
+            elif op == "div":
+                values.append(a / (1.5 + b.square()))
+            elif op in BINARY:
+                values.append(getattr(torch, op)(a, b))
+            elif op == "exp":
+                values.append(torch.exp(-a.square()))
+            else:
+                values.append(getattr(torch, op)(a))
+        return values[-1] * 1.0 + 0 * x, (0.5 * torch.tanh(values[-2]) + 0 * x, 0.5 * torch.tanh(values[len(values) // 2]) + 0 * x)
+
+
+def recipe_step(x, state, p, *, recipe):
+    return recipe.run(x, state, p)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(recipes(), st.sampled_from([(2, 3, 5), (SEGMENT + 3, 1, 7), (4, 2, 1)]), st.booleans())
+def test_random_steps(recipe, shape, per_neuron):
+    T, B, N = shape
+    p = (normal(N, dtype=torch.float64) if per_neuron else torch.tensor(0.3, dtype=torch.float64, requires_grad=True), 0.7)
+    state = (normal(B, N, dtype=torch.float64, seed=8), normal(B, N, dtype=torch.float64, seed=9))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        programs._said.clear()
+        assert_kernel_is_the_loop(recipe_step, normal(*shape, dtype=torch.float64), state, p, rtol=1e-9, recipe=Recipe(recipe))
+
+
+# ---- what a kernel must not hide
+
+GAIN = 2.0
+
+
+def by_global(x, state, p):
+    v = state[0] + GAIN * x
+    return v, (v,)
+
+
+def test_a_changed_global_number_is_seen(monkeypatch):
+    x = torch.ones(3, 1, 2)
+    first, _ = scan(by_global, x, (torch.zeros(1, 2),), None)
+    monkeypatch.setitem(globals(), "GAIN", 3.0)
+    second, _ = scan(by_global, x, (torch.zeros(1, 2),), None)
+    assert first[-1, 0, 0] == 6 and second[-1, 0, 0] == 9
+
+
+def test_a_changed_captured_number_is_seen():
+    def make(gain):
+        return lambda x, state, p: (gain * x, (state[0] + gain * x,))
+
+    for gain in (2.0, 5.0):
+        y, _ = scan(make(gain), torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)
+        assert y[0].item() == gain
+
+
+class Annealed(Surrogate):
+    """A surrogate that changes while it trains."""
+
+    strict = False
+
+    def __init__(self, width):
+        self.width = width
+
+    def derivative(self, u):
+        return torch.exp(-self.width * u.square())
+
+
+def test_a_surrogate_that_changes_is_seen():
+    spike, grads = Annealed(1.0), []
+    for width in (1.0, 4.0):
+        spike.width = width
+        x = torch.full((2, 1, 1), 0.3, requires_grad=True)
+        y, _ = scan(lambda x, s, p, *, spike: (spike(x - 1.0), (s[0] + x,)), x, (torch.zeros(1, 1),), None, spike=spike)
+        y[0].sum().backward()
+        grads.append(x.grad[0].item())
+    assert grads == pytest.approx([np.exp(-0.49), np.exp(-4 * 0.49)], rel=1e-5)
+
+
+def test_a_branch_on_a_parameter_that_is_a_number():
+    def step(x, state, p):
+        v = state[0] + (x if p > 0.5 else -x)
+        return v, (v,)
+
+    x = torch.ones(2, 1, 1)
+    assert scan(step, x, (torch.zeros(1, 1),), 0.9)[0][-1].item() == 2
+    assert scan(step, x, (torch.zeros(1, 1),), 0.1)[0][-1].item() == -2
+
+
+def test_what_no_kernel_covers_runs_on_the_loop_and_says_so_once():
+    def step(x, state, p):
+        return x.cumsum(-1), (state[0] + x,)
+
+    x, programs_said = torch.randn(3, 2, 4), programs._said.copy()
+    with pytest.warns(RuntimeWarning, match="step' runs on the plain torch loop, because it uses Tensor.cumsum"):
+        y, _ = scan(step, x, (torch.zeros(2, 4),), None)
+    assert torch.equal(y, x.cumsum(-1)) and programs._said != programs_said
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scan(step, x, (torch.zeros(2, 4),), None)
+
+
+def test_a_step_that_treats_symbols_otherwise_is_found_out():
+    def step(x, state, p):
+        v = state[0] + x * (2.0 if isinstance(x, torch.Tensor) else 3.0)
+        return v, (v,)
+
+    with pytest.warns(RuntimeWarning, match="does not agree"):
+        y, _ = scan(step, torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)
+    assert y[-1].item() == 4
+
+
+def test_a_branch_on_a_membrane_runs_on_the_loop():
+    def step(x, state, p):
+        v = state[0] + x
+        return (v if v.sum() > 0 else -v), (v,)
+
+    with pytest.warns(RuntimeWarning, match="Tensor.sum"):
+        assert scan(step, -torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)[0][-1].item() == 2
+
+
+def test_the_random_numbers_of_torch_are_left_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    scan(lambda x, s, p: (x * 1.25, (s[0] + x,)), torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)  # checked against the loop here
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_gradient_can_be_differentiated(kernel_calls):
+    """A penalty on the gradient: as from the loop, through the derivative of the surrogate."""
+    found = []
+    for by_loop in (False, True):
+        x = normal(3, 2, 4)
+        neuron = PLIF(spike=Sigmoid(), reset=ToZero(detach=False))
+        if by_loop:
+            with plain_loop():
+                y = neuron(x)
+        else:
+            y = neuron(x)
+        (grad,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(grad.square().sum(), (x, neuron.w)))
+    for a, b in zip(*found, strict=True):
+        assert b.abs().max() > 0
+        torch.testing.assert_close(a, b)
+
+
+# ---- torch around it
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(6, 6)
+        self.plif, self.alif = PLIF(shape=(6,)), ALIF(spike=Triangle())
+
+    def forward(self, x):
+        return self.alif(self.plif(self.inner(x)))
+
+
+def test_compiled_in_one_graph_with_gradients(kernel_calls):
+    torch.manual_seed(0)
+    net, x = Net(), normal(5, 3, 6)
+    expected = net(x)
+    expected.sum().backward()
+    grads = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    y = torch.compile(net, fullgraph=True, backend="aot_eager")(x)
+    y.sum().backward()
+    assert torch.equal(y, expected)
+    for p, g in zip(net.parameters(), grads, strict=True):
+        torch.testing.assert_close(p.grad, g)
+
+
+def test_compiled_for_any_number_of_steps(kernel_calls):
+    net = torch.compile(LIF(), fullgraph=True, backend="aot_eager", dynamic=True)
+    for T in (SEGMENT - 2, 2 * SEGMENT + 1, 5):
+        x = normal(T, 2, 3)
+        grads = []
+        for model in (net, LIF()):
+            x.grad = None
+            model(x).square().sum().backward()
+            grads.append(x.grad)
+        assert torch.equal(*grads)
+
+
+def test_exported(kernel_calls):
+    torch.manual_seed(0)
+    net, x = Net().eval(), normal(5, 3, 6, grad=False)
+    exported = torch.export.export(net, (x,))
+    assert any(node.target == torch.ops.neuro.scan.default for node in exported.graph.nodes)
+    assert torch.equal(exported.module()(x), net(x))
+
+
+def test_vmap_and_grad_of_torch_func():
+    x = normal(4, 3, 2, 5, grad=False)  # an axis of its own first
+    each = torch.stack([LIF()(v) for v in x.unbind(0)])
+    assert torch.equal(torch.func.vmap(LIF())(x), each)
+    grad = torch.func.grad(lambda v: LIF()(v).square().sum())(x[0])
+    leaf = x[0].clone().requires_grad_()
+    LIF()(leaf).square().sum().backward()
+    torch.testing.assert_close(grad, leaf.grad)
+
+
+def test_autocast_keeps_the_state_in_float32(kernel_calls):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 4), LIF())
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = neuro.run(net[1], net[0](normal(5, 2, 4)))
+    assert y.dtype == torch.bfloat16 and all(v.dtype == torch.float32 for v in state.values())
+
+
+def test_a_used_neuron_can_be_copied(kernel_calls):
+    neuron = PLIF()
+    x = normal(3, 2, 4)
+    y = neuron(x)
+    assert torch.equal(copy.deepcopy(neuron)(x), y)
+
+
+def test_meta_and_fake_tensors_take_the_loop():
+    assert LIF()(torch.zeros(3, 2, 4, device="meta")).shape == (3, 2, 4)
+    with torch._subclasses.FakeTensorMode():
+        assert LIF()(torch.zeros(3, 2, 4)).shape == (3, 2, 4)
+
+
+def test_the_operators_keep_torchs_rules():
+    neuron, x = PLIF(), normal(4, 2, 3)
+    found = programs.find(neuron.step, x, neuron.initial(x[0]), neuron.params(), neuron.choices(), torch.float32)
+    p = [v.detach().requires_grad_() for v in programs.tensors(neuron.params())]
+    args = ([x], [zeros(2, 3)], p, None, programs.numbers(neuron.params()), found.program, True)
+    torch.library.opcheck(torch.ops.neuro.scan.default, args, test_utils=("test_schema", "test_faketensor", "test_aot_dispatch_static"))
+
+
+# ---- threads
+
+
+def test_gradients_of_parameters_do_not_depend_on_the_threads(kernel_calls):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            neuron = PLIF()
+            neuron(normal(8, 16, 8192)).sum().backward()
+            found.append(neuron.w.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+# ---- what is kept
+
+
+def test_what_is_kept_for_backward():
+    """The input and one state in SEGMENT steps: 4 bytes per element and step, and a little."""
+    kept = {}
+    x = normal(4 * SEGMENT, 8, 64)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.__setitem__(t.data_ptr(), t.nbytes), t)[1], lambda t: t):
+        y = LIF()(x)
+    per_element = sum(kept.values()) / y.numel()
+    assert 4 <= per_element <= 4 + 4 / SEGMENT + 0.1
