@@ -1,5 +1,8 @@
 """Random changes of a recording for training: `(events, sensor, rng) -> events`.
 
+More of them: `flipping`, `jitter`, `dropping`, `mixing` (two recordings), `policies` (one of many), `resizing`, and the filters
+of `denoise` and `thinning`, which draw nothing.
+
 All draws come from the generator that is passed in; nothing is remembered. The input is never changed, the order of time
 is kept, and every event that is returned lies on the sensor: what a change moves off it is dropped, as an object that
 leaves the picture is. Some of these change the class of some data: a mirrored "left" is a "right".
@@ -9,18 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from neuro.datasets.events import Sensor, check_events, in_order
+from neuro.datasets.events import Sensor, check_dtype, check_events
 from neuro.errors import ParameterError, explain
 
 Augment = Callable[[np.ndarray, Sensor, np.random.Generator], np.ndarray]
 
 
+class Changed(NamedTuple):
+    """The events of a change that says what it did to those that left the recording's bounds."""
+
+    events: np.ndarray
+    dropped: int  # left out
+    clipped: int  # held at the bound
+
+
 @dataclass(frozen=True, init=False)
 class Compose:
-    """Several changes, one after another, all fed by one generator."""
+    """Several changes, one after another, all fed by one generator.
+
+    A step that has `resized(sensor)` changes the size of the sensor for the steps after it; `Compose.resized` gives the last.
+    """
 
     steps: tuple[Augment, ...]
 
@@ -30,7 +45,14 @@ class Compose:
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
         for step in self.steps:
             events = step(events, sensor, rng)
+            sensor = resized(step, sensor)
         return events
+
+    def resized(self, sensor: Sensor) -> Sensor:
+        """The sensor after all steps."""
+        for step in self.steps:
+            sensor = resized(step, sensor)
+        return sensor
 
 
 @dataclass(frozen=True)
@@ -133,12 +155,15 @@ class TimeJitter:
         assert_range("TimeJitter", self.sigma_us >= 0, self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        check_events(events, sensor)
-        changed = events.copy()
-        if len(events):
-            jitter = np.rint(rng.normal(0, self.sigma_us, len(events))).astype(np.int64)
-            changed["t"] = np.clip(events["t"] + jitter, events["t"][0], events["t"][-1])
-        return in_order(changed)
+        return self.counted(events, sensor, rng).events
+
+    def counted(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> Changed:
+        """The events, and how many times were held at the first or last."""
+        from neuro.datasets.arranging import by_time, jitter_time
+
+        changed = checked(events, sensor).copy()
+        clipped = jitter_time(rng, float(self.sigma_us), changed) if len(changed) else 0
+        return Changed(by_time(changed), 0, clipped)
 
 
 @dataclass(frozen=True)
@@ -151,8 +176,11 @@ class RandomDrop:
         assert_range("RandomDrop", 0 <= self.p <= 1, self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        check_events(events, sensor)
-        return events[rng.random(len(events)) >= self.p]
+        from neuro.datasets.arranging import chance, selected
+
+        keep = np.empty(len(checked(events, sensor)), bool)
+        chance(rng, float(self.p), keep)
+        return selected(events, keep)
 
 
 def linear(events: np.ndarray, sensor: Sensor, a: float, b: float, c: float, d: float) -> np.ndarray:
@@ -164,11 +192,28 @@ def linear(events: np.ndarray, sensor: Sensor, a: float, b: float, c: float, d: 
 
 def moved(events: np.ndarray, sensor: Sensor, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A copy of the events at new coordinates, without those off the sensor."""
-    check_events(events, sensor)
+    from neuro.datasets.arranging import selected
+
+    checked(events, sensor)
     keep = (x >= 0) & (x < sensor.width) & (y >= 0) & (y < sensor.height)
-    changed = events[keep]
+    changed = selected(events, keep)
     changed["x"], changed["y"] = x[keep], y[keep]
     return changed
+
+
+def checked(events: np.ndarray, sensor: Sensor) -> np.ndarray:
+    """What `check_events` does, in one compiled pass."""
+    from neuro.datasets.counting import first_bad  # compiled: loaded when first needed
+
+    check_dtype(events)
+    if first_bad(events["x"], events["y"], events["t"], sensor.height, sensor.width) >= 0:
+        check_events(events, sensor)  # raises, and says what is wrong
+    return events
+
+
+def resized(step: Augment | None, sensor: Sensor) -> Sensor:
+    """The sensor after a step: what its `resized` says, else the same."""
+    return step.resized(sensor) if hasattr(step, "resized") else sensor
 
 
 def assert_range(name: str, good: bool, values: object) -> None:

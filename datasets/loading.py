@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from neuro.datasets.augment import resized
 from neuro.datasets.events import Recording
 from neuro.errors import ParameterError, ShapeError, explain
 
@@ -65,7 +66,7 @@ class EventFrames(Dataset):
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             events = self.augment(events, recording.sensor, rng)
-        x = self.frames(events, recording.sensor)
+        x = self.frames(events, resized(self.augment, recording.sensor))
         return Sample(torch.from_numpy(x.astype(np.float32)), int(recording.label))
 
 
