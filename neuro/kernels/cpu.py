@@ -13,13 +13,13 @@ from torch import Tensor
 from neuro.kernels import cache
 from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, Layout, backward_source, forward_source
 from neuro.kernels.derivative import derive
+from neuro.kernels.memory import fresh, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.pool import spread
 from neuro.kernels.program import Program
 
 _SECONDS_PER_NODE = 0.1e-9  # of one element; only decides how many threads are worth waking
-_LARGE = 1 << 22  # bytes
-_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64), torch.bfloat16: np.dtype(np.uint16)}
+_KNOWN = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Call(NamedTuple):
@@ -108,7 +108,7 @@ def forward(
     made = kernels(program)
     traced, first = made.program, x[0]
     call = _shapes(first.shape, params, lengths)
-    outputs = [_fresh(first.shape, first.dtype) for _ in traced.outputs]
+    outputs = [fresh(first.shape, first.dtype) for _ in traced.outputs]
     ends = [torch.empty(s.shape, dtype=traced.dtype) for s in state]
     kept = [torch.empty((call.segments, call.R, call.C), dtype=traced.dtype) for _ in state] if keep else []
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
@@ -132,13 +132,13 @@ def backward(
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants, has_y = tuple(wants), tuple([g is not None for g in grad_y])
     kernel, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, has_y)
-    grad_x = {k: (_fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
+    grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
     begins = [torch.empty(s.shape, dtype=dtype) for s in state]
     sums = [torch.empty(call.items, dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [k.numpy() for k in kept]
     arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
-    arrays += [np.zeros(rows, _NUMPY[dtype]) if g is None else _array(g).reshape(rows) for g in grad_state]
+    arrays += [np.zeros(rows, numpy_dtype(dtype)) if g is None else _array(g).reshape(rows) for g in grad_state]
     arrays += [_array(grad_x[k]).reshape(steps) for k in grad_x if k in inputs]
     arrays += [b.numpy().reshape(rows) for b in begins]
     arrays += [s.numpy() for s in sums]
@@ -162,15 +162,6 @@ def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor
     if lengths is not None:
         arrays.append(_array(lengths))
     return arrays
-
-
-def _fresh(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor. A large one is allocated by NumPy, which asks the system for large pages: touching new memory page by
-    page took three times as long as the kernel that fills it."""
-    if shape.numel() * dtype.itemsize < _LARGE:
-        return torch.empty(shape, dtype=dtype)
-    tensor = torch.from_numpy(np.empty(tuple(shape), _NUMPY[dtype]))
-    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -200,7 +191,7 @@ def supports(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tens
     """Whether these tensors can be given to a CPU kernel: on the CPU, strided, of one shape, in one precision."""
     first = x[0]
     shape, dtype = first.shape, precision(first)
-    if first.dtype not in _NUMPY or len(shape) < 2 or first.numel() == 0:
+    if first.dtype not in _KNOWN or len(shape) < 2 or first.numel() == 0:
         return False
     for v in x:
         if v.shape != shape or v.dtype != first.dtype or not _is_plain(v):

@@ -72,8 +72,8 @@ def kernel_calls(monkeypatch):
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Memory that is not written stays NaN."""
-    fresh, empty = cpu._fresh, torch.empty
-    monkeypatch.setattr(cpu, "_fresh", lambda *a: fresh(*a).fill_(torch.nan))
+    fresh, empty = cpu.fresh, torch.empty
+    monkeypatch.setattr(cpu, "fresh", lambda *a: fresh(*a).fill_(torch.nan))
     monkeypatch.setattr(cpu.torch, "empty", lambda *a, **k: (lambda t: t.fill_(torch.nan) if t.is_floating_point() else t)(empty(*a, **k)))
 
 
