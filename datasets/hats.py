@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.counting import first_bad
-from neuro.datasets.events import Sensor, check_dtype, check_events
+from neuro.datasets.augment import checked
+from neuro.datasets.events import Sensor
 from neuro.errors import ParameterError, explain
 
 
@@ -31,7 +31,7 @@ class AveragedSurface:
 
     >>> from neuro.datasets.events import make_events
     >>> two = make_events([0, 1], [0, 0], [0, 10], [1, 1])
-    >>> AveragedSurface(2, 1, 10.0, 100)(two, Sensor(2, 2))[0, 1].round(3).tolist()
+    >>> AveragedSurface(2, 1, 10.0, 100)(two, Sensor(2, 2))[0, 1].astype(float).round(3).tolist()
     [[0.0, 0.0, 0.0], [0.184, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
@@ -48,10 +48,8 @@ class AveragedSurface:
         """The histograms."""
         from neuro.datasets.accumulating import averaged
 
-        check_dtype(events)
+        checked(events, sensor)
         x, y, t = events["x"], events["y"], events["t"]
-        if first_bad(x, y, t, sensor.height, sensor.width) >= 0:
-            check_events(events, sensor)  # raises, and says what is wrong
         across, down = -(-sensor.width // self.cell), -(-sensor.height // self.cell)
         cell = (y.astype(np.int64) // self.cell) * across + x // self.cell
         group = cell * 2 + events["p"]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.events import Sensor, check_dtype, check_events, describe
+from neuro.datasets.augment import checked
+from neuro.datasets.events import Sensor, describe
 from neuro.datasets.transforms import Counted, check_count_dtype, filled
 from neuro.datasets.windows import LIMIT
 from neuro.errors import FormatError, ParameterError, explain
@@ -113,7 +114,7 @@ class SlidingFrames:
 
     def counted(self, events: np.ndarray, sensor: Sensor) -> Counted:
         """The counts, and how many did not fit."""
-        check_events(events, sensor)
+        checked(events, sensor)
         t = events["t"]
         origin = self.origin_us if self.origin_us is not None else int(t[0]) if len(t) else 0
         last = int(t[-1]) if len(t) else origin
@@ -131,12 +132,10 @@ class SlidingFrames:
 
 def count_slices(events: np.ndarray, sensor: Sensor, starts: np.ndarray, stops: np.ndarray, how: object) -> Counted:
     """Counts [T, 2, H, W] of the events starts[k] to stops[k] - 1, in the dtype of `how`."""
-    from neuro.datasets.counting import count_ranges, first_bad
+    from neuro.datasets.counting import count_ranges
 
-    check_dtype(events)
+    checked(events, sensor)
     x, y, p = events["x"], events["y"], events["p"].view(np.uint8)
-    if first_bad(x, y, events["t"], sensor.height, sensor.width) >= 0:
-        check_events(events, sensor)
     check_cells(len(starts), sensor, how)
 
     def fill(cells: np.ndarray, most: int) -> int:

@@ -66,7 +66,7 @@ class BinaRep(Windowed):
     multiple of `bits`.
 
     >>> from neuro.datasets.events import make_events
-    >>> BinaRep(bins=1, bits=2)(make_events([0], [0], [0], [1]), Sensor(1, 1)).round(3).ravel().tolist()
+    >>> BinaRep(bins=1, bits=2)(make_events([0], [0], [0], [1]), Sensor(1, 1)).astype(float).round(3).ravel().tolist()
     [0.0, 0.667]
     """
 

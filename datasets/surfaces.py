@@ -27,7 +27,7 @@ class TimeSurface(Windowed):
         FormatError (on call): events off the sensor, out of order or outside the windows.
 
     >>> from neuro.datasets.events import make_events
-    >>> TimeSurface(window_us=10, tau_us=10.0)(make_events([0], [0], [0], [1]), Sensor(1, 1)).round(3).ravel().tolist()
+    >>> TimeSurface(window_us=10, tau_us=10.0)(make_events([0], [0], [0], [1]), Sensor(1, 1)).astype(float).round(3).ravel().tolist()
     [0.0, 0.368]
     """
 
@@ -59,7 +59,7 @@ class LeakyFrames(Windowed):
 
     >>> from neuro.datasets.events import make_events
     >>> two = make_events([0, 0], [0, 0], [0, 10], [1, 1])
-    >>> LeakyFrames(window_us=10, tau_us=10.0)(two, Sensor(1, 1))[:, 1].round(3).ravel().tolist()
+    >>> LeakyFrames(window_us=10, tau_us=10.0)(two, Sensor(1, 1))[:, 1].astype(float).round(3).ravel().tolist()
     [0.368, 0.503]
     """
 

@@ -12,7 +12,17 @@ from neuro.datasets.events import EVENT, Sensor, check_events, in_order, make_ev
 from neuro.datasets.flipping import RandomFlipPolarity, RandomFlipVertical, RandomReverseTime
 from neuro.datasets.jitter import SpatialJitter
 from neuro.datasets.mixing import EventCutMix, EventMixup
-from neuro.datasets.policies import Cutout, Identity, OneOf, RandomRoll, RandomShear, ShiftAxis, event_drop, nda, snn_augment_wide
+from neuro.datasets.policies import (
+    Cutout,
+    Identity,
+    OneOf,
+    RandomRoll,
+    RandomShear,
+    ShiftAxis,
+    event_drop,
+    nda,
+    snn_augment_wide,
+)
 from neuro.datasets.thinning import Decimate
 from neuro.errors import ParameterError
 
