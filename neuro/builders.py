@@ -19,6 +19,8 @@ def builder(module: nn.Module) -> Make | None:
     """How to build the node of this layer: by its class, or by a base whose forward it did not change, nor was it patched."""
     if "forward" in vars(module):
         return None
+    if hasattr(type(module), "as_node"):  # a layer that states its own node
+        return lambda m, name, inputs: m.as_node(name, inputs)
     if isinstance(module, neurons.Neuron):
         return _neuron if type(module).forward is neurons.Neuron.forward else None
     for cls in type(module).__mro__:
@@ -49,6 +51,12 @@ def _conv(m: nn.Conv2d, name: str, inputs: tuple[str, ...]) -> g.Node:
             raise _refuse(name, m, f"padding='same' with kernel {m.kernel_size} pads one side more.", "Take an odd kernel.")
         padding = tuple(s // 2 for s in spare) if padding == "same" else (0, 0)
     return g.Conv2d(name, inputs, _own(m.weight), _own(m.bias), _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
+
+
+def _conv1d(m: nn.Conv1d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    if m.padding_mode != "zeros" or isinstance(m.padding, str):
+        raise _refuse(name, m, f"padding_mode={m.padding_mode!r}, padding={m.padding!r}", "Pad with zeros, by a number.")
+    return g.Conv1d(name, inputs, _own(m.weight), _own(m.bias), m.stride[0], m.padding[0], m.dilation[0], m.groups)
 
 
 def _linear(m: nn.Linear, name: str, inputs: tuple[str, ...]) -> g.Node:
@@ -99,6 +107,7 @@ def _flatten(m: nn.Flatten, name: str, inputs: tuple[str, ...]) -> g.Node:
 
 
 _BUILDERS: dict[type[nn.Module], Make] = {
+    nn.Conv1d: _conv1d,
     nn.Conv2d: _conv,
     layers.Conv2d: _conv,
     nn.Linear: _linear,

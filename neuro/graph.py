@@ -18,6 +18,7 @@ from neuro.nodes import (
     AttentionProduct,
     AvgPool2d,
     BatchNorm,
+    Conv1d,
     Conv2d,
     Flatten,
     Input,
@@ -28,14 +29,17 @@ from neuro.nodes import (
     Neuron,
     Node,
     Recurrent,
+    Scale,
     Shape,
     SumOverTime,
+    SumPool2d,
     Tokens,
 )
 
 __all__ = [
-    "Add", "Affine", "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv2d", "Flatten", "Graph", "Input", "Linear", "MaxPool2d",
-    "MeanOverTime", "MeanOverTokens", "Neuron", "Node", "Recurrent", "Shape", "SumOverTime", "Tokens", "fold_norms",
+    "Add", "Affine", "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv1d", "Conv2d", "Flatten", "Graph", "Input", "Linear", "MaxPool2d",
+    "MeanOverTime", "MeanOverTokens", "Neuron", "Node", "Recurrent", "Scale", "Shape", "SumOverTime", "SumPool2d",
+    "Tokens", "fold_norms",
 ]  # fmt: skip
 
 
@@ -152,7 +156,7 @@ class Graph:
 
 
 def fold_norms(graph: Graph) -> Graph:
-    """The same function without norms: each is taken into the Conv2d or Linear before it, and is an Affine node otherwise.
+    """The same function without norms: each is taken into the convolution or Linear before it, and is an Affine node otherwise.
 
     `W <- a W`, `b <- a b + shift` per output channel, in float64, rounded once to the weight's dtype. A norm is folded if
     it alone reads the layer and normalises its output channels. The folded layer keeps its own name.
@@ -164,7 +168,7 @@ def fold_norms(graph: Graph) -> Graph:
         if isinstance(node, BatchNorm):
             source = graph[node.inputs[0]] if node.inputs[0] in graph._by_name else None
             a, shift = node.affine()
-            if isinstance(source, (Conv2d, Linear)) and source.name in graph[node.name].inputs and _foldable(graph, source, node):
+            if isinstance(source, (Conv1d, Conv2d, Linear)) and source.name in graph[node.name].inputs and _foldable(graph, source, node):
                 at = next(i for i, n in enumerate(nodes) if n.name == source.name)
                 w = source.weight.double() * a.view(-1, *[1] * (source.weight.dim() - 1))
                 b = shift if source.bias is None else a * source.bias.double() + shift
@@ -178,7 +182,7 @@ def fold_norms(graph: Graph) -> Graph:
 
 def _foldable(graph: Graph, source: Node, norm: BatchNorm) -> bool:
     dims = len(graph.shapes[source.name]) + 2
-    channels = 2 if isinstance(source, Conv2d) else dims - 1
+    channels = 2 if isinstance(source, (Conv1d, Conv2d)) else dims - 1
     return norm.axis % dims == channels and len(graph.readers(source.name)) == 1
 
 

@@ -75,6 +75,22 @@ class Conv2d(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Conv1d(Node):
+    """Cross-correlation on every step: [C, L] -> [O, L']. weight [O, C/groups, k], bias [O] or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+
+    def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        (x,) = xs
+        return unfold(F.conv1d(fold(x), self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups), x)
+
+
+@dataclass(frozen=True, eq=False)
 class Linear(Node):
     """`x W^T + b` on the last axis: [..., I] -> [..., O]. weight [O, I], bias [O] or None."""
 
@@ -121,6 +137,16 @@ class Affine(Node):
         shape = [1] * x.dim()
         shape[self.axis] = -1
         return x * self.scale.view(shape) + self.shift.view(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Node):
+    """Product with a constant that broadcasts against one step [*N]."""
+
+    scale: Tensor
+
+    def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return xs[0] * self.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +239,18 @@ class AvgPool2d(Node):
     def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
         y = F.avg_pool2d(fold(xs[0]), self.kernel, self.stride, self.padding, count_include_pad=self.count_include_pad)
         return unfold(y, xs[0])
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool2d(Node):
+    """Sum of each window of [C, H, W]."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return unfold(F.avg_pool2d(fold(xs[0]), self.kernel, self.stride, self.padding, divisor_override=1), xs[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,332 @@
+"""From a traced graph to NIR, checked by running: the exported graph is read again, and every neuron must spike as before.
+
+A hard-reset neuron is NIR's LIF, IF or CubaLIF. NIR's neurons have no soft reset, and every reader that we know would run
+one as a hard reset without a word. So a soft reset is written out by default, as an integrator, a Threshold, and a Scale
+from the spikes back into the integrator: `v <- b (v - s[t-1] theta) + g x`. A reader that cannot run that loop refuses it,
+which is better than other spikes. `soft_reset="stated"` keeps the one node instead, with `reset: subtract` in its metadata.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuro import graph as g
+from neuro.deploy.nir_neurons import current_step, li_step, point_step
+from neuro.errors import GraphError, ParameterError, explain
+from neuro.neurons import cuba_step, lif_step
+from neuro.reset import NoReset, Subtract, ToValue, ToZero
+
+
+class Numbers(NamedTuple):
+    """A neuron layer in numbers, each of the layer's shape, in float64."""
+
+    current_decay: np.ndarray | None
+    current_gain: np.ndarray
+    decay: np.ndarray
+    gain: np.ndarray
+    shift: np.ndarray
+    threshold: np.ndarray | None  # None: an integrator
+    v_reset: np.ndarray
+    reset: str  # hard; subtract; subtract, delayed; none
+    fires: str
+
+
+class Writer:
+    """Collects NIR nodes and edges. `entry` and `exit` say which NIR node a graph node's input and output are."""
+
+    def __init__(self, graph: g.Graph, dt: float, soft_reset: str, expand_kernels: bool):
+        import nir
+
+        self.nir, self.graph, self.dt, self.soft_reset, self.expand_kernels = nir, graph, dt, soft_reset, expand_kernels
+        self.nodes: dict[str, Any] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.exits: dict[str, tuple[str, ...]] = {}
+        self.said: dict[str, Any] = {"writer": "neuro", "dt": dt}
+
+    def add(self, name: str, node: Any, **said: Any) -> str:
+        if name in self.nodes:
+            raise GraphError(explain(f"NIR: the name {name!r} is needed twice.", cure="Rename the module of that name."))
+        node.metadata.update(said)
+        self.nodes[name] = node
+        return name
+
+    def feed(self, node: g.Node, entry: str) -> None:
+        """Edges from what a graph node reads; a sum is the meeting of its edges."""
+        for source in [s for i in node.inputs for s in self.exits[i]]:
+            if (source, entry) in self.edges:
+                raise node.refuse("it reads one value twice, which NIR's edges cannot say.", f"{source!r}", cure="Put a Scale or a Linear between.")
+            self.edges.append((source, entry))
+
+    def chain(self, node: g.Node, names: list[str]) -> None:
+        """Feed the first, join the row, leave by the last."""
+        self.feed(node, names[0])
+        self.edges += zip(names, names[1:], strict=False)
+        self.exits[node.name] = (names[-1],)
+
+
+def write_graph(graph: g.Graph, dt: float, soft_reset: str = "written out", expand_kernels: bool = True) -> Any:
+    """The `nir.NIRGraph` of a graph without norms, not yet checked."""
+    if not (np.isfinite(dt) and dt > 0):
+        raise ParameterError(explain(f"NIR: dt={dt} is not a time step.", cure="Give the seconds of one step, such as dt=1e-3."))
+    if soft_reset not in ("written out", "stated"):
+        raise ParameterError(explain(f"NIR: soft_reset={soft_reset!r} is not known.", cure="'written out' and 'stated' are."))
+    w = Writer(graph, dt, soft_reset, expand_kernels)
+    for node in graph:
+        make = _WRITERS.get(type(node))
+        if make is None:
+            raise node.refuse("NIR has no node for it.", cure=_REMEDIES.get(type(node).__name__, "Take it out, or export the part before it."))
+        make(w, node)
+    last = w.exits[graph.output.name]
+    shape = graph.shapes[graph.nodes[-2].name if not graph.output.timed else graph.output.name]
+    out = w.add("output", w.nir.Output(np.array(shape)))
+    w.edges += [(name, out) for name in last]
+    return w.nir.NIRGraph(nodes=w.nodes, edges=w.edges, metadata=w.said, type_check=False)
+
+
+_REMEDIES = {
+    "MaxPool2d": "NIR has sum and average pooling only: train with AvgPool2d, or with a convolution of stride 2.",
+    "AttentionProduct": "NIR has no products of two values: export the network up to it.",
+    "Tokens": "NIR's layers take vectors and maps: use a 1x1 convolution in place of a Linear on tokens.",
+    "MeanOverTokens": "Average with AvgPool2d on the map, before it becomes tokens.",
+    "BatchNorm": "Fold it with neuro.graph.fold_norms.",
+}
+
+
+def _input(w: Writer, node: g.Input) -> None:
+    w.exits[node.name] = (w.add(node.name, w.nir.Input(np.array(node.shape))),)
+
+
+def _linear(w: Writer, node: g.Linear) -> None:
+    if len(w.graph.shapes[node.name]) != 1:
+        shape = f"{list(w.graph.shapes[node.inputs[0]])} per step"
+        raise node.refuse("NIR's Linear takes a vector.", shape, cure="Put Flatten before it, or use a 1x1 convolution.")
+    weight = _np(node.weight)
+    made = w.nir.Linear(weight) if node.bias is None else w.nir.Affine(weight, _np(node.bias))
+    w.chain(node, [w.add(node.name, made)])
+
+
+def _conv(w: Writer, node: g.Conv2d | g.Conv1d) -> None:
+    weight, size, n = node.weight, w.graph.shapes[node.inputs[0]][1:], node.weight.dim() - 2
+    bias = torch.zeros(len(weight)) if node.bias is None else node.bias
+    said: dict[str, Any] = {"bias": "none"} if node.bias is None else {}
+    pad, groups = node.padding, node.groups
+    if n == 2 and w.expand_kernels and (groups > 1 or weight.shape[2] != weight.shape[3]):
+        said |= {"neuro_groups": groups, "neuro_kernel": np.array(weight.shape[2:])}
+        weight, pad, groups = _written_out(node)
+    stride, dilation = (node.stride, node.dilation) if n == 1 else (_ints(node.stride), _ints(node.dilation))
+    cls = w.nir.Conv1d if n == 1 else w.nir.Conv2d
+    made = cls(input_shape=int(size[0]) if n == 1 else _ints(size), weight=_np(weight), stride=stride, padding=pad if n == 1 else _ints(pad),
+               dilation=dilation, groups=groups, bias=_np(bias))  # fmt: skip
+    w.chain(node, [w.add(node.name, made, **said)])
+
+
+def _written_out(node: g.Conv2d) -> tuple[Tensor, tuple[int, int], int]:
+    """One group and a square kernel, with zeros: nir 1.0.8 infers wrong shapes for others, and then refuses the file."""
+    o, i, kh, kw = node.weight.shape
+    k = max(kh, kw)
+    if (k - kh) % 2 or (k - kw) % 2:
+        k_cure = "Take a kernel whose sides differ by an even number, or expand_kernels=False."
+        raise node.refuse("its oblong kernel cannot be centred in a square one.", f"kernel {(kh, kw)}", cure=k_cure)
+    top, left = (k - kh) // 2, (k - kw) // 2
+    wide = node.weight.new_zeros(o, i * node.groups, k, k)
+    for n in range(node.groups):
+        rows = slice(n * o // node.groups, (n + 1) * o // node.groups)
+        wide[rows, n * i : (n + 1) * i, top : top + kh, left : left + kw] = node.weight[rows]
+    return wide, (node.padding[0] + top * node.dilation[0], node.padding[1] + left * node.dilation[1]), 1
+
+
+def _affine(w: Writer, node: g.Affine) -> None:
+    shape = w.graph.shapes[node.name]
+    if len(shape) == 1:
+        made = w.nir.Affine(np.diag(_np(node.scale)), _np(node.shift))
+    elif len(shape) == 3 and node.axis % 5 == 2:
+        one = _np(torch.diag(node.scale)[:, :, None, None])
+        made = w.nir.Conv2d(input_shape=_ints(shape[1:]), weight=one, stride=_ints((1, 1)), padding=_ints((0, 0)), dilation=_ints((1, 1)), groups=1, bias=_np(node.shift))
+    else:
+        raise node.refuse("NIR has no node for it.", f"shape {list(shape)} per step", cure="Put the norm directly behind a convolution or a Linear.")
+    w.chain(node, [w.add(node.name, made)])
+
+
+def _pool(w: Writer, node: g.AvgPool2d | g.SumPool2d) -> None:
+    if isinstance(node, g.AvgPool2d) and not node.count_include_pad and any(node.padding):
+        raise node.refuse("NIR's average counts the padding.", cure="Set count_include_pad=True, or padding=0.")
+    cls = w.nir.AvgPool2d if isinstance(node, g.AvgPool2d) else w.nir.SumPool2d
+    w.chain(node, [w.add(node.name, cls(kernel_size=_ints(node.kernel), stride=_ints(node.stride), padding=_ints(node.padding)))])
+
+
+def _flatten(w: Writer, node: g.Flatten) -> None:
+    shape = np.array(w.graph.shapes[node.inputs[0]])
+    w.chain(node, [w.add(node.name, w.nir.Flatten(input_type={"input": shape}, start_dim=0, end_dim=-1))])
+
+
+def _scale(w: Writer, node: g.Scale) -> None:
+    w.chain(node, [w.add(node.name, w.nir.Scale(_full(node.scale, w.graph.shapes[node.name])))])
+
+
+def _add(w: Writer, node: g.Add) -> None:
+    w.exits[node.name] = tuple(s for i in node.inputs for s in w.exits[i])
+
+
+def _readout(w: Writer, node: g.SumOverTime) -> None:
+    if node is not w.graph.output:
+        raise node.refuse("NIR has no sum over time.", cure="Keep it for the end, where it goes into the metadata.")
+    w.said["readout"] = "mean over time" if isinstance(node, g.MeanOverTime) else "sum over time"
+    w.exits[node.name] = w.exits[node.inputs[0]]
+
+
+def _neuron(w: Writer, node: g.Neuron) -> None:
+    names, _ = _body(w, node, node.name, w.graph.shapes[node.name])
+    w.chain(node, names)
+
+
+def _recurrent(w: Writer, node: g.Recurrent) -> None:
+    names, _ = _body(w, node.neuron, f"{node.name}.lif", w.graph.shapes[node.name])
+    weight = _np(node.weight)
+    back = w.add(f"{node.name}.w_rec", w.nir.Linear(weight) if node.bias is None else w.nir.Affine(weight, _np(node.bias)))
+    w.chain(node, names)
+    w.edges += [(names[-1], back), (back, names[0])]
+
+
+def _body(w: Writer, node: g.Neuron, name: str, shape: tuple[int, ...]) -> tuple[list[str], Numbers]:
+    """The NIR nodes of one neuron layer, in a row; the last one, under `name`, gives its output."""
+    n = numbers_of(node, shape)
+    if n.threshold is None:
+        return [w.add(name, _integrator(w, node, n.decay, n.gain, n.shift))], n
+    said = {"fires": n.fires, "reset": n.reset}
+    soft = n.reset == "none" or (n.reset != "hard" and w.soft_reset == "written out")
+    whole = not soft and (n.current_decay is None or ((n.current_decay < 1).all() and (n.decay < 1).all()))
+    if whole:
+        return [w.add(name, _one_node(w, node, n), **said)], n
+    row = []
+    if n.current_decay is not None:
+        row.append(w.add(f"{name}.current", _integrator(w, node, n.current_decay, n.current_gain, 0 * n.shift)))
+    if not soft:
+        return [*row, w.add(name, _one_node(w, node, n._replace(current_decay=None)), **said)], n
+    row.append(w.add(f"{name}.membrane", _integrator(w, node, n.decay, n.gain, n.shift)))
+    row.append(w.add(name, w.nir.Threshold(n.threshold), fires=n.fires))
+    if n.reset != "none":
+        kept = n.decay if n.reset == "subtract" else 1.0
+        back = w.add(f"{name}.reset", w.nir.Scale(-n.threshold * kept / n.gain))
+        w.edges += [(name, back), (back, row[-2])]
+    return row, n
+
+
+def _one_node(w: Writer, node: g.Neuron, n: Numbers) -> Any:
+    rest = {"v_threshold": n.threshold, "v_reset": n.v_reset}
+    if n.current_decay is None and (n.decay == 1).all():
+        if n.shift.any():
+            raise node.refuse("NIR's IF has no constant current.", cure="Give it a leak, or move the current into the bias before it.")
+        return w.nir.IF(r=n.gain, **rest)
+    leak = _leak(w, node, n.decay, n.gain, n.shift)
+    if n.current_decay is None:
+        return w.nir.LIF(**leak, **rest)
+    tau = w.dt / (1 - n.current_decay)
+    return w.nir.CubaLIF(tau_syn=tau, tau_mem=leak.pop("tau"), w_in=n.current_gain / (1 - n.current_decay), **leak, **rest)
+
+
+def _integrator(w: Writer, node: g.Neuron, decay: np.ndarray, gain: np.ndarray, shift: np.ndarray) -> Any:
+    if (decay == 1).all() and not shift.any():
+        return w.nir.I(r=gain)
+    return w.nir.LI(**_leak(w, node, decay, gain, shift))
+
+
+def _leak(w: Writer, node: g.Neuron, decay: np.ndarray, gain: np.ndarray, shift: np.ndarray) -> dict[str, np.ndarray]:
+    """tau, r and v_leak whose Euler step of dt is `decay * v + gain * x + shift`."""
+    if (decay >= 1).any() or (decay < 0).any():
+        raise node.refuse("a neuron of it does not leak, the others do.", f"decay {decay.min():.4g} .. {decay.max():.4g}", cure="NIR needs 0 <= decay < 1 in all, or 1 in all.")
+    return {"tau": w.dt / (1 - decay), "r": gain / (1 - decay), "v_leak": shift / (1 - decay)}
+
+
+def numbers_of(node: g.Neuron, shape: tuple[int, ...]) -> Numbers:
+    """The numbers of a neuron that NIR can hold.
+
+    Raises:
+        GraphError: another neuron, or a rule of reset that NIR has no form for.
+    """
+    p = {k: _full(v, shape) for k, v in node.params._asdict().items()}
+    zero, one = np.zeros(shape), np.ones(shape)
+    if node.step is li_step:
+        return Numbers(None, one, p["decay"], p["gain"], p["shift"], None, zero, "none", ">")
+    if node.step not in (lif_step, cuba_step, point_step, current_step):
+        cure = "LIF, IF, PLIF and CUBALIF are held; another neuron must be put in its place, or exported another way."
+        raise node.refuse("NIR has no such neuron.", f"it is a {node.model}", cure=cure)
+    reset, v_reset = node.choices["reset"], p.get("v_reset", zero)
+    if isinstance(reset, ToValue):
+        v_reset = v_reset + reset.value
+    kind = {ToZero: "hard", ToValue: "hard", Subtract: "subtract", NoReset: "none"}.get(type(reset))
+    if kind == "subtract" and reset.delayed and (p["decay"] != 1).any():
+        kind = "subtract, delayed"
+    if kind is None or (reset.delayed and isinstance(reset, ToValue)):
+        cure = "Use neuro.reset.to_zero or neuro.reset.subtract, and train a little further."
+        raise node.refuse("NIR has no form for its reset.", f"{reset}", cure=cure)
+    if getattr(node.choices["spike"], "comparison", "?") not in (">", ">="):
+        raise node.refuse("NIR's neurons fire 0 or 1.", f"spike {node.choices['spike']}", cure="Use a spike of neuro.surrogate.")
+    return Numbers(p.get("current_decay"), p.get("current_gain", one), p["decay"], p["gain"], p.get("shift", zero), p["threshold"], v_reset, kind, node.comparison)
+
+
+def _full(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    a = value.detach().double().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value, dtype=np.float64)
+    return np.array(np.broadcast_to(a, shape))
+
+
+def _np(x: Tensor) -> np.ndarray:
+    return x.detach().cpu().numpy().copy()
+
+
+def _ints(value: Any) -> np.ndarray:
+    return np.array([int(v) for v in value])
+
+
+_WRITERS: dict[type[g.Node], Callable[[Writer, Any], None]] = {
+    g.Input: _input, g.Linear: _linear, g.Conv1d: _conv, g.Conv2d: _conv, g.Affine: _affine, g.AvgPool2d: _pool, g.SumPool2d: _pool,
+    g.Flatten: _flatten, g.Scale: _scale, g.Add: _add, g.SumOverTime: _readout, g.MeanOverTime: _readout, g.Neuron: _neuron,
+    g.Recurrent: _recurrent,
+}  # fmt: skip
+
+
+def check(exported: Any, graph: g.Graph, folded: g.Graph, example: Tensor) -> None:
+    """Refuse an export that does not run as the graph does: spikes of every neuron equal, other values to rounding."""
+    from neuro.deploy.nir import load
+
+    network = load(exported)
+    with torch.no_grad():
+        got = network.values(example)
+    want = folded.values(example)
+    for node in folded:
+        name = f"{node.name}.lif" if isinstance(node, g.Recurrent) else node.name
+        name = network.stages[-1].name if node is folded.output else name
+        if not isinstance(node, (g.Neuron, g.Recurrent)) and node is not folded.output:
+            continue
+        a, b = want[node.name], got[name]
+        if a.shape != b.shape or not (torch.equal(a, b) or not _binary(a) and torch.allclose(a, b, rtol=1e-5, atol=1e-6)):
+            off = f"{int((a != b).sum())} of {a.numel()} values differ" if a.shape == b.shape else f"{list(a.shape)} and {list(b.shape)}"
+            raise node.refuse("read back from NIR it does not run as it did.", off, cure="Nothing was written. This network cannot be exported exactly.")
+    silent = [n.name for n in folded if isinstance(n, (g.Neuron, g.Recurrent)) and not want[n.name].any()]
+    if silent:
+        cure = "Give an example on which every layer fires: real recordings, or more input."
+        warnings.warn(explain(f"NIR: no neuron of {', '.join(map(repr, silent))} fires on the example, so its export is not checked.", cure=cure), stacklevel=3)
+    if folded is not graph:
+        _tell_of_folding(graph, want, example)
+
+
+def _tell_of_folding(graph: g.Graph, want: dict[str, Tensor], example: Tensor) -> None:
+    before = graph.values(example)
+    off = {n.name: int((before[n.name] != want[n.name]).sum()) for n in graph if isinstance(n, (g.Neuron, g.Recurrent))}
+    total = sum(off.values())
+    if total:
+        most = max(off, key=off.__getitem__)
+        text = explain(
+            f"NIR: folding the norms changed {total} spikes on the example.", f"most of them in {most!r}: {off[most]} of {before[most].numel()}",
+            "Sums round differently; the exported network is the folded one.",
+        )  # fmt: skip
+        warnings.warn(text, stacklevel=3)
+
+
+def _binary(x: Tensor) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
