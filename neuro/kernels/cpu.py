@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuro.kernels import cache
-from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, Layout, backward_source, forward_source
+from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, Ends, Layout, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
@@ -77,12 +77,12 @@ class Kernels:
             self._made[key] = cache.function(self.header + forward_source(self.program, layout, keep)[0], "forward")
         return self._made[key]
 
-    def backward(self, layout: Layout, wants: tuple[bool, ...], has_y: tuple[bool, ...]) -> tuple[Callable[..., Any], frozenset[int], tuple[int, ...]]:
+    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[Callable[..., Any], frozenset[int], tuple[int, ...]]:
         """The kernel, and the inputs and parameters whose gradient is not zero everywhere."""
-        key = (layout, wants, has_y)
+        key = (layout, wants, ends)
         if key not in self._made:
-            found = derive(self.program, wants[: self.program.inputs], wants[self.program.inputs :], has_y)
-            kernel = cache.function(self.header + backward_source(self.program, found, layout, has_y)[0], "backward")
+            found = derive(self.program, wants[: self.program.inputs], wants[self.program.inputs :], ends.y)
+            kernel = cache.function(self.header + backward_source(self.program, found, layout, ends)[0], "backward")
             inputs = frozenset(k for k, i in enumerate(found.x) if i is not None)
             self._made[key] = (kernel, inputs, tuple(k for k, i in enumerate(found.params) if i is not None))
         return self._made[key]
@@ -109,8 +109,8 @@ def forward(
     traced, first = made.program, x[0]
     call = _shapes(first.shape, params, lengths)
     outputs = [fresh(first.shape, first.dtype) for _ in traced.outputs]
-    ends = [torch.empty(s.shape, dtype=traced.dtype) for s in state]
-    kept = [torch.empty((call.segments, call.R, call.C), dtype=traced.dtype) for _ in state] if keep else []
+    ends = [fresh(s.shape, traced.dtype) for s in state]
+    kept = [fresh((call.segments, call.R, call.C), traced.dtype) for _ in state] if keep else []
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [_array(y).reshape(steps) for y in outputs]
@@ -123,22 +123,24 @@ def forward(
 
 def backward(
     program: str, grad_y: Sequence[Tensor | None], grad_state: Sequence[Tensor | None], x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor],
-    kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool],
+    kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool], wants_state: bool = True,
 ) -> list[Tensor]:  # fmt: skip
-    """Gradients of the inputs and parameters that `wants` names (inputs first), with those of the states between them."""
+    """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
     made = kernels(program)
     dtype, first = made.program.dtype, x[0]
     call = _shapes(first.shape, params, lengths)
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
-    wants, has_y = tuple(wants), tuple([g is not None for g in grad_y])
-    kernel, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, has_y)
+    wants = tuple(wants)
+    ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
+    kernel, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, ends)
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
-    begins = [torch.empty(s.shape, dtype=dtype) for s in state]
+    begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
     sums = [torch.empty(call.items, dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [k.numpy() for k in kept]
     arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
-    arrays += [np.zeros(rows, numpy_dtype(dtype)) if g is None else _array(g).reshape(rows) for g in grad_state]
+    if ends.after:
+        arrays += [np.zeros(rows, numpy_dtype(dtype)) if g is None else _array(g).reshape(rows) for g in grad_state]
     arrays += [_array(grad_x[k]).reshape(steps) for k in grad_x if k in inputs]
     arrays += [b.numpy().reshape(rows) for b in begins]
     arrays += [s.numpy() for s in sums]

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from neuro.kernels.cut import minimum_cut
 from neuro.kernels.derivative import Backward
@@ -45,6 +46,18 @@ class Layout:
     half: bool
     params: tuple[str, ...]
     lengths: bool
+
+
+class Ends(NamedTuple):
+    """Which gradients a backward call is given and asked for.
+
+    y: outputs with a gradient. after: whether the states afterwards have one (else it is zero). before: whether that of the states before
+    is asked for.
+    """
+
+    y: tuple[bool, ...]
+    after: bool
+    before: bool
 
 
 class Text:
@@ -204,8 +217,8 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, l
     return kernel.source(), arguments
 
 
-def backward_source(program: Program, backward: Backward, layout: Layout, has_y: tuple[bool, ...]) -> tuple[str, list[str]]:
-    """Source of `backward` and its arguments. `has_y`: which outputs have a gradient."""
+def backward_source(program: Program, backward: Backward, layout: Layout, ends: Ends) -> tuple[str, list[str]]:
+    """Source of `backward` and its arguments."""
     states, nodes = range(program.states), backward.nodes
     forward = nodes[: backward.forward]
     cut = [i for i in minimum_cut(forward, backward.reads, x_cost=0.5, width=4, spike_cost=4) if nodes[i].op != "x"]
@@ -213,11 +226,11 @@ def backward_source(program: Program, backward: Backward, layout: Layout, has_y:
     inputs = sorted({int(nodes[i].value) for i in order if nodes[i].op == "x"})  # type: ignore[arg-type]
     kernel = Kernel(nodes, layout)
     text = kernel.text
-    gys = [f"g{k}" for k, has in enumerate(has_y) if has]
+    gys = [f"g{k}" for k, has in enumerate(ends.y) if has]
     gxs = [f"h{k}" for k, i in enumerate(backward.x) if i is not None]
     summed = [k for k, i in enumerate(backward.params) if i is not None]
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
-    arguments += ["lengths"] * layout.lengths + [f"c{k}" for k in states] + gys + [f"d{k}" for k in states] + gxs + [f"b{k}" for k in states]
+    arguments += ["lengths"] * layout.lengths + [f"c{k}" for k in states] + gys + [f"d{k}" for k in states] * ends.after + gxs + [f"b{k}" for k in states] * ends.before
     arguments += [f"q{k}" for k in summed] + ["T", "C", "block", "low", "high"]
     staged = kernel.is_staged(len(inputs) + len(gys) + bool(cut), len(gxs))
     with text.block(f"def backward({', '.join(arguments)}):"):
@@ -227,9 +240,10 @@ def backward_source(program: Program, backward: Backward, layout: Layout, has_y:
         kernel.rounded_numbers()
         with kernel.items():
             for k in states:
-                text(f"d{k}r = d{k}[row, left:right]")
+                if ends.after:
+                    text(f"d{k}r = d{k}[row, left:right]")
                 with text.block("for i in range(n):"):
-                    text(f"{kernel.at(f'd{k}')} = d{k}r[i]")
+                    text(f"{kernel.at(f'd{k}')} = " + (f"d{k}r[i]" if ends.after else "ZERO"))
             for k in summed:
                 with text.block("for i in range(n):"):
                     text(f"{kernel.at(f'q{k}')} = ZERO")
@@ -242,7 +256,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, has_y:
                 if cut:
                     _again(kernel, program, cut, forward)
                 _back(kernel, backward, order, cut, inputs, gys, gxs, summed, staged)
-            for k in states:
+            for k in states if ends.before else ():
                 text(f"b{k}r = b{k}[row, left:right]")
                 with text.block("for i in range(n):"):
                     text(f"b{k}r[i] = {kernel.at(f'd{k}')}")

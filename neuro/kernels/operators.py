@@ -57,8 +57,9 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             return (None, None, None, None, None, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
         wants = needs[: len(x)] + needs[len(x) + states :]
-        found = cpu.backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants)
-        return (None, None, None, None, None, *_spread_out(found, wants, len(x), states))
+        wants_state = any(needs[len(x) : len(x) + states])
+        found = cpu.backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants, wants_state)
+        return (None, None, None, None, None, *_spread_out(found, wants, len(x), states, wants_state))
 
 
 def _differentiable(by_loop: ByLoop, parts: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -75,11 +76,11 @@ def _parts(tensors: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Sequence[
     return tensors[:inputs], tensors[inputs : inputs + states], tensors[inputs + states :]
 
 
-def _spread_out(found: list[Tensor], wants: Sequence[bool], inputs: int, states: int) -> list[Tensor | None]:
+def _spread_out(found: list[Tensor], wants: Sequence[bool], inputs: int, states: int, wants_state: bool = True) -> list[Tensor | None]:
     """One gradient per tensor, None where none was wanted."""
     rest = iter(found)
     grad_x = [next(rest) if want else None for want in wants[:inputs]]
-    grad_state = [next(rest) for _ in range(states)]
+    grad_state = [next(rest) if wants_state else None for _ in range(states)]
     return [*grad_x, *grad_state, *(next(rest) if want else None for want in wants[inputs:])]
 
 
