@@ -1,9 +1,10 @@
-"""Convolutions on every time step."""
+"""Convolutions on every time step. Spikes may be multiplied by events: see `neuro.kernels.spike_conv`."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from neuro.kernels.spike_conv import spike_conv1d, spike_conv2d
 from neuro.layers.folding import expect, fold, unfold
 
 
@@ -16,6 +17,11 @@ class Conv1d(nn.Conv1d):
         expect("Conv1d", x, "TBCL", C=self.in_channels)
         return unfold(super().forward(fold(x)), x)
 
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return super()._conv_forward(input, weight, bias)
+        return spike_conv1d(input, weight, bias, self.stride[0], self.padding[0], self.dilation[0], self.groups)
+
 
 class Conv2d(nn.Conv2d):
     """Convolution over the last two axes of [T, B, C, H, W] at every step. Arguments as torch.nn.Conv2d."""
@@ -25,3 +31,8 @@ class Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         expect("Conv2d", x, "TBCHW", C=self.in_channels)
         return unfold(super().forward(fold(x)), x)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+            return super()._conv_forward(input, weight, bias)
+        return spike_conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]

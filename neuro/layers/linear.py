@@ -5,10 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from neuro.errors import ShapeError, explain, not_a_tensor
+from neuro.kernels.spike_linear import spike_linear
 
 
 class Linear(nn.Linear):
-    """`y = x W^T + b` on the last axis: [T, B, ..., in_features] -> [T, B, ..., out_features]. Arguments as torch.nn.Linear."""
+    """`y = x W^T + b` on the last axis: [T, B, ..., in_features] -> [T, B, ..., out_features]. Arguments as torch.nn.Linear.
+
+    Spikes may be multiplied by events: see `neuro.kernels.spike_linear`.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not hasattr(x, "dim"):
@@ -21,4 +25,4 @@ class Linear(nn.Linear):
                     cure="Time is axis 0, batch axis 1, features last.",
                 )
             )
-        return super().forward(x)
+        return spike_linear(x, self.weight, self.bias)

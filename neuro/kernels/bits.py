@@ -1,0 +1,101 @@
+"""Spike tensors kept as bits: a plane for 0/1, several for small counts, bytes for counts up to 255, and anything else as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuro.kernels.pool import spread
+
+PLANES = 8  # an element's value is the number of planes that have its bit; above this many, bytes are smaller
+_SECONDS = 64 * 0.2e-9  # of a word, one thread; only decides how many threads are worth waking
+_LARGE = 8 << 20  # bytes; smaller ones come out of memory that the process already has
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tensor made small. `data`: planes int64 [P, words], bytes uint8 [elements], or the tensor itself.
+
+    `events`: sum of all elements where they are planes, otherwise -1.
+    """
+
+    data: Tensor
+    shape: torch.Size
+    dtype: torch.dtype
+    events: int
+
+    @property
+    def is_planes(self) -> bool:
+        return self.events >= 0
+
+    @property
+    def planes(self) -> np.ndarray:
+        """uint64 [P, words] for the loops."""
+        return self.data.numpy().view(np.uint64)
+
+    def unpack(self) -> Tensor:
+        """The tensor again, contiguous."""
+        if not self.is_planes:
+            return self.data.to(self.dtype).view(self.shape)
+        from neuro.kernels import spike_loops
+
+        x = fresh(self.shape, self.dtype if self.dtype == torch.float64 else torch.float32)
+        flat = x.view(-1).numpy()
+        for k, words in enumerate(self.planes):
+            _over(words, lambda low, high, words=words, k=k: spike_loops.unpack(words, flat, k > 0, low, high))
+        return x.to(self.dtype)
+
+
+def pack(x: Tensor) -> Packed:
+    """Keep a tensor in as little memory as it can be read back from: `pack(x).unpack()` equals x.
+
+    Whole numbers 0 .. 8 of any floating type become planes of bits (-0 becomes 0), up to 255 bytes, the rest stays itself: other
+    values, other types, other devices.
+
+    >>> kept = pack(torch.eye(100))
+    >>> kept.data.nbytes, kept.events, torch.equal(kept.unpack(), torch.eye(100))
+    (1256, 100, True)
+    """
+    x = x.detach()
+    if x.device.type != "cpu" or x.dtype not in _FLOATS or x.layout != torch.strided:
+        return Packed(x, x.shape, x.dtype, -1)
+    wide = (x if x.dtype in (torch.float32, torch.float64) else x.float()).contiguous()
+    words = (x.numel() + 63) // 64
+    planes = torch.empty((1, words), dtype=torch.int64)
+    active, odd = _plane(wide, 0.0, planes[0])
+    if not odd:
+        return Packed(planes, x.shape, x.dtype, active)
+    low, high = (v.item() for v in wide.aminmax())
+    if not (low >= 0 and high <= 255 and torch.equal(wide, wide.round())):  # also where there is a NaN
+        return Packed(x, x.shape, x.dtype, -1)
+    if high > PLANES:
+        return Packed(wide.to(torch.uint8).view(-1), x.shape, x.dtype, -1)
+    more = torch.empty((int(high), words), dtype=torch.int64)
+    more[0] = planes[0]
+    active += sum(_plane(wide, float(k), more[k])[0] for k in range(1, int(high)))
+    return Packed(more, x.shape, x.dtype, active)
+
+
+def fresh(shape: Any, dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor; a large one from NumPy, which asks the system for large pages."""
+    if torch.Size(shape).numel() * dtype.itemsize < _LARGE:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(np.empty(tuple(shape), np.float64 if dtype == torch.float64 else np.float32))
+
+
+def _plane(x: Tensor, above: float, words: Tensor) -> tuple[int, int]:
+    """Bits of x > above into words; how many are set, and how many elements are neither 0 nor 1."""
+    from neuro.kernels import spike_loops
+
+    flat, into, counts = x.view(-1).numpy(), words.numpy().view(np.uint64), []
+    _over(into, lambda low, high: counts.append(spike_loops.pack(flat, above, into, low, high)))
+    return sum(active for active, _ in counts), sum(odd for _, odd in counts)
+
+
+def _over(words: np.ndarray, work: Any) -> None:
+    spread(work, words.size, cost=_SECONDS)

@@ -1,0 +1,76 @@
+"""The costs of products on this machine, measured in about a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neuro.kernels import spike_conv, spike_linear
+from neuro.kernels.bits import pack
+from neuro.kernels.choosing import Costs
+
+_DENSITY = 0.1
+_WIDTH, _BATCH = 512, 1024  # of the linear layer
+_CHANNELS, _MAP, _IMAGES = 64, 24, 8  # of the convolution
+
+
+def measure() -> Costs:
+    """Time dense and event-driven products of one layer of each kind with torch's present number of threads."""
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        return Costs(**_linear(generator), **_conv(generator), **_common(generator))
+
+
+def _linear(generator: torch.Generator) -> dict[str, float]:
+    w = torch.randn(_WIDTH, _WIDTH, generator=generator)
+    dense = {f"dense_{n}": _seconds(lambda x: F.linear(x, w), torch.rand(n, _WIDTH, generator=generator)) / (n * w.numel()) for n in (16, 128, 1024)}
+    empty, spikes = torch.zeros(_BATCH, _WIDTH), _spikes((_BATCH, _WIDTH), generator)
+    silent, active = _pair(lambda kept: spike_linear.forward(kept, w, None), empty, spikes)
+    add = max(0.0, active - silent) / (int(spikes.sum()) * _WIDTH)
+    return {**dense, "linear_add": add, "linear_output": silent / (_BATCH * _WIDTH)}
+
+
+def _conv(generator: torch.Generator) -> dict[str, float]:
+    shape = (_IMAGES, _CHANNELS, _MAP, _MAP)
+    w = torch.randn(_CHANNELS, _CHANNELS, 3, 3, generator=generator)
+    spikes = _spikes(shape, generator)
+    products = spikes.numel() * _CHANNELS * 9
+    sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
+    silent, active = _pair(lambda kept: spike_conv.forward(kept, w, None, sizes), torch.zeros(shape), spikes)
+    add = max(0.0, active - silent) / (int(spikes.sum()) * _CHANNELS * 9)
+    dense = _seconds(lambda x: F.conv2d(x, w, None, 1, 1), spikes) / products
+    return {"dense_conv": dense, "conv_add": add, "conv_output": silent / spikes.numel()}
+
+
+def _common(generator: torch.Generator) -> dict[str, float]:
+    many, few = _spikes((1 << 20,), generator), _spikes((64, 64), generator)
+    w = torch.randn(_WIDTH, _WIDTH, generator=generator)
+    small = torch.randn(64, 64, generator=generator)
+    return {
+        "pack": _seconds(pack, many) / many.numel(),
+        "weight": _seconds(spike_linear.turned, w) / w.numel(),
+        "call": _seconds(lambda x: spike_linear.forward(pack(x), small, None), few),
+    }
+
+
+def _pair(product: Callable[..., Any], *inputs: Tensor) -> tuple[float, ...]:
+    return tuple(_seconds(product, pack(x)) for x in inputs)
+
+
+def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return (torch.rand(shape, generator=generator) < _DENSITY).float()
+
+
+def _seconds(call: Callable[[Any], Any], given: Any) -> float:
+    """The shortest of seven calls after one that is not counted: others may be using the machine."""
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        call(given)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

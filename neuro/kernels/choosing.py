@@ -1,0 +1,193 @@
+"""Which form a product with spikes takes: dense, or driven by its events.
+
+The choice is a function of the layer's sizes, the number of events and a table of measured costs. The table is measured once per
+machine, number of threads and versions, kept in the user's cache folder, and put into the folder of every run, so that a resumed
+run chooses as it did before.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from neuro.errors import FormatError, ParameterError, explain
+from neuro.files import WriteError, read_json, write_json
+from neuro.kernels import cache
+
+FORMAT, VERSION = "neuro-product-costs", 1
+WORTH = 2e7  # products of a dense layer below which (0.2 ms or less) nothing is asked
+MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
+KEPT = 0.03  # share of a layer's dense training time that keeping its input as bits may cost
+_ROWS = (16.0, 128.0, 1024.0)
+
+Fixed = Literal["dense", "events"]
+
+
+class Work(NamedTuple):
+    """Sizes of a product: elements of input, weight and output, rows of the dense product, outputs that one event adds to."""
+
+    kind: Literal["linear", "conv"]
+    inputs: int
+    weights: int
+    outputs: int
+    rows: int
+    fan: int
+
+    @property
+    def products(self) -> int:
+        return self.inputs * self.fan
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds: of dense products per multiplication, of events per output added to, per output, weight and input element."""
+
+    dense_16: float  # linear, at 16, 128 and 1024 rows
+    dense_128: float
+    dense_1024: float
+    dense_conv: float
+    linear_add: float
+    linear_output: float
+    conv_add: float
+    conv_output: float
+    weight: float
+    pack: float
+    call: float  # of a product by events, whatever its size
+
+    def dense(self, work: Work) -> float:
+        """Seconds of the dense product."""
+        if work.kind == "linear":
+            rate = float(np.interp(np.log(max(1, work.rows)), np.log(_ROWS), (self.dense_16, self.dense_128, self.dense_1024)))
+        else:
+            rate = self.dense_conv
+        return work.products * rate
+
+    def events(self, work: Work, events: float) -> float:
+        """Seconds of the product driven by so many events, packing included."""
+        add, output = getattr(self, f"{work.kind}_add"), getattr(self, f"{work.kind}_output")
+        return self.call + self.pack * work.inputs + self.weight * work.weights + output * work.outputs + add * events * work.fan
+
+    def prefers_events(self, work: Work, events: float) -> bool:
+        return self.events(work, events) < MARGIN * self.dense(work)
+
+    def may_keep(self, work: Work) -> bool:
+        """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
+        return 2 * self.pack * work.inputs < KEPT * 3 * self.dense(work)
+
+    def save(self, path: str | Path) -> None:
+        write_json(path, {"format": FORMAT, "version": VERSION, "seconds": asdict(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Costs:
+        """Read a table; FormatError where it is missing, damaged or newer."""
+        found = read_json(path, FORMAT, VERSION).get("seconds")
+        names = {f.name for f in fields(cls)}
+        if not isinstance(found, dict) or set(found) != names or not all(isinstance(v, float) and v >= 0 for v in found.values()):
+            raise FormatError(explain(f"{path} does not hold the costs of products.", f"expected {sorted(names)}, numbers >= 0", cure="Remove it; it is measured anew."))
+        return cls(**found)
+
+
+_chosen: Costs | Fixed | None = None
+_lock = threading.RLock()
+
+
+def use(table: Costs | Fixed | None) -> None:
+    """Choose by this table from now on, in all threads; or always the one form; None: by the machine's own table."""
+    global _chosen
+    if not (table is None or isinstance(table, Costs) or table in ("dense", "events")):
+        raise ParameterError(explain("choosing.use: there is no such form.", f"got {table!r}", cure='A table of costs, "dense", "events" or None.'))
+    _chosen = table
+
+
+@contextmanager
+def deterministic(table: Costs | Fixed = "dense") -> Iterator[None]:
+    """Inside, products with spikes take one form whatever the machine: the dense one, or what the given table chooses.
+
+    >>> with deterministic():
+    ...     current()
+    'dense'
+    """
+    before = _chosen
+    use(table)
+    try:
+        yield
+    finally:
+        use(before)
+
+
+def asked() -> Costs | Fixed | None:
+    """What was asked for: by `use`, else by `NEURO_PRODUCTS` (dense, events, or the path of a table). None: nothing was."""
+    if _chosen is not None:
+        return _chosen
+    named = os.environ.get("NEURO_PRODUCTS")
+    if named in ("dense", "events"):
+        return named  # type: ignore[return-value]
+    return _from_file(named) if named else None
+
+
+def current() -> Costs | Fixed:
+    """What chooses now: what was `asked`, else the machine's table, measured where there is none yet."""
+    found = asked()
+    return _of_machine(torch.get_num_threads()) if found is None else found
+
+
+@functools.cache
+def _from_file(path: str) -> Costs:
+    return Costs.load(path)
+
+
+_measured: dict[int, Costs] = {}
+
+
+def _of_machine(threads: int) -> Costs:
+    found = _measured.get(threads)
+    if found is not None:
+        return found
+    with _lock:
+        if threads not in _measured:
+            path = cache.folder().parent / f"products-{_key(threads)}.json"
+            try:
+                _measured[threads] = Costs.load(path)
+            except FormatError:  # none yet, or not ours: measured and written
+                _measured[threads] = _measure_into(path)
+        return _measured[threads]
+
+
+def _measure_into(path: Path) -> Costs:
+    from neuro.kernels.calibrating import measure
+
+    costs = measure()
+    try:
+        costs.save(path)
+    except WriteError as refused:
+        warnings.warn(f"The costs of products are not kept, so every process measures them. {refused}", RuntimeWarning, stacklevel=2)
+    return costs
+
+
+def _key(threads: int) -> str:
+    import numba
+
+    parts = (_processor(), str(threads), torch.__version__, numba.__version__, str(VERSION))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if names:
+            return names[0]
+    return f"{platform.machine()} {platform.processor()}"

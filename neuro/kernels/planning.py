@@ -1,0 +1,74 @@
+"""What a product with spikes does in this call: which form each part takes, and what is kept for backward."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuro.kernels.bits import Packed, pack
+from neuro.kernels.choosing import WORTH, Work, asked, current
+
+
+class Plan(NamedTuple):
+    """The packed input, and whether the products are driven by its events."""
+
+    packed: Packed
+    by_events: bool
+
+
+def is_plain(*tensors: Tensor | None) -> bool:
+    """Whether these are ordinary CPU tensors of one floating type that nothing watches: no compiler, transform, counter or autocast."""
+    if torch.compiler.is_compiling():
+        return False
+    first = tensors[0]
+    for t in tensors:
+        if t is None:
+            continue
+        if type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" or t.layout != torch.strided or t.dtype != first.dtype:  # type: ignore[union-attr]
+            return False
+    if first.dtype not in (torch.float32, torch.float64) or first.numel() == 0:  # type: ignore[union-attr]
+        return False
+    return not (
+        torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )
+
+
+def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
+    """How to form this product, or None for plain torch.
+
+    Args:
+        keeps: whether backward will need x.
+    """
+    if work.products < WORTH and asked() != "events":
+        return None
+    table = current()
+    if table == "dense":
+        return None
+    x = x.detach().contiguous()
+    if table == "events":
+        packed = pack(x)
+        return Plan(packed, True) if packed.is_planes else None
+    expected = _expected_events(x)
+    kept = keeps and table.may_keep(work)
+    if expected is None or not (kept or table.prefers_events(work, expected)):
+        return None
+    packed = pack(x)
+    by_events = packed.is_planes and table.prefers_events(work, packed.events)
+    if not by_events and (not kept or packed.data.dtype == x.dtype):
+        return None
+    return Plan(packed, by_events)
+
+
+def _expected_events(x: Tensor) -> float | None:
+    """Sum of x from a sample of its elements, or None where they are not small whole numbers."""
+    from neuro.kernels import spike_loops
+
+    total, seen, odd = spike_loops.look(x.view(-1).numpy())
+    return None if odd else total * x.numel() / seen

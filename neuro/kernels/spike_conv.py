@@ -1,0 +1,174 @@
+"""Convolutions whose inputs are spikes: each output sums the rows of the weight that its active inputs name."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from neuro.kernels.bits import Packed, fresh
+from neuro.kernels.choosing import Work
+from neuro.kernels.planning import is_plain, plan
+from neuro.kernels.pool import spread
+
+_ADD, _MOVE = 0.1e-9, 0.5e-9  # seconds of an element, one thread; only decide how many threads are worth waking
+_FRAMED = 4 << 20  # bytes of a gradient that is rearranged at a time; part of the order of summation
+_NARROW = 16  # outputs of a group below which its rows are shorter than a vector: such groups stay dense
+
+Pair = tuple[int, int]
+
+
+class Sizes(NamedTuple):
+    """C, H, W of a group's input, D, H, W of its output, kernel, stride, padding, dilation, number of groups."""
+
+    C: int
+    H: int
+    W: int
+    D: int
+    H_out: int
+    W_out: int
+    K_h: int
+    K_w: int
+    s_h: int
+    s_w: int
+    p_h: int
+    p_w: int
+    d_h: int
+    d_w: int
+    groups: int
+
+
+def spike_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
+) -> Tensor:
+    """Convolution as torch.nn.functional.conv2d, up to the order of summation; when it is driven by events: see `spike_linear`.
+
+    Groups of fewer than 16 outputs, depthwise ones among them, are torch's own: their rows are shorter than a vector, and a depthwise
+    convolution driven by events took three to ten times as long as the dense one at densities of 2 to 20 %.
+
+    Shapes: x [N, C, H, W], weight [D, C / groups, K, K], bias [D] -> [N, D, H', W'].
+
+    >>> x = torch.zeros(1, 1, 3, 3)
+    >>> x[0, 0, 1, 1] = 1
+    >>> spike_conv2d(x, torch.arange(4.0).view(1, 1, 2, 2)).tolist()
+    [[[[3.0, 2.0], [1.0, 0.0]]]]
+    """
+    if not is_plain(x, weight, bias) or x.dim() != 4:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    sizes = sizes_of(x.shape, weight.shape, stride, padding, dilation, groups)
+    if min(sizes.H_out, sizes.W_out) < 1 or sizes.D < _NARROW or x.shape[1] != sizes.C * groups:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    N, taps = x.shape[0], sizes.K_h * sizes.K_w
+    fan = max(1, taps * sizes.D // (sizes.s_h * sizes.s_w))
+    work = Work("conv", x.numel(), weight.numel(), N * groups * sizes.D * sizes.H_out * sizes.W_out, N, fan)
+    planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
+    if planned is None:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return _SpikeConv.apply(x, weight, bias, sizes, planned.packed, planned.by_events)
+
+
+def spike_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
+    """As `spike_conv2d`, over one axis: x [N, C, L], weight [D, C / groups, K] -> [N, D, L']."""
+    if not is_plain(x, weight, bias) or x.dim() != 3:
+        return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
+    return spike_conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), (0, padding), (1, dilation), groups)[:, :, 0]
+
+
+def sizes_of(x: torch.Size, weight: torch.Size, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Sizes:
+    kernel = tuple(weight[2:])
+    out = [(x[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    return Sizes(weight[1], x[2], x[3], weight[0] // groups, *out, *kernel, *stride, *padding, *dilation, groups)
+
+
+class _SpikeConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, packed: Packed, by_events: bool) -> Tensor:
+        ctx.packed, ctx.by_events, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), by_events, sizes, weight.shape
+        needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
+        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
+        return forward(packed, weight, bias, sizes) if by_events else F.conv2d(x, weight, bias, *_arguments(sizes))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        data, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if weight is not None:
+            nothing = grad.new_empty(1).expand(ctx.packed[0])
+            grad_x = _dense_backward(grad, nothing, weight, ctx.sizes, (True, False, False))[0]
+        if data is not None:
+            packed = Packed(data, *ctx.packed)
+            if ctx.by_events:
+                grad_weight = weight_gradient(packed, grad, ctx.sizes)
+            else:
+                nothing = grad.new_empty(1).expand(ctx.kernel)
+                grad_weight = _dense_backward(grad, packed.unpack(), nothing, ctx.sizes, (False, True, False))[1]
+        grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias, None, None, None
+
+
+def _arguments(s: Sizes) -> tuple[Pair, Pair, Pair, int]:
+    return (s.s_h, s.s_w), (s.p_h, s.p_w), (s.d_h, s.d_w), s.groups
+
+
+def _dense_backward(grad: Tensor, x: Tensor, weight: Tensor, sizes: Sizes, wants: tuple[bool, bool, bool]) -> Any:
+    stride, padding, dilation, groups = _arguments(sizes)
+    return torch.ops.aten.convolution_backward(grad, x, weight, None, stride, padding, dilation, False, (0, 0), groups, wants)
+
+
+def forward(packed: Packed, weight: Tensor, bias: Tensor | None, sizes: Sizes) -> Tensor:
+    """The convolution driven by events; packed [N, C, H, W] -> [N, D, H', W']."""
+    from neuro.kernels import spike_loops
+
+    s, N = sizes, packed.shape[0]
+    y = fresh((N, s.groups * s.D, s.H_out, s.W_out), weight.dtype)
+    first = (torch.zeros(s.groups * s.D, dtype=weight.dtype) if bias is None else bias.detach().contiguous()).numpy()
+    rows = weight.detach().unflatten(0, (s.groups, s.D)).flatten(3)  # [groups, D, C, taps]
+    dense = rows.permute(0, 3, 2, 1).contiguous().view(-1).numpy()  # [groups, taps, C, D]
+    flat, planes, plain = y.view(-1).numpy(), packed.planes, tuple(s)
+    items = N * s.groups
+    cost = s.C * s.H * s.W * _MOVE + packed.events / items * s.K_h * s.K_w * s.D * _ADD
+    spread(lambda low, high: spike_loops.convolve(planes, plain, dense, first, flat, low, high), items, cost=cost)
+    return y
+
+
+def weight_gradient(packed: Packed, grad: Tensor, sizes: Sizes) -> Tensor:
+    """The weight's gradient [D, C / groups, K, K], driven by events; packed [N, C, H, W], grad [N, D, H', W']."""
+    from neuro.kernels import spike_loops
+
+    s, N, taps = sizes, packed.shape[0], sizes.K_h * sizes.K_w
+    g, planes, plain = grad.detach().contiguous().view(-1).numpy(), packed.planes, tuple(sizes)
+    C, width, cost = s.C * s.groups, s.groups * s.D, packed.events * taps * s.D * _ADD
+    found = torch.zeros((C, taps, s.D), dtype=grad.dtype)
+    flat = found.view(-1).numpy()
+    top, left, frame_h, frame_w = _frame(s)
+    image = frame_h * frame_w * width
+    some = min(N, max(1, _FRAMED // (image * grad.dtype.itemsize)))
+    framed = torch.empty(some * image, dtype=grad.dtype).numpy()
+    plane = width * s.H_out * s.W_out
+    for n in range(0, N, some):
+        images = min(some, N - n)
+        part = g[n * plane : (n + images) * plane]
+        spread(lambda low, high, part=part: spike_loops.frame_gradient(part, width, s.H_out, s.W_out, framed, frame_h, frame_w, top, left, low, high), images, cost=image * _MOVE)
+        spread(
+            lambda low, high, n=n, images=images: spike_loops.convolve_gradient(
+                planes, plain, n, images, framed, frame_h, frame_w, top, left, flat, low, high
+            ),
+            C, cost=images / N * cost / C,
+        )  # fmt: skip
+    rows = found.view(s.groups, s.C, taps, s.D).permute(0, 3, 1, 2)
+    return rows.reshape(width, s.C, s.K_h, s.K_w)
+
+
+def _frame(s: Sizes) -> tuple[int, int, int, int]:
+    """Zeros before the rows and columns of a gradient, and its size with those after: wherever an input's tap may point.
+
+    With a stride taps are looked up one by one, and there is no frame.
+    """
+    if (s.s_h, s.s_w) != (1, 1):
+        return 0, 0, s.H_out, s.W_out
+    top, left = max(0, (s.K_h - 1) * s.d_h - s.p_h), max(0, (s.K_w - 1) * s.d_w - s.p_w)
+    return top, left, top + max(s.H_out, s.H + s.p_h), left + max(s.W_out, s.W + s.p_w)

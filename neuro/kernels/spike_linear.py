@@ -1,0 +1,105 @@
+"""Dense layers whose inputs are spikes: the rows of the weight that spikes name are summed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from neuro.kernels.bits import Packed, fresh
+from neuro.kernels.choosing import Work
+from neuro.kernels.planning import is_plain, plan
+from neuro.kernels.pool import spread
+
+_ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide how many threads are worth waking
+
+
+def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x W^T + b` on the last axis, as torch.nn.functional.linear, up to the order of summation.
+
+    Where x holds spikes (0, 1 or counts up to 8) and the table of costs says so, only the active inputs are touched, forward and in
+    the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
+    float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A second
+    derivative is refused where the event-driven form was taken.
+
+    Shapes: x [..., C], weight [D, C], bias [D] -> [..., D].
+
+    >>> x, w = torch.eye(3), torch.arange(6.0).view(2, 3)
+    >>> spike_linear(x, w).tolist()
+    [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
+    """
+    if not is_plain(x, weight, bias) or x.dim() < 2:
+        return F.linear(x, weight, bias)
+    D, C = weight.shape
+    rows = x.numel() // C
+    work = Work("linear", x.numel(), D * C, rows * D, rows, D)
+    planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
+    if planned is None:
+        return F.linear(x, weight, bias)
+    return _SpikeLinear.apply(x, weight, bias, planned.packed, planned.by_events)
+
+
+class _SpikeLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed, by_events: bool) -> Tensor:
+        ctx.packed, ctx.by_events = (packed.shape, packed.dtype, packed.events), by_events
+        needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
+        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
+        return forward(packed, weight, bias) if by_events else F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        data, weight = ctx.saved_tensors
+        g = grad.reshape(-1, grad.shape[-1])
+        grad_x = grad_weight = None
+        if weight is not None:
+            grad_x = (g @ weight).view(ctx.packed[0])
+        if data is not None:
+            packed = Packed(data, *ctx.packed)
+            grad_weight = weight_gradient(packed, g) if ctx.by_events else g.t() @ packed.unpack().view(g.shape[0], -1)
+        grad_bias = g.sum(0) if ctx.needs_input_grad[2] else None
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def forward(packed: Packed, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The product driven by events. packed [..., C], weight [D, C] -> [..., D]."""
+    from neuro.kernels import spike_loops
+
+    D, C = weight.shape
+    rows = packed.shape.numel() // C
+    dense = turned(weight.detach()).view(-1).numpy()
+    y = fresh((*packed.shape[:-1], D), weight.dtype)
+    first = (torch.zeros(D, dtype=weight.dtype) if bias is None else bias.detach().contiguous()).numpy()
+    flat, planes = y.view(-1).numpy(), packed.planes
+    cost = D * _ADD * (4 + packed.events / max(1, rows))
+    spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, low, high), rows, cost=cost)
+    return y
+
+
+def weight_gradient(packed: Packed, g: Tensor) -> Tensor:
+    """g^T x, [D, C], driven by the events of x; packed [..., C], g [rows, D]."""
+    from neuro.kernels import spike_loops
+
+    rows, D = g.shape
+    C = packed.shape[-1]
+    turned_grad = fresh((C, D), g.dtype)
+    flat, dense, planes = turned_grad.view(-1).numpy(), g.detach().contiguous().view(-1).numpy(), packed.planes
+    cost = D * _ADD * (4 + packed.events / C)
+    spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost)
+    return turned(turned_grad)
+
+
+def turned(a: Tensor) -> Tensor:
+    """A matrix transposed, contiguous, twice as fast as torch's copy."""
+    from neuro.kernels import spike_loops
+
+    rows, columns = a.shape
+    b = fresh((columns, rows), a.dtype)
+    source, target = a.contiguous().view(-1).numpy(), b.view(-1).numpy()
+    blocks = (columns + 15) // 16
+    spread(lambda low, high: spike_loops.transpose(source, rows, columns, target, 16 * low, min(16 * high, columns)), blocks, cost=16 * rows * _TURN)
+    return b

@@ -1,0 +1,356 @@
+"""Products with spikes, for Numba: lists of active inputs, and sums of the rows of a matrix that a list names.
+
+Spikes come as planes of bits, 64 elements to a word, element 64*w + b at bit b of word w; an element's value is the number of
+planes that have its bit set. All arrays are flat but the planes. Every sum is taken in an order that depends on shapes alone,
+never on how a call is split over threads. All in one file: Numba keeps machine code by the time stamp of the file of the
+function called, and would not see a change in another one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
+
+machine = njit(nogil=True, error_model="numpy", cache=True)
+
+LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
+_BLOCK = 4096  # elements made into bytes at a time, inside L1
+_WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
+_LISTED = 64  # rows of spikes listed at a time
+_SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
+_GATHER = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: their bits, in order, in the top byte
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ONE = np.uint64(1)
+
+
+@machine
+def pack(x, above, words, low, high):
+    """Bits of `x > above` into words[low:high]. Returns how many are set, and how many elements are neither 0 nor 1."""
+    flags = np.zeros(_BLOCK, np.uint8)
+    eights = flags.view(np.uint64)
+    active, odd = 0, 0
+    stop = min(high * 64, x.size)
+    for start in range(low * 64, stop, _BLOCK):
+        n = min(_BLOCK, stop - start)
+        part = x[start : start + n]
+        a, b = np.int32(0), np.int32(0)
+        for j in range(n):
+            v = part[j]
+            flags[j] = v > above
+            a += np.int32(v > above)
+            b += np.int32((v != 0) & (v != 1))
+        active += a
+        odd += b
+        n_words = (n + 63) // 64
+        flags[n : n_words * 64] = 0
+        for w in range(n_words):
+            word = np.uint64(0)
+            for k in range(8):
+                word |= ((eights[8 * w + k] * _GATHER) >> np.uint64(56)) << np.uint64(8 * k)
+            words[start // 64 + w] = word
+    return active, odd
+
+
+@machine
+def unpack(words, x, add, low, high):
+    """x[64 * low : 64 * high] becomes the bits of these words, or has them added."""
+    for w in range(low, high):
+        word, n = words[w], min(64, x.size - 64 * w)
+        part = x[64 * w : 64 * w + n]
+        if add:
+            for j in range(n):
+                part[j] += (word >> np.uint64(j)) & _ONE
+        else:
+            for j in range(n):
+                part[j] = (word >> np.uint64(j)) & _ONE
+
+
+@machine
+def look(x):
+    """From 32 stretches of 64 elements: their sum, their number, and how many are not whole numbers of 0 .. 8."""
+    length = min(64, x.size)
+    stretches = min(32, x.size // length)
+    step = (x.size - length) // max(1, stretches - 1)
+    total, odd = 0.0, 0
+    for k in range(stretches):
+        for j in range(k * step, k * step + length):
+            v = x[j]
+            if v >= 0 and v <= 8 and v == np.floor(v):
+                total += v
+            else:
+                odd += 1
+    return total, stretches * length, odd
+
+
+@machine
+def _positions(words, start, stop, found, n):
+    """Append to found[n:] where bits of start .. stop are set, counted from start. Returns the new n."""
+    first, last = start >> 6, (stop + 63) >> 6
+    for w in range(first, last):
+        word = words[w]
+        if w == first:
+            word &= _ALL << np.uint64(start & 63)
+        if w == last - 1 and stop & 63:
+            word &= _ALL >> np.uint64(64 - (stop & 63))
+        base = w * 64 - start
+        while word != 0:
+            found[n] = base + np.int64(trailing_zeros(word))
+            n += 1
+            word &= word - _ONE
+    return n
+
+
+def _summing(vectors: int) -> Any:
+    """A function of machine code: target[t:t+n] += sum of rows[index[k] * stride + c : ... + n], n = 16 * vectors, sums held in registers."""
+
+    @intrinsic
+    def tile(context: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, first: Any, last: Any) -> Any:
+        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            element = context.get_value_type(kinds[0].dtype)
+            vector, word = ir.VectorType(element, LANES), ir.IntType(64)
+            size = context.get_abi_sizeof(element)
+
+            def data(k: int) -> Any:
+                return context.make_array(kinds[k])(context, builder, args[k]).data
+
+            def vectors_at(pointer: Any) -> list[Any]:
+                start = builder.bitcast(pointer, vector.as_pointer())
+                return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
+
+            out, base, listed = vectors_at(builder.gep(data(0), [args[1]])), builder.gep(data(2), [args[4]]), data(5)
+            starts = [builder.load(p, align=size) for p in out]
+            before, loop, done = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("rows_end")
+            builder.cbranch(builder.icmp_signed("<", args[6], args[7]), loop, done)
+            builder.position_at_end(loop)
+            k = builder.phi(word)
+            sums = [builder.phi(vector) for _ in range(vectors)]
+            row = builder.zext(builder.load(builder.gep(listed, [k])), word)
+            found = vectors_at(builder.gep(base, [builder.mul(row, args[3])]))
+            more = [builder.fadd(s, builder.load(p, align=size)) for s, p in zip(sums, found, strict=True)]
+            after = builder.add(k, ir.Constant(word, 1))
+            builder.cbranch(builder.icmp_signed("<", after, args[7]), loop, done)
+            builder.position_at_end(done)
+            totals = [builder.phi(vector) for _ in range(vectors)]
+            for phi, old, new in [(k, args[6], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
+                phi.add_incoming(old, before)
+                phi.add_incoming(new, loop)
+            for p, total in zip(out, totals, strict=True):
+                builder.store(total, p, align=size)
+            return context.get_dummy_value()
+
+        return types.void(target, types.intp, rows, types.intp, types.intp, index, types.intp, types.intp), write
+
+    return tile
+
+
+_tile_128, _tile_64, _tile_16 = _summing(8), _summing(4), _summing(1)
+
+
+@machine
+def _add_rows(target, t, rows, origin, stride, low, high, index, first, last):
+    """target[t + j] += sum over k in first .. last of rows[origin + index[k] * stride + j] for j in low .. high, in the order of k."""
+    c = low
+    while high - c >= 128:
+        _tile_128(target, t + c, rows, stride, origin + c, index, first, last)
+        c += 128
+    if high - c >= 64:
+        _tile_64(target, t + c, rows, stride, origin + c, index, first, last)
+        c += 64
+    while high - c >= 16:
+        _tile_16(target, t + c, rows, stride, origin + c, index, first, last)
+        c += 16
+    for j in range(c, high):
+        total = target[t + j]
+        for k in range(first, last):
+            total += rows[origin + np.int64(index[k]) * stride + j]
+        target[t + j] = total
+
+
+@intrinsic
+def _square(context: Any, a: Any, at: Any, a_stride: Any, b: Any, bt: Any, b_stride: Any) -> Any:
+    """b[bt + i + j * b_stride] = a[at + i * a_stride + j] for i, j in 0 .. 16, in registers: four rounds of riffling."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = context.get_value_type(signature.args[0].dtype)
+        size, word, half = context.get_abi_sizeof(element), ir.IntType(64), LANES // 2
+
+        def line(array: int, start: Any, i: int) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            place = builder.add(start, builder.mul(args[array + 2], ir.Constant(word, i)))
+            return builder.bitcast(builder.gep(data, [place]), ir.VectorType(element, LANES).as_pointer())
+
+        lines = [builder.load(line(0, args[1], i), align=size) for i in range(LANES)]
+        masks = [
+            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [n for j in range(first, first + half) for n in (j, LANES + j)]) for first in (0, half)
+        ]
+        for _ in range(4):
+            lines = [builder.shuffle_vector(lines[i], lines[i + half], mask) for i in range(half) for mask in masks]
+        for i, value in enumerate(lines):
+            builder.store(value, line(3, args[4], i), align=size)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, types.intp, b, types.intp, types.intp), write
+
+
+@machine
+def _turn(a, at, a_stride, rows, columns, b, bt, b_stride):
+    """b[bt + c * b_stride + r] = a[at + r * a_stride + c] for r in 0 .. rows, c in 0 .. columns."""
+    whole_r, whole_c = rows - rows % 16, columns - columns % 16
+    for c in range(0, whole_c, 16):
+        for r in range(0, whole_r, 16):
+            _square(a, at + r * a_stride + c, a_stride, b, bt + c * b_stride + r, b_stride)
+    for c in range(columns):
+        for r in range(whole_r if c < whole_c else 0, rows):
+            b[bt + c * b_stride + r] = a[at + r * a_stride + c]
+
+
+@machine
+def transpose(a, rows, columns, b, low, high):
+    """b [columns, rows] = a [rows, columns] transposed, for columns low .. high."""
+    _turn(a, low, columns, rows, high - low, b, low * rows, rows)
+
+
+@machine
+def times(planes, inner, dense, columns, bias, y, low, high):
+    """y[low:high] = bias + X[low:high] @ dense; X [rows, inner] spikes, dense [inner, columns], y [rows, columns]."""
+    lists = np.empty(min(_LISTED, high - low) * inner * planes.shape[0], np.uint32)
+    ends = np.empty(_LISTED + 1, np.int64)
+    for start in range(low, high, _LISTED):
+        rows, n = min(_LISTED, high - start), 0
+        ends[0] = 0
+        for r in range(rows):
+            y[(start + r) * columns : (start + r + 1) * columns] = bias
+            for p in range(planes.shape[0]):
+                n = _positions(planes[p], (start + r) * inner, (start + r + 1) * inner, lists, n)
+            ends[r + 1] = n
+        for c in range(0, columns, _WIDE):
+            for r in range(rows):
+                _add_rows(y, (start + r) * columns, dense, 0, columns, c, min(c + _WIDE, columns), lists, ends[r], ends[r + 1])
+
+
+@machine
+def transposed_times(planes, rows, inner, dense, columns, y, low, high):
+    """y[low:high] = X.T[low:high] @ dense; X [rows, inner] spikes, dense [rows, columns], y [inner, columns].
+
+    Sums over rows go block after block and in order inside one.
+    """
+    depth = min(_SUMMED, rows) * planes.shape[0]
+    lists = np.empty((high - low) * depth, np.uint32)
+    ends = np.empty(high - low, np.int64)
+    found = np.empty(high - low, np.uint32)
+    y[low * columns : high * columns] = 0
+    for start in range(0, rows, _SUMMED):
+        ends[:] = 0
+        for r in range(start, min(start + _SUMMED, rows)):
+            for p in range(planes.shape[0]):
+                n = _positions(planes[p], r * inner + low, r * inner + high, found, 0)
+                for k in range(n):
+                    i = np.int64(found[k])
+                    lists[i * depth + ends[i]] = r
+                    ends[i] += 1
+        for c in range(0, columns, _WIDE):
+            for i in range(high - low):
+                _add_rows(y, (low + i) * columns, dense, 0, columns, c, min(c + _WIDE, columns), lists, i * depth, i * depth + ends[i])
+
+
+@machine
+def convolve(planes, sizes, dense, bias, y, low, high):
+    """Items low .. high of a convolution; an item is one image and one group: y[n, group] = bias + taps of active inputs.
+
+    sizes: C, H, W of a group's input, D, H, W of its output, kernel, stride, padding, dilation (each for H and W), groups.
+    dense [groups, taps * C, D]: row tap * C + c. y [N, groups * D, H_out, W_out].
+    """
+    C, H, W, D, H_out, W_out, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w, groups = sizes
+    P = planes.shape[0]
+    channels = np.empty((H, W, C * P), np.uint32)
+    counts = np.empty((H, W), np.int64)
+    found = np.empty(W, np.uint32)
+    lists = np.empty(W_out * K_h * K_w * C * P, np.uint32)
+    ends = np.empty(W_out + 1, np.int64)
+    line = np.empty(W_out * D, y.dtype)
+    for item in range(low, high):
+        group = item % groups
+        counts[:] = 0
+        for c in range(C):
+            for h in range(H):
+                for p in range(P):
+                    n = _positions(planes[p], ((item * C + c) * H + h) * W, ((item * C + c) * H + h + 1) * W, found, 0)
+                    for k in range(n):
+                        w = np.int64(found[k])
+                        channels[h, w, counts[h, w]] = c
+                        counts[h, w] += 1
+        for ho in range(H_out):
+            n = 0
+            ends[0] = 0
+            for wo in range(W_out):
+                line[wo * D : (wo + 1) * D] = bias[group * D : (group + 1) * D]
+                for a in range(K_h):
+                    h = ho * s_h - p_h + a * d_h
+                    if h < 0 or h >= H:
+                        continue
+                    for b in range(K_w):
+                        w = wo * s_w - p_w + b * d_w
+                        if w < 0 or w >= W:
+                            continue
+                        tap = np.uint32((a * K_w + b) * C)
+                        for k in range(counts[h, w]):
+                            lists[n] = tap + channels[h, w, k]
+                            n += 1
+                ends[wo + 1] = n
+            origin = group * K_h * K_w * C * D
+            for c in range(0, D, _WIDE):
+                for wo in range(W_out):
+                    _add_rows(line, wo * D, dense, origin, D, c, min(c + _WIDE, D), lists, ends[wo], ends[wo + 1])
+            _turn(line, 0, D, W_out, D, y, item * D * H_out * W_out + ho * W_out, H_out * W_out)
+
+
+@machine
+def frame_gradient(g, channels, rows, columns, framed, frame_h, frame_w, top, left, low, high):
+    """framed [n, frame_h, frame_w, channels] = g [n, channels, rows, columns] inside a frame of zeros, for images low .. high."""
+    for n in range(low, high):
+        start = n * frame_h * frame_w * channels
+        framed[start : start + frame_h * frame_w * channels] = 0
+        for h in range(rows):
+            at = start + ((h + top) * frame_w + left) * channels
+            _turn(g, n * channels * rows * columns + h * columns, rows * columns, channels, columns, framed, at, channels)
+
+
+@machine
+def convolve_gradient(planes, sizes, first, images, framed, frame_h, frame_w, top, left, grad, low, high):
+    """Add the weight's gradient of some images, for input channels low .. high; grad [groups * C, taps, D].
+
+    framed: the gradient of the outputs [images, frame_h, frame_w, groups * D], channels last, in a frame of zeros.
+    """
+    C, H, W, D, H_out, W_out, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w, groups = sizes
+    P, taps, width = planes.shape[0], K_h * K_w, groups * D
+    found = np.empty(H * W * P, np.uint32)
+    lists = np.empty(H * W * P, np.uint32)
+    for n in range(images):
+        for channel in range(low, high):
+            origin = n * frame_h * frame_w * width + channel // C * D
+            start, m = ((first + n) * groups * C + channel) * H * W, 0
+            for p in range(P):
+                m = _positions(planes[p], start, start + H * W, found, m)
+            if s_h == 1 and s_w == 1:
+                for k in range(m):
+                    q = np.int64(found[k])
+                    lists[k] = (q // W + p_h + top) * frame_w + q % W + p_w + left
+            for a in range(K_h):
+                for b in range(K_w):
+                    target, i = (channel * taps + a * K_w + b) * D, m
+                    at = origin - (a * d_h * frame_w + b * d_w) * width
+                    if s_h != 1 or s_w != 1:
+                        i, at = 0, origin
+                        for k in range(m):
+                            q = np.int64(found[k])
+                            h, w = q // W + p_h - a * d_h, q % W + p_w - b * d_w
+                            if h >= 0 and w >= 0 and h % s_h == 0 and w % s_w == 0 and h // s_h < H_out and w // s_w < W_out:
+                                lists[i] = (h // s_h + top) * frame_w + w // s_w + left
+                                i += 1
+                    _add_rows(grad, target, framed, at, width, 0, D, lists, 0, i)
