@@ -116,9 +116,10 @@ def _conv(w: Writer, node: g.Conv2d | g.Conv1d) -> None:
     bias = torch.zeros(len(weight)) if node.bias is None else node.bias
     said: dict[str, Any] = {"bias": "none"} if node.bias is None else {}
     pad, groups = node.padding, node.groups
-    if n == 2 and w.expand_kernels and (groups > 1 or weight.shape[2] != weight.shape[3]):
+    if w.expand_kernels and (groups > 1 or weight.shape[2] != weight.shape[-1]):
         said |= {"neuro_groups": groups, "neuro_kernel": np.array(weight.shape[2:])}
-        weight, pad, groups = _written_out(node)
+        weight, pad = _written_out(node) if n == 2 else (_one_group(node), pad)
+        groups = 1
     stride, dilation = (node.stride, node.dilation) if n == 1 else (_ints(node.stride), _ints(node.dilation))
     cls = w.nir.Conv1d if n == 1 else w.nir.Conv2d
     made = cls(input_shape=int(size[0]) if n == 1 else _ints(size), weight=_np(weight), stride=stride, padding=pad if n == 1 else _ints(pad),
@@ -126,19 +127,26 @@ def _conv(w: Writer, node: g.Conv2d | g.Conv1d) -> None:
     w.chain(node, [w.add(node.name, made, **said)])
 
 
-def _written_out(node: g.Conv2d) -> tuple[Tensor, tuple[int, int], int]:
-    """One group and a square kernel, with zeros: nir 1.0.8 infers wrong shapes for others, and then refuses the file."""
-    o, i, kh, kw = node.weight.shape
-    k = max(kh, kw)
-    if (k - kh) % 2 or (k - kw) % 2:
-        k_cure = "Take a kernel whose sides differ by an even number, or expand_kernels=False."
-        raise node.refuse("its oblong kernel cannot be centred in a square one.", f"kernel {(kh, kw)}", cure=k_cure)
-    top, left = (k - kh) // 2, (k - kw) // 2
-    wide = node.weight.new_zeros(o, i * node.groups, k, k)
+def _one_group(node: g.Conv2d | g.Conv1d) -> Tensor:
+    """The kernel of all channels, with zeros between groups: nir 1.0.8 infers wrong shapes for groups, and refuses the file."""
+    o, i = node.weight.shape[:2]
+    wide = node.weight.new_zeros(o, i * node.groups, *node.weight.shape[2:])
     for n in range(node.groups):
         rows = slice(n * o // node.groups, (n + 1) * o // node.groups)
-        wide[rows, n * i : (n + 1) * i, top : top + kh, left : left + kw] = node.weight[rows]
-    return wide, (node.padding[0] + top * node.dilation[0], node.padding[1] + left * node.dilation[1]), 1
+        wide[rows, n * i : (n + 1) * i] = node.weight[rows]
+    return wide
+
+
+def _written_out(node: g.Conv2d) -> tuple[Tensor, tuple[int, int]]:
+    """One group and a square kernel with zeros around, and the padding that goes with it: nir 1.0.8 misreads oblong ones too."""
+    kh, kw = node.weight.shape[2:]
+    k = max(kh, kw)
+    if (k - kh) % 2 or (k - kw) % 2:
+        cure = "Take a kernel whose sides differ by an even number, or expand_kernels=False."
+        raise node.refuse("its oblong kernel cannot be centred in a square one.", f"kernel {(kh, kw)}", cure=cure)
+    top, left = (k - kh) // 2, (k - kw) // 2
+    wide = torch.nn.functional.pad(_one_group(node), (left, left, top, top))
+    return wide, (node.padding[0] + top * node.dilation[0], node.padding[1] + left * node.dilation[1])
 
 
 def _affine(w: Writer, node: g.Affine) -> None:

@@ -284,7 +284,7 @@ def _linear(part: Part, dt: float | None) -> nn.Module:
 
 def _conv(part: Part, dt: float | None) -> nn.Module:
     n = 1 if part.kind == "Conv1d" else 2
-    part = _compact(part) if n == 2 else part
+    part = _compact(part, n)
     w = np.asarray(part.values["weight"])
     (groups,) = whole(part, "groups", 1)
     stride, dilation, kernel = tuple(whole(part, "stride", n)), tuple(whole(part, "dilation", n)), list(w.shape[2:])
@@ -296,24 +296,25 @@ def _conv(part: Part, dt: float | None) -> nn.Module:
     return layers.Fold(made) if n == 1 else made
 
 
-def _compact(part: Part) -> Part:
-    """The grouped or oblong kernel that `nir_export` wrote out with zeros, if the zeros are there."""
+def _compact(part: Part, n: int) -> Part:
+    """The grouped or oblong kernel that `nir_export` wrote out with zeros, if nothing but zeros is left over."""
     groups, kernel = part.said.get("neuro_groups"), part.said.get("neuro_kernel")
-    if not isinstance(groups, (int, np.integer)) or kernel is None or np.size(kernel) != 2:
-        return part
     w = np.asarray(part.values["weight"])
-    kh, kw = (int(k) for k in np.asarray(kernel))
-    o, i = w.shape[:2]
-    if groups < 1 or o % groups or i % groups or not 1 <= kh <= w.shape[2] or not 1 <= kw <= w.shape[3] or whole(part, "groups", 1) != [1]:
+    if not isinstance(groups, int) or kernel is None or np.size(kernel) != n or whole(part, "groups", 1) != [1]:
         return part
-    (ph, pw), (dh, dw) = whole(part, "padding", 2), whole(part, "dilation", 2)
-    top, left = (w.shape[2] - kh) // 2, (w.shape[3] - kw) // 2
-    blocks = w.reshape(groups, o // groups, groups, i // groups, *w.shape[2:])
-    small = np.stack([blocks[g, :, g] for g in range(groups)]).reshape(o, i // groups, *w.shape[2:])[:, :, top : top + kh, left : left + kw]
-    if np.count_nonzero(small) != np.count_nonzero(w) or ph < top * dh or pw < left * dw:
+    o, i, *sides = w.shape
+    inner = [int(k) for k in np.asarray(kernel).reshape(-1)]
+    if groups < 1 or o % groups or i % groups or any(not 1 <= k <= side for k, side in zip(inner, sides, strict=True)):
         return part
-    values = {**part.values, "weight": small, "groups": groups, "padding": np.array([ph - top * dh, pw - left * dw])}
-    return replace(part, values=values)
+    margin = [(side - k) // 2 for k, side in zip(inner, sides, strict=True)]
+    dilation = whole(part, "dilation", n)
+    pad = [p - m * d for p, m, d in zip(padding(part, sides, dilation), margin, dilation, strict=True)]
+    blocks = w.reshape(groups, o // groups, groups, i // groups, *sides)
+    small = np.stack([blocks[g, :, g] for g in range(groups)]).reshape(o, i // groups, *sides)
+    small = small[(..., *(slice(m, m + k) for m, k in zip(margin, inner, strict=True)))]
+    if np.count_nonzero(small) != np.count_nonzero(w) or min(pad) < 0:
+        return part
+    return replace(part, values={**part.values, "weight": small, "groups": groups, "padding": np.array(pad)})
 
 
 def _avg_pool(part: Part, dt: float | None) -> nn.Module:
