@@ -89,6 +89,10 @@ def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, length
     inputs = x if isinstance(x, tuple) else (x,)
     if getattr(_here, "plain", False) or not isinstance(state, tuple):
         return None
+    if inputs[0].dtype == torch.float16:  # kernels have no such type; float32 holds each of its values
+        wide = type(x)(*[v.float() for v in x]) if hasattr(x, "_fields") else tuple([v.float() for v in x]) if isinstance(x, tuple) else x.float()
+        found = _by_kernel(step, wide, state, params, lengths, choices)
+        return None if found is None else (_halved(found[0]), found[1])
     states, given = programs.tensors(state), programs.tensors(params)
     if not cpu.supports(inputs, states, given, lengths):
         return None
@@ -109,6 +113,10 @@ def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, length
     outputs, after = results[: len(results) - len(states)], results[len(results) - len(states) :]
     y = outputs[0] if found.single else tuple(outputs)
     return y, type(state)(*after) if hasattr(state, "_fields") else tuple(after)
+
+
+def _halved(y: Any) -> Any:
+    return tuple([v.half() for v in y]) if isinstance(y, tuple) else y.half()
 
 
 def _worth_it(x: Tensor) -> bool:

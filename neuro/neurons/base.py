@@ -48,11 +48,11 @@ class Neuron(nn.Module):
         return self.State(*(torch.zeros_like(x_t) for _ in self.State._fields))
 
     def forward(self, x: Tensor) -> Tensor:
-        x_in, x = x, as_current(type(self).__name__, x)
-        slot, state = recall(self, self.initial(x[0]))
+        x = as_current(type(self).__name__, x)
+        slot, state = recall(self, self.initial(one_step(x)))
         y, state = scan(type(self).step, x, state, self.params(), lengths=lengths(), **self.choices())
         remember(slot, state)
-        return y.to(x_in.dtype) if x_in.is_floating_point() else y
+        return y
 
     def extra_repr(self) -> str:
         p = self.params()
@@ -63,7 +63,7 @@ class Neuron(nn.Module):
 
 
 def as_current(name: str, x: Tensor) -> Tensor:
-    """Input current as float32 (float64 stays), with the time axis checked."""
+    """Input current [T, B, *N] as it is, whole numbers as float32, with the time axis checked."""
     if not hasattr(x, "dim"):
         raise not_a_tensor(name, x)
     if x.dim() < 3 or x.shape[0] == 0:
@@ -74,7 +74,12 @@ def as_current(name: str, x: Tensor) -> Tensor:
                 cure="Time is axis 0 and batch axis 1: [T, B, N...], T >= 1. For one step use x[None].",
             )
         )
-    return x if x.dtype == torch.float64 else x.float()
+    return x if x.is_floating_point() else x.float()
+
+
+def one_step(x: Tensor) -> Tensor:
+    """The first step [B, *N] in the precision that state is kept in: float32, for float64 input float64."""
+    return x[0] if x.dtype == torch.float64 else x[0].float()
 
 
 def membrane_constants(

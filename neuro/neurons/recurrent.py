@@ -36,6 +36,19 @@ def recurrent_step(x: Tensor, state: Any, p: RecurrentParams, *, inner_step: Any
     return y, type(state)(y, *after)
 
 
+def recurrent_scan(x: Tensor, state: Any, p: RecurrentParams, *, lengths: Tensor | None = None, inner_step: Any, **choices: Any) -> tuple[Tensor, Any]:
+    """`recurrent_step` over time: the product with W is torch's, the neuron's own step a kernel where it has many neurons."""
+    last, *inner = state
+    inner, outputs = type(state).inner(*inner), []
+    for t, now in enumerate(x.unbind(0)):
+        runs = None if lengths is None else lengths > t
+        current = (now + F.linear(last, p.weight, p.bias))[None]
+        y, inner = scan(inner_step, current, inner, p.inner, lengths=None if runs is None else runs.long(), **choices)
+        outputs.append(y[0])
+        last = y[0] if runs is None else torch.where(runs.view(-1, *[1] * (last.dim() - 1)), y[0], last)
+    return torch.stack(outputs), type(state)(last, *inner)
+
+
 class Recurrent(nn.Module):
     """Feed a neuron's spikes back through a dense matrix, with one step of delay: `x[t] + W s[t-1] + b`.
 
@@ -64,6 +77,7 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_in, x = x, as_current("Recurrent", x)
+        x = x if x.dtype == torch.float64 else x.float()
         if x.shape[-1] != self.weight.shape[0]:
             raise ShapeError(
                 explain("Recurrent: the last axis does not match.", f"x {list(x.shape)}   features {self.weight.shape[0]}")
@@ -72,6 +86,6 @@ class Recurrent(nn.Module):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         params = RecurrentParams(self.weight.to(x.dtype), bias, self.neuron.params())
         how = {"inner_step": type(self.neuron).step, **self.neuron.choices()}
-        y, state = scan(recurrent_step, x, state, params, lengths=lengths(), **how)
+        y, state = recurrent_scan(x, state, params, lengths=lengths(), **how)
         remember(slot, state)
         return y.to(x_in.dtype) if x_in.is_floating_point() else y
