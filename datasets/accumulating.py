@@ -11,9 +11,14 @@ def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
     """Share each event between the two nearest of `steps + 1` slices; returns (outside, first, bad) as `count` does."""
     outside, first = 0, -1
     plane = height * width
-    channels = 2 if split else 1
+    channel = plane if split else 0  # from OFF to ON
+    slice_ = 2 * plane if split else plane
+    off, turn = (
+        (1.0, 0.0) if split else (-1.0, 2.0)
+    )  # the sign is off + turn * p: no branch that would be guessed wrong
     before = t[0] if len(t) else 0
-    scale = steps / span
+    scale, most = steps / span, max(steps - 1, 0)
+    lower, edge, base = -1, 0.0, 0
     for i in range(len(t)):
         column, row, now = np.int64(x[i]), np.int64(y[i]), t[i]
         if column < 0 or column >= width or row < 0 or row >= height or now < before:
@@ -25,22 +30,35 @@ def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
             outside += 1
             continue
         place = since * scale
-        lower = min(np.int64(place), max(steps - 1, 0))  # the end of the span is all of the last slice
-        upper_share = place - lower
-        sign = 1.0 if split else 2.0 * p[i] - 1.0
-        cell = (lower * channels + (np.int64(p[i]) if split else 0)) * plane + row * width + column
-        grid[cell] += sign * (1.0 - upper_share)
+        if place >= edge and lower < most:  # time never decreases, so neither does the slice
+            lower = min(np.int64(place), most)  # the end of the span is all of the last slice
+            edge, base = lower + 1.0, lower * slice_
+        on = np.int64(p[i])
+        sign = off + turn * on
+        upper = sign * (place - lower)
+        cell = base + on * channel + row * width + column
+        grid[cell] += sign - upper
         if steps:
-            grid[cell + channels * plane] += sign * upper_share
+            grid[cell + slice_] += upper
     return outside, first, -1
 
 
 @numba.njit(cache=True, nogil=True)
-def latest(x, y, t, p, origin, window, last_TPHW):
-    """The time of the last event of each cell since the origin; cells without events stay as they are."""
-    for i in range(len(t)):
-        if window[i] >= 0:
-            last_TPHW[window[i], np.int64(p[i]), y[i], x[i]] = t[i] - origin
+def latest(x, y, t, p, origin, window, ends, tau, surface_TPHW):
+    """exp(-(end of the window - last event) / tau) of each pixel."""
+    length, _, height, width = surface_TPHW.shape
+    last = np.full((2, height, width), -np.inf)
+    i = 0
+    for k in range(length):
+        while i < len(t) and window[i] <= k:
+            if window[i] >= 0:
+                last[np.int64(p[i]), y[i], x[i]] = t[i] - origin
+            i += 1
+        for c in range(2):
+            for row in range(height):
+                for column in range(width):
+                    if last[c, row, column] > -np.inf:
+                        surface_TPHW[k, c, row, column] = np.exp((last[c, row, column] - ends[k]) / tau)
 
 
 @numba.njit(cache=True, nogil=True)

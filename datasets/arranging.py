@@ -19,18 +19,15 @@ def selected(events: np.ndarray, keep: np.ndarray) -> np.ndarray:
 
 def by_time(events: np.ndarray) -> np.ndarray:
     """A copy of the events in order of time; events of one time keep their order."""
-    t = events["t"]
-    if len(t) < 2:
+    if len(events) < 2:
         return events.copy()
+    t = events["t"]
     first, last = int(t.min()), int(t.max())
     if last - first >= 2**33:  # the sort would need more than three passes
         return events.take(np.argsort(t, kind="stable"))
-    order = np.arange(len(t))
-    other, digits = np.empty_like(order), max(-(-(last - first).bit_length() // DIGIT), 1)
-    for digit in range(digits):
-        radix_pass(t, first, digit * DIGIT, order, other)
-        order, other = other, order
-    return events.take(order)
+    out = np.empty_like(events)
+    radix_sort(events, first, -(-(last - first).bit_length() // DIGIT), out)
+    return out
 
 
 @numba.njit(cache=True, nogil=True)
@@ -43,18 +40,37 @@ def compact(events, keep, out):
 
 
 @numba.njit(cache=True, nogil=True)
-def radix_pass(t, least, shift, order, out):
-    """Order indices by one digit of t - least, equal ones as they were."""
-    mask = (1 << DIGIT) - 1
-    place = np.zeros((1 << DIGIT) + 1, np.int64)
-    for i in range(len(order)):
-        place[(((t[i] - least) >> shift) & mask) + 1] += 1
-    for k in range(1 << DIGIT):
-        place[k + 1] += place[k]
-    for i in range(len(order)):
-        digit = ((t[order[i]] - least) >> shift) & mask
-        out[place[digit]] = order[i]
-        place[digit] += 1
+def radix_sort(events, least, passes, out):
+    """Copy the events to `out` in order of t - least, digit by digit from the lowest, equal ones as they were."""
+    n, mask = len(events), (1 << DIGIT) - 1
+    key, other_key = np.empty(n, np.int64), np.empty(n, np.int64)
+    index, other_index = np.empty(n, np.int32), np.empty(n, np.int32)
+    for i in range(n):
+        key[i] = events[i].t - least
+        index[i] = i
+    for digit in range(passes):
+        shift = digit * DIGIT
+        place = np.zeros((1 << DIGIT) + 1, np.int64)
+        for i in range(n):
+            place[((key[i] >> shift) & mask) + 1] += 1
+        for k in range(1 << DIGIT):
+            place[k + 1] += place[k]
+        for i in range(n):
+            k = (key[i] >> shift) & mask
+            other_key[place[k]], other_index[place[k]] = key[i], index[i]
+            place[k] += 1
+        key, other_key, index, other_index = other_key, key, other_index, index
+    for i in range(n):
+        j = index[i]
+        out[i].x, out[i].y, out[i].t, out[i].p = events[j].x, events[j].y, events[j].t, events[j].p
+
+
+@numba.njit(cache=True, nogil=True)
+def outside_box(x, y, top, left, height, width, keep):
+    """Keep what does not lie in the box."""
+    for i in range(len(x)):
+        row, column = np.int64(y[i]) - top, np.int64(x[i]) - left
+        keep[i] = (row < 0) | (row >= height) | (column < 0) | (column >= width)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -100,11 +116,11 @@ def jitter_space(rng, sigma_x, sigma_y, height, width, clip, events, keep):
 
 
 @numba.njit(cache=True, nogil=True)
-def shrink(factor_x, factor_y, events):
-    """Divide coordinates, rounding down."""
+def looked_up(new_x, new_y, events, out):
+    """Copy the events with x -> new_x[x] and y -> new_y[y]: a table is faster than a division."""
     for i in range(len(events)):
-        events[i].x //= factor_x
-        events[i].y //= factor_y
+        out[i].x, out[i].y = new_x[events[i].x], new_y[events[i].y]
+        out[i].t, out[i].p = events[i].t, events[i].p
 
 
 @numba.njit(cache=True, nogil=True)

@@ -161,7 +161,7 @@ class TimeJitter:
         """The events, and how many times were held at the first or last."""
         from neuro.datasets.arranging import by_time, jitter_time
 
-        changed = checked(events, sensor).copy()
+        changed = copied(checked(events, sensor))
         clipped = jitter_time(rng, float(self.sigma_us), changed) if len(changed) else 0
         return Changed(by_time(changed), 0, clipped)
 
@@ -209,6 +209,12 @@ def checked(events: np.ndarray, sensor: Sensor) -> np.ndarray:
     if first_bad(events["x"], events["y"], events["t"], sensor.height, sensor.width) >= 0:
         check_events(events, sensor)  # raises, and says what is wrong
     return events
+
+
+def copied(*parts: np.ndarray) -> np.ndarray:
+    """A copy of the events of all parts, one after another; as plain bytes, not field by field."""
+    whole = [part.view(np.dtype((np.void, part.dtype.itemsize))) for part in parts]
+    return (whole[0].copy() if len(whole) == 1 else np.concatenate(whole)).view(parts[0].dtype)
 
 
 def resized(step: Augment | None, sensor: Sensor) -> Sensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.augment import assert_range, checked
+from neuro.datasets.augment import assert_range, checked, copied
 from neuro.datasets.events import Sensor
 
 Share = float | tuple[float, float]
@@ -48,12 +48,12 @@ class DropTime:
         checked(events, sensor)
         share, place = drawn(self.share, rng), rng.random()
         if not len(events):
-            return events.copy()
+            return copied(events)
         first, last = int(events["t"][0]), int(events["t"][-1])
         length = share * (last - first)
         start = first + place * (last - first - length)
         low, high = np.searchsorted(events["t"], [start, start + length])
-        return np.concatenate([events[:low], events[high:]])
+        return copied(events[:low], events[high:])
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,8 @@ class DropArea:
         assert_range("DropArea", is_share(self.share), self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        from neuro.datasets.arranging import selected
-
         checked(events, sensor)
-        top, left, height, width = self.box(sensor, rng)
-        return selected(events, ~in_box(events, top, left, height, width))
+        return without_box(events, self.box(sensor, rng))
 
     def box(self, sensor: Sensor, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """(top, left, height, width)."""
@@ -85,6 +82,15 @@ def random_box(sensor: Sensor, share: float, rng: np.random.Generator) -> tuple[
     height, width = (round(side * share**0.5) for side in (sensor.height, sensor.width))
     top, left = rng.integers(sensor.height - height + 1), rng.integers(sensor.width - width + 1)
     return int(top), int(left), height, width
+
+
+def without_box(events: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    """A copy of the events that do not lie in the box (top, left, height, width)."""
+    from neuro.datasets.arranging import outside_box, selected
+
+    keep = np.empty(len(events), bool)
+    outside_box(events["x"], events["y"], *box, keep)
+    return selected(events, keep)
 
 
 def in_box(events: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.augment import assert_range, checked
+from neuro.datasets.augment import assert_range, checked, copied
 from neuro.datasets.events import Sensor
 
 
@@ -20,7 +20,7 @@ class RandomFlipVertical:
         assert_range("RandomFlipVertical", 0 <= self.p <= 1, self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        out = checked(events, sensor).copy()
+        out = copied(checked(events, sensor))
         if rng.random() < self.p:
             out["y"] = sensor.height - 1 - out["y"]
         return out
@@ -37,7 +37,7 @@ class RandomFlipPolarity:
         assert_range("RandomFlipPolarity", 0 <= self.p <= 1, self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        out = checked(events, sensor).copy()
+        out = copied(checked(events, sensor))
         out["p"] ^= rng.random(len(out) if self.each else 1) < self.p
         return out
 
@@ -58,8 +58,8 @@ class RandomReverseTime:
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
         checked(events, sensor)
         if rng.random() >= self.p or not len(events):
-            return events.copy()
-        out = events[::-1].copy()
+            return copied(events)
+        out = copied(events[::-1])
         out["t"] = events["t"][0] + events["t"][-1] - out["t"]
         if self.swap:
             out["p"] = ~out["p"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.augment import Changed, assert_range, checked
+from neuro.datasets.augment import Changed, assert_range, checked, copied
 from neuro.datasets.events import Sensor
 
 
@@ -34,7 +34,7 @@ class SpatialJitter:
         """The events, and how many would have left the sensor."""
         from neuro.datasets.arranging import jitter_space, selected
 
-        out, keep = checked(events, sensor).copy(), np.empty(len(events), bool)
+        out, keep = copied(checked(events, sensor)), np.empty(len(events), bool)
         sigma = float(self.sigma_x), float(self.sigma_x if self.sigma_y is None else self.sigma_y)
         off = jitter_space(rng, *sigma, sensor.height, sensor.width, self.clip, out, keep)
         return Changed(out, 0, off) if self.clip else Changed(selected(out, keep), off, 0)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuro.datasets.augment import assert_range, checked
-from neuro.datasets.dropping import in_box, random_box
+from neuro.datasets.augment import assert_range, checked, copied
+from neuro.datasets.dropping import in_box, random_box, without_box
 from neuro.datasets.events import Sensor
 
 
@@ -58,13 +58,13 @@ class EventCutMix:
         box = random_box(sensor, 1 - float(rng.beta(self.alpha, self.alpha)), rng)
         a, b = together(first, second, sensor)
         share = 1 - box[2] * box[3] / (sensor.height * sensor.width)
-        return Mixed(merged(a[~in_box(a, *box)], b[in_box(b, *box)]), share)
+        return Mixed(merged(without_box(a, box), b[in_box(b, *box)]), share)
 
 
 def together(first: np.ndarray, second: np.ndarray, sensor: Sensor) -> tuple[np.ndarray, np.ndarray]:
     """Both recordings, checked, the second one moved in time to begin with the first."""
     checked(first, sensor)
-    second = checked(second, sensor).copy()
+    second = copied(checked(second, sensor))
     if len(first) and len(second):
         second["t"] += first["t"][0] - second["t"][0]
     return first, second
@@ -74,4 +74,4 @@ def merged(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Two recordings as one in order of time; at equal times the first one's events come first."""
     from neuro.datasets.arranging import by_time
 
-    return by_time(np.concatenate([first, second]))
+    return by_time(copied(first, second))

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.augment import Augment, Compose, RandomFlip, RandomRotate, assert_range, checked, linear, moved
-from neuro.datasets.dropping import DropArea, DropShare, DropTime, in_box
+from neuro.datasets.augment import (
+    Augment,
+    Compose,
+    RandomFlip,
+    RandomRotate,
+    assert_range,
+    checked,
+    copied,
+    linear,
+    moved,
+)
+from neuro.datasets.dropping import DropArea, DropShare, DropTime, without_box
 from neuro.datasets.events import Sensor
 
 
@@ -34,7 +44,7 @@ class Identity:
     """The events as they are, as a copy."""
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator | None = None) -> np.ndarray:
-        return checked(events, sensor).copy()
+        return copied(checked(events, sensor))
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class RandomRoll:
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
         dx, dy = rng.integers(-self.pixels, self.pixels + 1, size=2)
-        out = checked(events, sensor).copy()
+        out = copied(checked(events, sensor))
         out["x"] = (out["x"] + dx) % sensor.width
         out["y"] = (out["y"] + dy) % sensor.height
         return out
@@ -93,11 +103,9 @@ class Cutout:
         assert_range("Cutout", self.side >= 0, self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-        from neuro.datasets.arranging import selected
-
         checked(events, sensor)
         y, x = rng.integers(sensor.height), rng.integers(sensor.width)
-        return selected(events, ~in_box(events, y - self.side // 2, x - self.side // 2, self.side, self.side))
+        return without_box(events, (y - self.side // 2, x - self.side // 2, self.side, self.side))
 
 
 def nda(magnitude: int = 1, flip: float = 0.5) -> Compose:

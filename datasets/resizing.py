@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.datasets.augment import checked
+from neuro.datasets.augment import checked, copied
 from neuro.datasets.events import Sensor
 from neuro.errors import ParameterError, explain
 
@@ -51,7 +51,7 @@ class Crop:
                 raise ParameterError(explain("Crop: a random crop needs a generator.", repr(self), cure="Pass rng."))
             top, left = int(rng.integers(down + 1)), int(rng.integers(across + 1))
         out = np.empty_like(events)
-        return out[: shift(-left, -top, left, top, self.height, self.width, events, out)].copy()
+        return out[: shift(-left, -top, left, top, self.height, self.width, events, out)]
 
     def resized(self, sensor: Sensor) -> Sensor:
         """The box as a sensor."""
@@ -78,11 +78,7 @@ class SpatialDownsample:
         check_factor(self)
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator | None = None) -> np.ndarray:
-        from neuro.datasets.arranging import shrink
-
-        out = checked(events, sensor).copy()
-        shrink(self.factor, self.factor, out)
-        return out
+        return shrunk(checked(events, sensor), sensor, self.factor)
 
     def resized(self, sensor: Sensor) -> Sensor:
         """The coarser sensor, rounded up, so that a part of a block at the edge is a pixel too."""
@@ -119,7 +115,7 @@ class IntegrateDownsample:
             )
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator | None = None) -> np.ndarray:
-        from neuro.datasets.arranging import selected, shrink
+        from neuro.datasets.arranging import selected
         from neuro.datasets.filtering import integrated
 
         checked(events, sensor)
@@ -129,8 +125,7 @@ class IntegrateDownsample:
         integrated(*columns, self.factor, self.factor, small.height, small.width, self.threshold, keep, sign)
         out = selected(events, keep)
         out["p"] = sign[keep]
-        shrink(self.factor, self.factor, out)
-        return out
+        return shrunk(out, sensor, self.factor)
 
     def resized(self, sensor: Sensor) -> Sensor:
         """The coarser sensor, rounded up."""
@@ -153,7 +148,7 @@ class TimeDownsample:
             raise ParameterError(explain("TimeDownsample: step_us must be an integer of at least 1.", repr(self)))
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator | None = None) -> np.ndarray:
-        out = checked(events, sensor).copy()
+        out = copied(checked(events, sensor))
         out["t"] -= out["t"] % self.step_us
         return out
 
@@ -181,7 +176,17 @@ class CropTime:
         checked(events, sensor)
         origin = int(events["t"][0]) if self.from_first and len(events) else 0
         stop = len(events) if self.stop_us is None else np.searchsorted(events["t"], origin + self.stop_us)
-        return events[np.searchsorted(events["t"], origin + self.start_us) : stop].copy()
+        return copied(events[np.searchsorted(events["t"], origin + self.start_us) : stop])
+
+
+def shrunk(events: np.ndarray, sensor: Sensor, factor: int) -> np.ndarray:
+    """A copy of the events with x // factor and y // factor."""
+    from neuro.datasets.arranging import looked_up
+
+    out = np.empty_like(events)
+    sides = [(np.arange(side) // factor).astype(np.int16) for side in (sensor.width, sensor.height)]
+    looked_up(*sides, events, out)
+    return out
 
 
 def check_factor(step: object) -> None:

@@ -42,12 +42,10 @@ class TimeSurface(Windowed):
         from neuro.datasets.accumulating import latest
 
         placed = self.placed(events, sensor)
-        last = np.full((placed.cut.length, 2, sensor.height, sensor.width), -np.inf)
+        x = np.zeros((placed.cut.length, 2, sensor.height, sensor.width), np.float32)
         columns = events["x"], events["y"], events["t"], events["p"].view(np.uint8)
-        latest(*columns, placed.cut.origin, placed.window, last)
-        np.maximum.accumulate(last, axis=0, out=last)
-        last -= placed.cut.ends()[:, None, None, None]
-        return np.exp(last / self.tau_us).astype(np.float32)
+        latest(*columns, placed.cut.origin, placed.window, placed.cut.ends(), float(self.tau_us), x)
+        return x
 
 
 @dataclass(frozen=True)
