@@ -1,11 +1,11 @@
 """Random changes of a recording for training: `(events, sensor, rng) -> events`.
 
-More of them: `flipping`, `jitter`, `dropping`, `mixing` (two recordings), `policies` (one of many), `resizing`, and the filters
-of `denoise` and `thinning`, which draw nothing.
+More of them: `flipping`, `jitter`, `dropping`, `mixing` (two recordings), `policies` (one of many), `resizing`, and
+the filters of `denoise` and `thinning`, which draw nothing.
 
-All draws come from the generator that is passed in; nothing is remembered. The input is never changed, the order of time
-is kept, and every event that is returned lies on the sensor: what a change moves off it is dropped, as an object that
-leaves the picture is. Some of these change the class of some data: a mirrored "left" is a "right".
+All draws come from the generator that is passed in; nothing is remembered. The input is never changed, the order of
+time is kept, and every event that is returned lies on the sensor: what a change moves off it is dropped, as an object
+that leaves the picture is. Some of these change the class of some data: a mirrored "left" is a "right".
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Changed(NamedTuple):
 class Compose:
     """Several changes, one after another, all fed by one generator.
 
-    A step that has `resized(sensor)` changes the size of the sensor for the steps after it; `Compose.resized` gives the last.
+    A step that has `resized(sensor)` changes the size of the sensor for the steps after it; `Compose.resized` gives
+    the last.
     """
 
     steps: tuple[Augment, ...]
@@ -117,9 +118,10 @@ class RandomScale:
 class RandomAffine:
     """Turn, stretch, shear and move the whole recording at once, about the sensor's centre.
 
-    The matrix is a rotation by up to `degrees` times [[1 + s_x, h], [0, 1 + s_y]] with s_x, s_y uniform in -scale..scale and
-    h in -shear..shear; the shift is uniform in -pixels..pixels, fractions included. Each event goes to one of the pixels
-    around its new place at random, in proportion to how near it is, so that enlarged objects have no holes in a pattern.
+    The matrix is a rotation by up to `degrees` times [[1 + s_x, h], [0, 1 + s_y]] with s_x, s_y uniform in
+    -scale..scale and h in -shear..shear; the shift is uniform in -pixels..pixels, fractions included. Each event goes
+    to one of the pixels around its new place at random, in proportion to how near it is, so that enlarged objects
+    have no holes in a pattern.
     """
 
     degrees: float = 0.0

@@ -1,6 +1,6 @@
 """The loops that count events into cells: one pass that also checks what it reads.
 
-Polarity comes in as uint8: with a boolean the compiler branches on it, and half of the guesses are wrong (1.8 times slower).
+Polarity comes in as uint8: with a boolean the compiler branches on it, and half of the guesses are wrong.
 """
 
 from __future__ import annotations

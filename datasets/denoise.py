@@ -15,7 +15,8 @@ from neuro.errors import FormatError, ParameterError, explain
 class Denoise:
     """Keep the events that have company: another event on a neighbouring pixel at most `reach_us` away in time.
 
-    Two events that are company to each other are both kept; an event alone is dropped, also at the start of a recording.
+    Two events that are company to each other are both kept; an event alone is dropped, also at the start of a
+    recording.
 
     reach_us: in microseconds, from 0. radius: neighbours are the other pixels of the square of side 2 radius + 1.
     mutual: False counts only company that came before, as a filter on a running camera must.

@@ -37,7 +37,7 @@ class DropShare:
 
 @dataclass(frozen=True)
 class DropTime:
-    """Leave out the events of one stretch [start, start + share * (last - first)) at a uniform place within first to last."""
+    """Leave out the events of one stretch [start, start + share * (last - first)) at a uniform place."""
 
     share: Share
 
@@ -58,9 +58,10 @@ class DropTime:
 
 @dataclass(frozen=True)
 class DropArea:
-    """Leave out the events of one box with `share` of the sensor's pixels, of the sensor's proportions, at a uniform place.
+    """Leave out the events of one box with `share` of the sensor's pixels, in the sensor's proportions.
 
-    The sides are round(height * sqrt(share)) and round(width * sqrt(share)); `box` gives the one that a generator draws.
+    The sides are round(height * sqrt(share)) and round(width * sqrt(share)); `box` gives the one that a generator
+    draws.
     """
 
     share: Share

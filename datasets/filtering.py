@@ -1,4 +1,7 @@
-"""Compiled loops over pixels that remember: which events a filter keeps. Each writes `keep` [n] and expects checked events."""
+"""Compiled loops over pixels that remember: which events a filter keeps.
+
+Each writes `keep` [n] and expects checked events.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ def near(last, pixel, wide, radius, now, reach):
 
 @numba.njit(cache=True, nogil=True)
 def rested(x, y, t, height, width, dead, every_event, keep):
-    """Keep an event at least `dead` after the pixel's last kept one, or with `every_event` after its last one of all."""
+    """Keep an event at least `dead` after the pixel's last kept one, or with `every_event` after its last one."""
     last = np.full(height * width, NEVER, np.int64)
     for i in range(len(t)):
         pixel = np.int64(y[i]) * width + np.int64(x[i])

@@ -56,9 +56,9 @@ class FromTonic:
 class ForTonic:
     """A step or a representation of ours as a callable on events alone, for `tonic.transforms.Compose`.
 
-    step: `(events, sensor, rng) -> events`, or `(events, sensor) -> array`; with `draws` False it is called without `rng`.
-    Random draws come from (seed, epoch, content of the events), so a recording gets the same answer in every worker and
-    on every call; give another epoch for other draws.
+    step: `(events, sensor, rng) -> events`, or `(events, sensor) -> array`; with `draws` False it is called without
+    `rng`. Random draws come from (seed, epoch, content of the events), so a recording gets the same answer in every
+    worker and on every call; give another epoch for other draws.
 
     Takes any structured array with x, y, t and p; polarity may be boolean, 0 and 1, or -1 and 1.
 

@@ -1,4 +1,4 @@
-"""Histograms of averaged time surfaces: what surrounds an event in space and recent time, averaged over a cell of pixels.
+"""Histograms of averaged time surfaces: what surrounds an event in space and recent time, averaged over a cell.
 
 Source: Sironi et al. 2018, "HATS: Histograms of averaged time surfaces for robust event-based object classification",
 eq. 3 to 6. An event is not part of its own surroundings, as in eq. 4, where t_j < t_i.
@@ -17,13 +17,13 @@ from neuro.errors import ParameterError, explain
 
 @dataclass(frozen=True)
 class AveragedSurface:
-    """Events to histograms [cells, 2, 2 radius + 1, 2 radius + 1], float32; cells row by row, the last ones may be smaller.
+    """Events to histograms [cells, 2, 2 radius + 1, 2 radius + 1], float32; cells row by row.
 
     h[c, q, z] = mean over events i of cell c and polarity q of  sum over j of the same cell and polarity at offset z
     from i with 0 < t_i - t_j <= window of exp(-(t_i - t_j) / tau)
 
-    cell: side of a cell in pixels. radius: in pixels. tau_us, window_us: in microseconds. All at least 1, radius from 0.
-    Cells without events are zeros. Cost: the events within `window_us` of each event in its cell.
+    cell: side of a cell in pixels. radius: in pixels. tau_us, window_us: in microseconds. All at least 1, radius from
+    0. Cells without events are zeros. Cost: the events within `window_us` of each event in its cell.
 
     Raises:
         ParameterError: a value out of range.

@@ -1,7 +1,7 @@
 """One recording out of two, and how much of it is the first: mixup and cutmix on events.
 
-Sources: Zhang et al. 2018, "mixup"; Yun et al. 2019, "CutMix"; on events, where pixels cannot be added in parts, a share of the
-events is taken instead (Shen et al. 2023, "EventMix").
+Sources: Zhang et al. 2018, "mixup"; Yun et al. 2019, "CutMix"; on events, where pixels cannot be added in parts, a
+share of the events is taken instead (Shen et al. 2023, "EventMix").
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Mixed(NamedTuple):
 
 @dataclass(frozen=True)
 class EventMixup:
-    """Each event of the first recording with probability `share`, of the second with 1 - share; share ~ Beta(alpha, alpha).
+    """Each event of the first recording with probability `share`, of the second with 1 - share.
+
+    share ~ Beta(alpha, alpha)
 
     The second recording is moved in time so that both begin together. alpha: above 0.
     """
@@ -45,8 +47,9 @@ class EventMixup:
 class EventCutMix:
     """The first recording with one box of the sensor, and all events in it, taken from the second.
 
-    The box has a share of the pixels drawn as 1 - Beta(alpha, alpha), at a uniform place; the weight is the share of pixels
-    that stay, counted after rounding. The second recording is moved in time so that both begin together. alpha: above 0.
+    The box has a share of the pixels drawn as 1 - Beta(alpha, alpha), at a uniform place; the weight is the share of
+    pixels that stay, counted after rounding. The second recording is moved in time so that both begin together.
+    alpha: above 0.
     """
 
     alpha: float = 1.0

@@ -76,8 +76,8 @@ class Groups(NamedTuple):
 def group(points_N3: np.ndarray, groups: int, neighbours: int, start: int = 0) -> Groups:
     """Groups around centres that lie far apart, with offsets from the centre in units of their standard deviation.
 
-    |offset| / SD with one SD for all offsets of all groups, taken about the centres and not about the mean offset, so that
-    a mirrored group has the same values; 0 where the SD is 0 (all points equal).
+    |offset| / SD with one SD for all offsets of all groups, taken about the centres and not about the mean offset, so
+    that a mirrored group has the same values; 0 where the SD is 0 (all points equal).
 
     Args:
         points_N3: finite, [N, 3].

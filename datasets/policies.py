@@ -1,7 +1,7 @@
-"""Augmentations that draw one of several changes for each recording: EventDrop, NDA, and the wide policy of Spikformer's line.
+"""Augmentations that draw one of several changes for each recording: EventDrop, NDA, SNNAugmentWide.
 
-The published policies act on frames; here the same changes act on events, so that nothing is interpolated and pixels that
-leave the sensor take their events with them.
+NDA and SNNAugmentWide are published for frames; here the same changes act on events, so that nothing is interpolated
+and pixels that leave the sensor take their events with them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RandomShear:
 
 @dataclass(frozen=True)
 class RandomRoll:
-    """Move by whole pixels, uniform in -pixels..pixels for each axis; what leaves on one side comes back on the other."""
+    """Move by whole pixels, uniform in -pixels..pixels for each axis; what leaves comes back on the other side."""
 
     pixels: int
 
@@ -79,7 +79,7 @@ class RandomRoll:
 
 @dataclass(frozen=True)
 class ShiftAxis:
-    """Move along one axis by whole pixels, uniform in -pixels..pixels; what leaves the sensor is dropped. axis: 0 y, 1 x."""
+    """Move along one axis by whole pixels, uniform in -pixels..pixels; what leaves is dropped. axis: 0 y, 1 x."""
 
     pixels: int
     axis: int
@@ -95,7 +95,7 @@ class ShiftAxis:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Leave out a square of `side` pixels around a uniform pixel, cut at the edges of the sensor. DeVries and Taylor 2017."""
+    """Leave out a square of `side` pixels around a uniform pixel, cut at the edges. DeVries and Taylor 2017."""
 
     side: int
 
@@ -111,9 +111,9 @@ class Cutout:
 def nda(magnitude: int = 1, flip: float = 0.5) -> Compose:
     """Neuromorphic data augmentation: a mirror with probability `flip`, then one of roll, rotation, cutout, shear.
 
-    Roll up to 2 m + 1 pixels, rotation up to 15 m degrees, cutout of side 8 m, shear up to 0.15 m, m = magnitude. After Li et
-    al. 2022, "Neuromorphic data augmentation for training spiking neural networks" (arXiv:2203.06145); the roll, rotation and
-    cutout are those of public code for CIFAR10-DVS, the slope of the shear is our choice.
+    Roll up to 2 m + 1 pixels, rotation up to 15 m degrees, cutout of side 8 m, shear up to 0.15 m, m = magnitude.
+    After Li et al. 2022, "Neuromorphic data augmentation for training spiking neural networks" (arXiv:2203.06145);
+    the roll, rotation and cutout are those of public code for CIFAR10-DVS, the slope of the shear is our choice.
 
     >>> len(nda().steps)
     2
@@ -125,9 +125,9 @@ def nda(magnitude: int = 1, flip: float = 0.5) -> Compose:
 
 
 def snn_augment_wide() -> OneOf:
-    """One of: nothing, shear up to 0.3, shift by up to 5 pixels in x or in y, rotation up to 30 degrees, a square left out.
+    """One of: nothing, shear up to 0.3, shift by up to 5 pixels in x or in y, rotation up to 30 degrees, box left out.
 
-    The square covers 0.1 % to 11 % of the sensor. As the frames of CIFAR10-DVS are augmented for Spikformer and QKFormer.
+    The box covers 0.1 % to 11 % of the sensor. As the frames of CIFAR10-DVS are augmented for Spikformer and QKFormer.
 
     >>> len(snn_augment_wide().steps)
     6
@@ -140,7 +140,8 @@ def snn_augment_wide() -> OneOf:
 def event_drop(most: float = 0.9) -> OneOf:
     """One of: nothing, a stretch of time, a box, or a share of the events left out, each up to `most`.
 
-    At least a tenth for time and events; 0.05 to 0.25 of the sensor's pixels for the box. After Gu et al. 2021, "EventDrop".
+    At least a tenth for time and events; 0.05 to 0.25 of the sensor's pixels for the box. After Gu et al. 2021,
+    "EventDrop".
 
     >>> len(event_drop().steps)
     4

@@ -78,8 +78,8 @@ class SlidingFrames:
     """Events to counts [T, 2, H, W] in windows [origin + k * stride, origin + k * stride + window), which may overlap.
 
     window_us, stride_us: in microseconds, stride at most window, so that no event falls between two windows.
-    duration_us: T is the least that covers [origin, origin + duration), and events outside it raise; None: T is the least
-        that reaches the last event. origin_us: None: the first event.
+    duration_us: T is the least that covers [origin, origin + duration), and events outside it raise; None: T is the
+        least that reaches the last event. origin_us: None: the first event.
 
     An event counts in each window that holds it: with stride = window the total is the number of events.
 

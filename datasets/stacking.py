@@ -18,7 +18,7 @@ from neuro.errors import ParameterError, explain
 
 @dataclass(frozen=True)
 class StackedHistogram(Windowed):
-    """Counts of `stack` fine bins of each window, stacked as channels: uint8 [T, 2 * stack, H, W], OFF bins, then ON bins.
+    """Counts of `stack` fine bins of each window, as channels: uint8 [T, 2 * stack, H, W], OFF bins, then ON bins.
 
     stack: fine bins per window, from 1. most: counts above it are clipped, 1 to 255; `counted` says how many were.
     Windows and errors as for `Frames`; `window_us` must be a multiple of `stack`.
@@ -58,7 +58,7 @@ class StackedHistogram(Windowed):
 
 @dataclass(frozen=True)
 class BinaRep(Windowed):
-    """Whether each of `bits` fine bins of a window saw an event, read as a binary number: float32 [T, 2, H, W] in [0, 1].
+    """Whether each of `bits` fine bins of a window saw an event, as a binary number: float32 [T, 2, H, W] in [0, 1].
 
     x = sum over i of 2^(bits - 1 - i) [fine bin i has an event] / (2^bits - 1); the first bin is the highest bit
 

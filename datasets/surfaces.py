@@ -17,7 +17,7 @@ from neuro.errors import ParameterError, explain
 
 @dataclass(frozen=True)
 class TimeSurface(Windowed):
-    """exp(-(end of the window - time of the pixel's last event) / tau), float32 [T, 2, H, W], read at the end of each window.
+    """exp(-(end of the window - time of the pixel's last event) / tau), float32 [T, 2, H, W], at each window's end.
 
     tau_us: decay in microseconds, above 0. Windows as in `Frames`; the memory of a pixel goes on from window to window.
     A pixel without an event so far is 0, all others are in (0, 1].
@@ -27,7 +27,8 @@ class TimeSurface(Windowed):
         FormatError (on call): events off the sensor, out of order or outside the windows.
 
     >>> from neuro.datasets.events import make_events
-    >>> TimeSurface(window_us=10, tau_us=10.0)(make_events([0], [0], [0], [1]), Sensor(1, 1)).astype(float).round(3).ravel().tolist()
+    >>> x = TimeSurface(window_us=10, tau_us=10.0)(make_events([0], [0], [0], [1]), Sensor(1, 1))
+    >>> x.astype(float).round(3).ravel().tolist()
     [0.0, 0.368]
     """
 
@@ -52,8 +53,8 @@ class TimeSurface(Windowed):
 class LeakyFrames(Windowed):
     """Sum over all events so far of exp(-(end of the window - t) / tau), float32 [T, 2, H, W].
 
-    With tau much longer than the recording this is the running count, with tau much shorter than a window nearly nothing.
-    Arguments, windows and errors as for `TimeSurface`; sums are made in float64 and rounded once.
+    With tau much longer than the recording this is the running count, with tau much shorter than a window nearly
+    nothing. Arguments, windows and errors as for `TimeSurface`; sums are made in float64 and rounded once.
 
     >>> from neuro.datasets.events import make_events
     >>> two = make_events([0, 0], [0, 0], [0, 10], [1, 1])

@@ -91,7 +91,7 @@ def check_count_dtype(frames: object) -> None:
 
 
 def filled(fill: Callable[[np.ndarray, int], int], shape: tuple[int, ...], frames: object) -> tuple[np.ndarray, int]:
-    """Cells [*shape] in the dtype of `frames`, counted by `fill(flat cells, most) -> clipped`, and how many were clipped.
+    """Cells [*shape] in the dtype of `frames`, counted by `fill(flat cells, most) -> clipped`, and that number.
 
     Raises:
         FormatError: a cell is full and `frames.saturate` is False.

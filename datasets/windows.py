@@ -18,7 +18,7 @@ LIMIT = 2**31  # cells of one array; a single wild time stamp must not fill the 
 
 
 class Cut(NamedTuple):
-    """How one recording is cut: `window = (t - origin) * multiple // divisor`, at most `length - 1`, for t up to `span`."""
+    """How one recording is cut: window = (t - origin) * multiple // divisor, at most length - 1, for t up to span."""
 
     origin: int
     multiple: int

@@ -17,6 +17,12 @@ from neuro.errors import FormatError, ParameterError, explain
 
 _MODULES = (
     "neuro.datasets.transforms",
+    "neuro.datasets.slices",
+    "neuro.datasets.voxels",
+    "neuro.datasets.surfaces",
+    "neuro.datasets.hats",
+    "neuro.datasets.stacking",
+    "neuro.datasets.points",
     "neuro.datasets.events",
     "neuro.training.preprocess",
     "neuro.surrogate",

@@ -1,5 +1,7 @@
 """Surfaces, leaky frames, HATS, stacked histograms and Bina-Rep against one-event-at-a-time definitions."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,12 @@ from hypothesis import strategies as st
 
 from neuro.datasets.events import EVENT, Sensor, make_events
 from neuro.datasets.hats import AveragedSurface
+from neuro.datasets.points import Points
+from neuro.datasets.slices import CountFrames, SlidingFrames
 from neuro.datasets.stacking import BinaRep, StackedHistogram
 from neuro.datasets.surfaces import LeakyFrames, TimeSurface
 from neuro.datasets.transforms import Frames
+from neuro.datasets.voxels import VoxelGrid
 from neuro.errors import FormatError, ParameterError
 
 SENSOR = Sensor(height=4, width=7)
@@ -124,6 +129,13 @@ def test_d38_d43_empty_recordings_keep_their_shape_and_bad_events_raise(how):
         how(make_events([7], [0], [0], [0]), SENSOR)
     with pytest.raises(FormatError, match="backwards"):
         how(make_events([0, 0], [0, 0], [5, 4], [0, 0]), SENSOR)
+
+
+def test_a_saved_model_can_carry_its_representation():
+    from neuro.training.described import build, describe
+
+    for how in (*ALL, VoxelGrid(5, split=True), CountFrames(events=9, overlap=2), SlidingFrames(9, 3), Points(), Frames(bins=2)):
+        assert build(json.loads(json.dumps(describe(how)))) == how
 
 
 def test_choices_that_make_no_sense_are_refused():
