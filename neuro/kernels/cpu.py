@@ -19,23 +19,26 @@ from neuro.kernels.pool import spread
 from neuro.kernels.program import Program
 
 _SECONDS_PER_NODE = 0.1e-9  # of one element; only decides how many threads are worth waking
+_CACHED = 300_000  # numbers that a core holds close to it
 _KNOWN = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Call(NamedTuple):
-    """A call's shapes: T steps, R rows (samples) of C neurons; without lengths and per-neuron parameters, one row of all.
-
-    block: neurons of an item, many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times as
-    fast from memory, the same from the cache). Fixed by the shape alone, as is the order of every sum.
-    """
+    """A call's shapes: T steps, R rows (samples) of C neurons; without lengths and per-neuron parameters, one row of all."""
 
     T: int
     R: int
     C: int
     params: tuple[str, ...]
-    block: int
-    items: int
     segments: int  # states kept for backward
+
+    def items(self, block: int) -> int:
+        return self.R * ((self.C + block - 1) // block)
+
+    def block(self, most: int) -> int:
+        """Neurons of an item: many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times as
+        fast from memory, the same from the cache). Fixed by shape and kernel, as is the order of every sum."""
+        return most if self.R * self.C >= 16 * most else min(most, 2048)
 
 
 def cut_up(shape: tuple[int, ...], kinds: tuple[str, ...], lengths: bool) -> Call:
@@ -45,8 +48,7 @@ def cut_up(shape: tuple[int, ...], kinds: tuple[str, ...], lengths: bool) -> Cal
         columns *= n
     if not lengths and all(kind == "one" for kind in kinds):
         rows, columns = 1, rows * columns
-    block = BLOCK if rows * columns >= 16 * BLOCK else 2048
-    return Call(shape[0], rows, columns, kinds, block, rows * ((columns + block - 1) // block), (shape[0] + SEGMENT - 1) // SEGMENT - 1)
+    return Call(shape[0], rows, columns, kinds, (shape[0] + SEGMENT - 1) // SEGMENT - 1)
 
 
 _remembered = functools.lru_cache(maxsize=4096)(cut_up)
@@ -71,21 +73,31 @@ class Kernels:
         self.seconds = (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE  # of one element
         self._made: dict[Any, Any] = {}
 
-    def forward(self, layout: Layout, keep: bool) -> Callable[..., Any]:
+    def forward(self, layout: Layout, keep: bool) -> tuple[Callable[..., Any], int]:
+        """The kernel, and how many neurons it may take at once."""
         key = (layout, keep)
         if key not in self._made:
-            self._made[key] = cache.function(self.header + forward_source(self.program, layout, keep)[0], "forward")
+            source, held = forward_source(self.program, layout, keep)
+            self._made[key] = (cache.function(self.header + source, "forward"), _most(held))
         return self._made[key]
 
-    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[Callable[..., Any], frozenset[int], tuple[int, ...]]:
-        """The kernel, and the inputs and parameters whose gradient is not zero everywhere."""
+    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[Callable[..., Any], int, frozenset[int], tuple[int, ...]]:
+        """The kernel, how many neurons it may take at once, and the inputs and parameters whose gradient is not zero everywhere."""
         key = (layout, wants, ends)
         if key not in self._made:
             found = derive(self.program, wants[: self.program.inputs], wants[self.program.inputs :], ends.y)
-            kernel = cache.function(self.header + backward_source(self.program, found, layout, ends)[0], "backward")
+            source, held = backward_source(self.program, found, layout, ends)
             inputs = frozenset(k for k, i in enumerate(found.x) if i is not None)
-            self._made[key] = (kernel, inputs, tuple(k for k, i in enumerate(found.params) if i is not None))
+            self._made[key] = (cache.function(self.header + source, "backward"), _most(held), inputs, tuple(k for k, i in enumerate(found.params) if i is not None))
         return self._made[key]
+
+
+def _most(held: int) -> int:
+    """Neurons whose working memory fits into the second cache: a power of two up to BLOCK."""
+    most = BLOCK
+    while most > 256 and most * held > _CACHED:
+        most //= 2
+    return most
 
 
 @functools.lru_cache(maxsize=1024)
@@ -116,8 +128,8 @@ def forward(
     arrays += [_array(y).reshape(steps) for y in outputs]
     arrays += [e.numpy().reshape(rows) for e in ends]
     arrays += [k.numpy() for k in kept]
-    kernel = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), keep)
-    _spread(kernel, arrays, call, made.seconds)
+    kernel, most = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), keep)
+    _spread(kernel, arrays, call, call.block(most), made.seconds)
     return [*outputs, *ends, *kept]
 
 
@@ -132,10 +144,11 @@ def backward(
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants = tuple(wants)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
-    kernel, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, ends)
+    kernel, most, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, ends)
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
+    block = call.block(most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
-    sums = [torch.empty(call.items, dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
+    sums = [torch.empty(call.items(block), dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [k.numpy() for k in kept]
     arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
@@ -144,15 +157,15 @@ def backward(
     arrays += [_array(grad_x[k]).reshape(steps) for k in grad_x if k in inputs]
     arrays += [b.numpy().reshape(rows) for b in begins]
     arrays += [s.numpy() for s in sums]
-    _spread(kernel, arrays, call, 2 * made.seconds)
+    _spread(kernel, arrays, call, block, 2 * made.seconds)
     found = dict(zip(summed, sums, strict=True))
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
     return [*grad_x.values(), *begins, *[_param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
 
 
-def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, seconds: float) -> None:
-    T, C, block = call.T, call.C, call.block
-    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items, cost=max(1, T) * min(block, C) * seconds)
+def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, block: int, seconds: float) -> None:
+    T, C = call.T, call.C
+    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items(block), cost=max(1, T) * min(block, C) * seconds)
 
 
 def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, call: Call) -> list[Any]:

@@ -172,8 +172,8 @@ def _double(value: float | int | None) -> str:
     return f'np.float64("{text}")' if text in ("inf", "-inf", "nan") else text
 
 
-def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, list[str]]:
-    """Source of `forward` and its arguments. With `keep` it writes the states that backward starts from."""
+def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, int]:
+    """Source of `forward`, and how many numbers it holds for one neuron. With `keep` it writes the states that backward starts from."""
     states = range(program.states)
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"y{k}" for k in range(len(program.outputs))] + [f"e{k}" for k in states]
@@ -214,11 +214,11 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, l
                 text(f"e{k}r = e{k}[row, left:right]")
                 with text.block("for i in range(n):"):
                     text(f"e{k}r[i] = {kernel.at(f's{k}')}")
-    return kernel.source(), arguments
+    return kernel.source(), len(kernel.places)
 
 
-def backward_source(program: Program, backward: Backward, layout: Layout, ends: Ends) -> tuple[str, list[str]]:
-    """Source of `backward` and its arguments."""
+def backward_source(program: Program, backward: Backward, layout: Layout, ends: Ends) -> tuple[str, int]:
+    """Source of `backward`, and how many numbers it holds for one neuron."""
     states, nodes = range(program.states), backward.nodes
     forward = nodes[: backward.forward]
     cut = [i for i in minimum_cut(forward, backward.reads, x_cost=0.5, width=4, spike_cost=4) if nodes[i].op != "x"]
@@ -262,7 +262,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
                     text(f"b{k}r[i] = {kernel.at(f'd{k}')}")
             for k in summed:
                 _sum_up(kernel, k)
-    return kernel.source(), arguments
+    return kernel.source(), len(kernel.places) + SEGMENT * len(cut)
 
 
 def _forward_leaves(kernel: Kernel, order: Sequence[int], staged: bool) -> dict[int, str]:

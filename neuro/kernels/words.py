@@ -1,6 +1,8 @@
 """The words that generated CPU kernels are written in. Loaded by those kernels alone, because it loads Numba.
 
-Mathematical functions are computed in the precision of their argument. `widen` and `narrow` are bfloat16 in its 16 bits:
+Mathematical functions are computed in the precision of their argument. In float32, `exp` and `tanh` are polynomials after
+Cephes (Moshier 1992; at most 2 units in the last place), because a call of the mathematical library would keep a loop from becoming
+vector instructions. `widen` and `narrow` are bfloat16 in its 16 bits:
 widening is exact, narrowing rounds to nearest, ties to even, and keeps a NaN a NaN.
 """
 
@@ -12,15 +14,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 __all__ = [
     "atan", "ceil", "cos", "exp", "expm1", "fabs", "floor", "log", "log1p", "narrow", "pow", "rint", "sin", "sqrt", "tanh", "trunc", "where", "widen",
 ]  # fmt: skip
 
-exp, expm1, log, log1p, tanh, sin, cos, atan, sqrt, fabs = (
-    math.exp, math.expm1, math.log, math.log1p, math.tanh, math.sin, math.cos, math.atan, math.sqrt, math.fabs,
-)  # fmt: skip
+expm1, log, log1p, sin, cos, atan, sqrt, fabs = math.expm1, math.log, math.log1p, math.sin, math.cos, math.atan, math.sqrt, math.fabs
 floor, ceil, rint, trunc = np.floor, np.ceil, np.rint, np.trunc
 
 
@@ -61,3 +61,60 @@ def narrow(value):
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
     return np.uint16(rounded) if value == value else np.uint16(0x7FC0)
+
+
+F = np.float32
+_LOG2E, _LN2_HIGH, _LN2_LOW = F(1.44269504088896341), F(0.693359375), F(-2.12194440e-4)
+_EXP_MOST, _EXP_LEAST = F(88.72283), F(-87.33654)  # beyond: infinity, and zero in place of subnormal numbers
+
+
+def exp(x):
+    return math.exp(x)
+
+
+def tanh(x):
+    return math.tanh(x)
+
+
+@overload(exp)
+def _exp(x):
+    return _exp32 if x == types.float32 else lambda x: math.exp(x)
+
+
+@overload(tanh)
+def _tanh(x):
+    return _tanh32 if x == types.float32 else lambda x: math.tanh(x)
+
+
+@register_jitable
+def _exp32(x):
+    inside = where(x > _EXP_MOST, _EXP_MOST, where(x < _EXP_LEAST, _EXP_LEAST, x))
+    inside = where(inside == inside, inside, F(0.0))
+    n = np.rint(inside * _LOG2E)
+    r = inside - n * _LN2_HIGH - n * _LN2_LOW
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    p = p * r * r + r + F(1.0)
+    whole = np.int32(n)
+    half = whole >> np.int32(1)  # 2^n in two factors: 2^128 is no float32
+    p = p * _bits_to_float(np.uint32((half + np.int32(127)) << np.int32(23))) * _bits_to_float(np.uint32((whole - half + np.int32(127)) << np.int32(23)))
+    p = where(x > _EXP_MOST, F(np.inf), where(x < _EXP_LEAST, F(0.0), p))
+    return where(x == x, p, x)
+
+
+@register_jitable
+def _tanh32(x):
+    size = math.fabs(x)
+    z = x * x
+    p = F(-5.70498872745e-3)
+    p = p * z + F(2.06390887954e-2)
+    p = p * z + F(-5.37397155531e-2)
+    p = p * z + F(1.33314422036e-1)
+    p = p * z + F(-3.33332819422e-1)
+    near = p * z * x + x
+    far = F(1.0) - F(2.0) / (_exp32(size + size) + F(1.0))
+    return where(size < F(0.625), near, where(x < F(0.0), -far, where(x == x, far, x)))
