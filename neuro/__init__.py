@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _HOME = {  # public name -> the module that defines it; loaded on first use, so that `import neuro` stays light
     "scan": "neuro.scanning",
+    "deterministic": "neuro.kernels.choosing",
     "run": "neuro.state",
     "detach": "neuro.state",
     "checkpoint": "neuro.state",

@@ -12,7 +12,7 @@ from torch import Tensor
 from neuro.kernels.pool import spread
 
 PLANES = 8  # an element's value is the number of planes that have its bit; above this many, bytes are smaller
-_SECONDS = 64 * 0.2e-9  # of a word, one thread; only decides how many threads are worth waking
+_SECONDS = 64 * 0.05e-9  # of a word, one thread; only decides how many threads are worth waking
 _LARGE = 8 << 20  # bytes; smaller ones come out of memory that the process already has
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -88,13 +88,13 @@ def fresh(shape: Any, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(tuple(shape), np.float64 if dtype == torch.float64 else np.float32))
 
 
-def _plane(x: Tensor, above: float, words: Tensor) -> tuple[int, int]:
-    """Bits of x > above into words; how many are set, and how many elements are neither 0 nor 1."""
+def _plane(x: Tensor, above: float, words: Tensor) -> tuple[int, bool]:
+    """Bits of x > above into words; how many are set, and whether an element is neither 0 nor 1."""
     from neuro.kernels import spike_loops
 
     flat, into, counts = x.view(-1).numpy(), words.numpy().view(np.uint64), []
     _over(into, lambda low, high: counts.append(spike_loops.pack(flat, above, into, low, high)))
-    return sum(active for active, _ in counts), sum(odd for _, odd in counts)
+    return sum(active for active, _ in counts), any(odd for _, odd in counts)
 
 
 def _over(words: np.ndarray, work: Any) -> None:

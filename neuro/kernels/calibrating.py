@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuro.kernels import spike_conv, spike_linear
-from neuro.kernels.bits import pack
+from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
 _DENSITY = 0.1
@@ -53,6 +53,7 @@ def _common(generator: torch.Generator) -> dict[str, float]:
     small = torch.randn(64, 64, generator=generator)
     return {
         "pack": _seconds(pack, many) / many.numel(),
+        "unpack": _seconds(Packed.unpack, pack(many)) / many.numel(),
         "weight": _seconds(spike_linear.turned, w) / w.numel(),
         "call": _seconds(lambda x: spike_linear.forward(pack(x), small, None), few),
     }

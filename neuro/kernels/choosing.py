@@ -29,7 +29,7 @@ from neuro.kernels import cache
 FORMAT, VERSION = "neuro-product-costs", 1
 WORTH = 2e7  # products of a dense layer below which (0.2 ms or less) nothing is asked
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
-KEPT = 0.03  # share of a layer's dense training time that keeping its input as bits may cost
+KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
 
 Fixed = Literal["dense", "events"]
@@ -64,6 +64,7 @@ class Costs:
     conv_output: float
     weight: float
     pack: float
+    unpack: float
     call: float  # of a product by events, whatever its size
 
     def dense(self, work: Work) -> float:
@@ -84,19 +85,36 @@ class Costs:
 
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
-        return 2 * self.pack * work.inputs < KEPT * 3 * self.dense(work)
+        return (self.pack + self.unpack) * work.inputs < KEPT * 3 * self.dense(work)
 
     def save(self, path: str | Path) -> None:
-        write_json(path, {"format": FORMAT, "version": VERSION, "seconds": asdict(self)})
+        """Write the table as JSON, whole or not at all; WriteError where that is refused."""
+        save(path, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Costs:
-        """Read a table; FormatError where it is missing, damaged or newer."""
-        found = read_json(path, FORMAT, VERSION).get("seconds")
-        names = {f.name for f in fields(cls)}
-        if not isinstance(found, dict) or set(found) != names or not all(isinstance(v, float) and v >= 0 for v in found.values()):
-            raise FormatError(explain(f"{path} does not hold the costs of products.", f"expected {sorted(names)}, numbers >= 0", cure="Remove it; it is measured anew."))
-        return cls(**found)
+        """Read a table; FormatError where it is missing, damaged, newer, or a fixed form."""
+        found = load(path)
+        if not isinstance(found, cls):
+            raise FormatError(explain(f"{path} holds no table.", f"it says: always {found}"))
+        return found
+
+
+def save(path: str | Path, choice: Costs | Fixed) -> None:
+    """Write a table, or the one form that is always taken."""
+    said = {"seconds": asdict(choice)} if isinstance(choice, Costs) else {"form": choice}
+    write_json(path, {"format": FORMAT, "version": VERSION, **said})
+
+
+def load(path: str | Path) -> Costs | Fixed:
+    """Read what `save` wrote; FormatError where it is missing, damaged or newer."""
+    whole = read_json(path, FORMAT, VERSION)
+    found, names = whole.get("seconds"), {f.name for f in fields(Costs)}
+    if found is None and whole.get("form") in ("dense", "events"):
+        return whole["form"]
+    if not isinstance(found, dict) or set(found) != names or not all(isinstance(v, (int, float)) and v >= 0 for v in found.values()):
+        raise FormatError(explain(f"{path} does not hold the costs of products.", f"expected {sorted(names)}, numbers >= 0", cure="Remove it; it is measured anew."))
+    return Costs(**found)
 
 
 _chosen: Costs | Fixed | None = None
@@ -127,14 +145,31 @@ def deterministic(table: Costs | Fixed = "dense") -> Iterator[None]:
         use(before)
 
 
+@contextmanager
+def kept_in(path: str | Path, *, write: bool = True) -> Iterator[None]:
+    """Inside, products choose by the table in this file; where there is none yet, by the present one, which is written there.
+
+    Args:
+        write: whether this process is the one of several that writes.
+    """
+    path = Path(path)
+    chosen = load(path) if path.exists() else current()
+    if write and not path.exists():
+        save(path, chosen)
+    with deterministic(chosen):
+        yield
+
+
 def asked() -> Costs | Fixed | None:
     """What was asked for: by `use`, else by `NEURO_PRODUCTS` (dense, events, or the path of a table). None: nothing was."""
     if _chosen is not None:
         return _chosen
-    named = os.environ.get("NEURO_PRODUCTS")
-    if named in ("dense", "events"):
-        return named  # type: ignore[return-value]
-    return _from_file(named) if named else None
+    return _from_environment()
+
+
+def is_small(products: int) -> bool:
+    """Whether a dense product of so many multiplications is not worth a question; asked of every layer, so quick. All are to a compiler."""
+    return torch.compiler.is_compiling() or (products < WORTH and asked() != "events")
 
 
 def current() -> Costs | Fixed:
@@ -144,8 +179,11 @@ def current() -> Costs | Fixed:
 
 
 @functools.cache
-def _from_file(path: str) -> Costs:
-    return Costs.load(path)
+def _from_environment() -> Costs | Fixed | None:
+    named = os.environ.get("NEURO_PRODUCTS")
+    if named in ("dense", "events"):
+        return named  # type: ignore[return-value]
+    return Costs.load(named) if named else None
 
 
 _measured: dict[int, Costs] = {}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuro.kernels.bits import Packed, pack
-from neuro.kernels.choosing import WORTH, Work, asked, current
+from neuro.kernels.choosing import Work, current
 
 
 class Plan(NamedTuple):
@@ -46,8 +46,6 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     Args:
         keeps: whether backward will need x.
     """
-    if work.products < WORTH and asked() != "events":
-        return None
     table = current()
     if table == "dense":
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from neuro.kernels.bits import Packed, fresh
-from neuro.kernels.choosing import Work
+from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.planning import is_plain, plan
 from neuro.kernels.pool import spread
 
@@ -56,10 +56,12 @@ def spike_conv2d(
     >>> spike_conv2d(x, torch.arange(4.0).view(1, 1, 2, 2)).tolist()
     [[[[3.0, 2.0], [1.0, 0.0]]]]
     """
-    if not is_plain(x, weight, bias) or x.dim() != 4:
+    if is_small(x.numel() * weight.numel() // max(1, weight.shape[1])) or not is_plain(x, weight, bias) or not _fits(x, weight, bias, groups):
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if min(*stride, *dilation) < 1 or min(padding) < 0 or weight.shape[0] // groups < _NARROW:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     sizes = sizes_of(x.shape, weight.shape, stride, padding, dilation, groups)
-    if min(sizes.H_out, sizes.W_out) < 1 or sizes.D < _NARROW or x.shape[1] != sizes.C * groups:
+    if min(sizes.H_out, sizes.W_out) < 1:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     N, taps = x.shape[0], sizes.K_h * sizes.K_w
     fan = max(1, taps * sizes.D // (sizes.s_h * sizes.s_w))
@@ -72,9 +74,16 @@ def spike_conv2d(
 
 def spike_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
     """As `spike_conv2d`, over one axis: x [N, C, L], weight [D, C / groups, K] -> [N, D, L']."""
-    if not is_plain(x, weight, bias) or x.dim() != 3:
+    if not is_plain(x, weight, bias) or x.dim() != 3 or weight.dim() != 3:
         return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
     return spike_conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), (0, padding), (1, dilation), groups)[:, :, 0]
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> bool:
+    """The loops do not look at bounds; what does not fit is torch's to refuse."""
+    if x.dim() != 4 or weight.dim() != 4 or groups < 1 or weight.shape[0] % groups:
+        return False
+    return x.shape[1] == weight.shape[1] * groups and (bias is None or bias.shape == weight.shape[:1])
 
 
 def sizes_of(x: torch.Size, weight: torch.Size, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Sizes:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from neuro.kernels.bits import Packed, fresh
-from neuro.kernels.choosing import Work
+from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.planning import is_plain, plan
 from neuro.kernels.pool import spread
 
@@ -31,7 +31,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     >>> spike_linear(x, w).tolist()
     [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     """
-    if not is_plain(x, weight, bias) or x.dim() < 2:
+    if is_small(x.numel() * len(weight)) or not is_plain(x, weight, bias) or x.dim() < 2 or not _fits(x, weight, bias):
         return F.linear(x, weight, bias)
     D, C = weight.shape
     rows = x.numel() // C
@@ -40,6 +40,11 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if planned is None:
         return F.linear(x, weight, bias)
     return _SpikeLinear.apply(x, weight, bias, planned.packed, planned.by_events)
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """The loops do not look at bounds; what does not fit is torch's to refuse."""
+    return weight.dim() == 2 and x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
 
 
 class _SpikeLinear(torch.autograd.Function):
@@ -73,7 +78,7 @@ def forward(packed: Packed, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = packed.shape.numel() // C
     dense = turned(weight.detach()).view(-1).numpy()
     y = fresh((*packed.shape[:-1], D), weight.dtype)
-    first = (torch.zeros(D, dtype=weight.dtype) if bias is None else bias.detach().contiguous()).numpy()
+    first = (weight.new_zeros(D) if bias is None else bias.detach().contiguous()).detach().numpy()
     flat, planes = y.view(-1).numpy(), packed.planes
     cost = D * _ADD * (4 + packed.events / max(1, rows))
     spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, low, high), rows, cost=cost)

@@ -19,41 +19,70 @@ from numba.extending import intrinsic
 machine = njit(nogil=True, error_model="numpy", cache=True)
 
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
-_BLOCK = 4096  # elements made into bytes at a time, inside L1
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _LISTED = 64  # rows of spikes listed at a time
 _SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
-_GATHER = np.uint64(0x0102040810204080)  # times eight bytes of 0 or 1: their bits, in order, in the top byte
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
+_LOW = np.uint64(0xFFFF)
+
+
+@intrinsic
+def popcount(context: Any, word: Any) -> Any:
+    """How many bits of a uint64 are set."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), write
+
+
+@intrinsic
+def _masks(context: Any, x: Any, at: Any, above: Any) -> Any:
+    """Of x[at : at + 16]: a bit for each element > above, and above those 16 a bit for each that is neither 0 nor 1."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = context.get_value_type(signature.args[0].dtype)
+        vector, wide = ir.VectorType(element, LANES), ir.IntType(64)
+        data = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        values = builder.load(builder.bitcast(data, vector.as_pointer()), align=context.get_abi_sizeof(element))
+
+        def differs(sign: str, number: float) -> Any:
+            return builder.fcmp_unordered(sign, values, ir.Constant(vector, [number] * LANES))
+
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0))
+        level = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+        found = builder.fcmp_ordered(">", values, level)
+        odd = builder.and_(differs("!=", 0.0), differs("!=", 1.0))
+        low, high = (builder.zext(builder.bitcast(m, ir.IntType(LANES)), wide) for m in (found, odd))
+        return builder.or_(low, builder.shl(high, ir.Constant(wide, LANES)))
+
+    return types.uint64(x, types.intp, x.dtype), write
 
 
 @machine
 def pack(x, above, words, low, high):
-    """Bits of `x > above` into words[low:high]. Returns how many are set, and how many elements are neither 0 nor 1."""
-    flags = np.zeros(_BLOCK, np.uint8)
-    eights = flags.view(np.uint64)
-    active, odd = 0, 0
-    stop = min(high * 64, x.size)
-    for start in range(low * 64, stop, _BLOCK):
-        n = min(_BLOCK, stop - start)
-        part = x[start : start + n]
-        a, b = np.int32(0), np.int32(0)
-        for j in range(n):
-            v = part[j]
-            flags[j] = v > above
-            a += np.int32(v > above)
-            b += np.int32((v != 0) & (v != 1))
-        active += a
-        odd += b
-        n_words = (n + 63) // 64
-        flags[n : n_words * 64] = 0
-        for w in range(n_words):
-            word = np.uint64(0)
-            for k in range(8):
-                word |= ((eights[8 * w + k] * _GATHER) >> np.uint64(56)) << np.uint64(8 * k)
-            words[start // 64 + w] = word
-    return active, odd
+    """Bits of `x > above` into words[low:high]. Returns how many are set, and whether an element is neither 0 nor 1."""
+    level = x.dtype.type(above)
+    active, odd = 0, np.uint64(0)
+    for w in range(low, high):
+        start = 64 * w
+        word = np.uint64(0)
+        if start + 64 <= x.size:
+            for k in range(4):
+                both = _masks(x, start + 16 * k, level)
+                word |= (both & _LOW) << np.uint64(16 * k)
+                odd |= both >> np.uint64(16)
+        else:
+            for j in range(start, x.size):
+                v = x[j]
+                if v > level:
+                    word |= _ONE << np.uint64(j - start)
+                if v != 0 and v != 1:
+                    odd = _ONE
+        words[w] = word
+        active += popcount(word)
+    return active, odd != 0
 
 
 @machine

@@ -246,3 +246,17 @@ def test_any_layout():
         assert torch.allclose(spike_linear(y, w), F.linear(y, w), atol=1e-5)
     turned = torch.randn(8, 5).t()
     assert torch.allclose(spike_linear(x, turned), F.linear(x, turned), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: spike_linear(spikes(5, 8), torch.randn(4, 7)), lambda: spike_linear(spikes(5, 7), torch.randn(4, 7), torch.randn(3)),
+        lambda: spike_conv2d(spikes(2, 3, 5, 5), torch.randn(16, 4, 3, 3)), lambda: spike_conv2d(spikes(2, 4, 5, 5), torch.randn(17, 2, 3, 3), groups=2),
+        lambda: spike_conv2d(spikes(2, 4, 5, 5), torch.randn(16, 4, 3, 3), torch.randn(9)), lambda: spike_conv2d(spikes(2, 4, 5, 5), torch.randn(16, 4, 6, 3)),
+        lambda: spike_conv2d(spikes(2, 4, 5, 5), torch.randn(16, 4, 3, 3), stride=(0, 1)), lambda: spike_conv1d(spikes(2, 4, 5), torch.randn(16, 4, 3), padding=-1),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(call):
+    with pytest.raises((RuntimeError, ValueError)):
+        call()

@@ -1,0 +1,109 @@
+"""Products with spikes against PyTorch's dense ones, over densities: times in one run, alternating, medians, as ratios.
+
+    python benchmarks/spike_products.py [threads]
+
+A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `chosen` is what a layer of
+ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
+forward and backward to input and weight. The last column: bytes that backward keeps, of dense's.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads of OpenMP would hold the cores that ours need
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from neuro.kernels import choosing  # noqa: E402
+from neuro.kernels.spike_conv import spike_conv2d  # noqa: E402
+from neuro.kernels.spike_linear import spike_linear  # noqa: E402
+
+DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+FORMS = ("dense", "events", "chosen")
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def main(threads: int = 2) -> None:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    choosing.use(None)
+    start = time.perf_counter()
+    choosing.current()
+    print(f"{threads} threads, torch {torch.__version__}; table of costs ready after {time.perf_counter() - start:.1f} s")
+    print(f"{'layer':38} {'density':>7} {'dense fw ms':>11} | {'events: fw':>10} {'dW':>6} {'all':>6} | {'chosen: fw':>10} {'dW':>6} {'all':>6} | kept")
+    for inner, outer in ((512, 512), (384, 1536)):
+        for rows in (1, 64, 1024):
+            table(f"linear {inner}x{outer}, {rows} rows", spike_linear, F.linear, (rows, inner), (outer, inner))
+    for channels, side, groups, images in ((64, 32, 1, 16), (64, 32, 1, 1), (128, 16, 1, 16), (128, 16, 1, 1), (128, 16, 128, 16)):
+        how = ((1, 1), (1, 1), (1, 1), groups)
+
+        def ours(x: Tensor, w: Tensor, how: tuple = how) -> Tensor:
+            return spike_conv2d(x, w, None, *how)
+
+        def theirs(x: Tensor, w: Tensor, how: tuple = how) -> Tensor:
+            return F.conv2d(x, w, None, *how)
+
+        kind = "depthwise" if groups > 1 else "conv"
+        table(f"{kind} 3x3 {channels}->{channels}, {side}x{side}, {images} images", ours, theirs, (images, channels, side, side), (channels, channels // groups, 3, 3))
+
+
+def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
+    for density in DENSITIES:
+        x = (torch.rand(shape) < density).float().requires_grad_()
+        w = torch.randn(weight_shape, requires_grad=True)
+        g = torch.randn_like(theirs(x, w))
+        products = {"dense": (theirs, "dense"), "events": (ours, "events"), "chosen": (ours, None)}
+        times: dict[tuple[str, str], list[float]] = {}
+        for again in range(7):
+            for form in FORMS[again % 3 :] + FORMS[: again % 3]:  # none always follows the same one
+                product, choice = products[form]
+                choosing.use(choice)  # type: ignore[arg-type]
+                for what, seconds in measured(product, x, w, g).items():
+                    if again:
+                        times.setdefault((form, what), []).append(seconds)
+        middle = {key: statistics.median(values) for key, values in times.items()}
+        ratios = [" ".join(f"{middle['dense', what] / middle[form, what]:{width}.2f}" for what, width in (("fw", 10), ("dW", 6), ("all", 6))) for form in FORMS[1:]]
+        choosing.use(None)
+        kept = kept_bytes(ours, x, w) / max(1, kept_bytes(theirs, x, w))
+        print(f"{name:38} {density:7.0%} {1e3 * middle['dense', 'fw']:11.3f} | {ratios[0]} | {ratios[1]} | {kept:.2f}", flush=True)
+
+
+def measured(product: Product, x: Tensor, w: Tensor, g: Tensor) -> dict[str, float]:
+    """Seconds of forward, weight gradient, and everything."""
+    with torch.no_grad():
+        forward = timed(lambda: product(x, w))
+    y = product(x.detach(), w)
+    weight = timed(lambda: torch.autograd.grad(y, w, g))
+    return {"fw": forward, "dW": weight, "all": timed(lambda: torch.autograd.grad(product(x, w), (x, w), g))}
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def kept_bytes(product: Product, x: Tensor, w: Tensor) -> int:
+    """Bytes kept for backward, the weight left out."""
+    kept = {}
+
+    def see(t: Tensor) -> Tensor:
+        if t.untyped_storage().data_ptr() != w.untyped_storage().data_ptr():
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t):
+        y = product(x, w)
+    del y
+    return sum(kept.values())
+
+
+if __name__ == "__main__":
+    main(*(int(a) for a in sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""The choice of a form: a function of sizes, events and a table, which is measured once, kept, and put into a run's folder."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+
+import neuro
+from neuro.errors import FormatError, ParameterError
+from neuro.kernels import calibrating, choosing
+from neuro.kernels.choosing import Costs, Work
+from neuro.kernels.planning import plan
+
+TABLE = Costs(
+    dense_16=8e-11, dense_128=4e-11, dense_1024=2e-11, dense_conv=2e-11, linear_add=5e-11, linear_output=5e-10, conv_add=5e-11, conv_output=2e-9,
+    weight=2e-10, pack=1e-10, unpack=1e-10, call=4e-5,
+)  # fmt: skip
+WIDE = Work("linear", 1024 * 512, 512 * 512, 1024 * 512, 1024, 512)
+
+
+def test_few_events_are_preferred_and_many_are_not():
+    chosen = [TABLE.prefers_events(WIDE, d * WIDE.inputs) for d in (0.0, 0.01, 0.05, 0.1, 0.3, 0.5, 1.0)]
+    assert chosen == sorted(chosen, reverse=True) and chosen[2] and not chosen[-1]
+
+
+def test_dense_rates_lie_between_those_measured():
+    for rows, rate in ((1, 8e-11), (16, 8e-11), (128, 4e-11), (1024, 2e-11), (9999, 2e-11)):
+        assert TABLE.dense(WIDE._replace(rows=rows)) == pytest.approx(WIDE.products * rate)
+    assert TABLE.dense_128 > TABLE.dense(WIDE._replace(rows=300)) / WIDE.products > TABLE.dense_1024
+
+
+def spikes(density, *shape):
+    return (torch.rand(shape) < density).float()
+
+
+def planned(x, keeps=True):
+    found = plan(x, WIDE, keeps=keeps)
+    return None if found is None else ("events" if found.by_events else "dense, kept", found.packed.data.dtype)
+
+
+def test_what_a_layer_does_over_densities_and_values():
+    with choosing.deterministic(TABLE):
+        assert planned(spikes(0.05, 1024, 512)) == ("events", torch.int64)
+        assert planned(spikes(0.05, 1024, 512), keeps=False) == ("events", torch.int64)
+        assert planned(spikes(0.9, 1024, 512)) == ("dense, kept", torch.int64)
+        assert planned(spikes(0.9, 1024, 512), keeps=False) is None
+        assert planned(torch.rand(1024, 512)) is None
+        hidden = spikes(0.05, 1024, 512)
+        hidden[5, 100] = 0.5  # not in the sample
+        assert planned(hidden) is None
+        hidden[5, 100] = 100
+        assert planned(hidden) == ("dense, kept", torch.uint8)
+        expensive = replace(TABLE, pack=1e-6)
+    with choosing.deterministic(expensive):
+        assert planned(spikes(0.9, 1024, 512)) is None
+    with choosing.deterministic("dense"):
+        assert planned(spikes(0.05, 1024, 512)) is None
+
+
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_a_layer_by_a_table_learns_as_a_dense_one(density):
+    x, layer = spikes(density, 8, 128, 512), neuro.layers.Linear(512, 512)
+    with torch.no_grad():
+        layer.weight.copy_((layer.weight * 4096).round() / 4096)
+        layer.bias.zero_()
+    grad, found = torch.randint(-3, 4, (8, 128, 512)).float(), {}
+    for choice in (TABLE, "dense"):
+        with choosing.deterministic(choice):
+            y = layer(x)
+        found[choice] = (y, *torch.autograd.grad(y, list(layer.parameters()), grad))
+    assert ("Spike" in found[TABLE][0].grad_fn.name()) and ("Spike" not in found["dense"][0].grad_fn.name())
+    for a, b in zip(found[TABLE], found["dense"], strict=True):
+        assert torch.equal(a, b)  # sums of multiples of 2^-12, exact
+
+
+def test_small_layers_ask_nothing(monkeypatch):
+    monkeypatch.setattr(choosing, "_from_environment", lambda: None)
+    monkeypatch.setattr(choosing, "_of_machine", lambda threads: pytest.fail("a table was asked for"))
+    neuro.layers.Linear(32, 32)(spikes(0.1, 4, 2, 32))
+    neuro.layers.Conv2d(4, 16, 3)(spikes(0.1, 4, 2, 4, 8, 8))
+
+
+def test_the_table_is_measured_once_and_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("NEURO_CACHE", str(tmp_path))
+    monkeypatch.setattr(choosing, "_measured", {})
+    monkeypatch.setattr(choosing, "_from_environment", lambda: None)
+    asked = []
+    monkeypatch.setattr(calibrating, "measure", lambda: asked.append(1) or TABLE)
+    assert choosing.current() == choosing.current() == TABLE and len(asked) == 1
+    (file,) = tmp_path.glob("products-*.json")
+    choosing._measured.clear()  # as in another process
+    assert choosing.current() == TABLE and len(asked) == 1
+    file.write_text("damaged")
+    choosing._measured.clear()
+    assert choosing.current() == TABLE and len(asked) == 2 and Costs.load(file) == TABLE
+
+
+def test_measuring_gives_a_table():
+    found = calibrating.measure()
+    assert all(v >= 0 for v in asdict(found).values()) and found.call > 0 and found.dense_1024 > 0
+
+
+@pytest.mark.parametrize("choice", [TABLE, "dense", "events"])
+def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
+    path = tmp_path / "products.json"
+    with choosing.deterministic(choice), choosing.kept_in(path):
+        pass
+    with choosing.deterministic(replace(TABLE, call=1.0)), choosing.kept_in(path):
+        assert choosing.current() == choice
+    with choosing.deterministic(choice), choosing.kept_in(tmp_path / "other.json", write=False):
+        assert not (tmp_path / "other.json").exists()
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
+def test_foreign_tables_are_refused(change, tmp_path):
+    path = tmp_path / "t.json"
+    TABLE.save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(FormatError):
+        Costs.load(path)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ParameterError, match="no such form"):
+        choosing.use("fast")
+
+
+def test_deterministic_ends():
+    before = choosing.asked()
+    with pytest.raises(KeyError), neuro.deterministic("events"):
+        assert choosing.asked() == "events"
+        raise KeyError
+    assert choosing.asked() == before
+
+
+def test_a_deep_copy_trains():
+    net = nn.Sequential(neuro.layers.Linear(16, 16))
+    with neuro.deterministic("events"):
+        net(spikes(0.5, 2, 3, 16)).sum().backward()
+        import copy
+
+        copy.deepcopy(net)(spikes(0.5, 2, 3, 16)).sum().backward()
