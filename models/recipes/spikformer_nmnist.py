@@ -7,16 +7,19 @@
 The model, 0.16 M parameters, sees 6 frames of a recording's own duration. Each recording is moved, turned, scaled,
 thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used.
 
+With --folds, the strength of the augmentation and the moment to stop are chosen inside the training part of each fold, for
+this network and for a two-layer CNN on summed frames: see `neuro.training.selection`.
+
 Seen with seed 0 on the first 850 recordings of the training set, on one core of a shared two-core machine:
 
-    --folds 5 --epochs 60 --workers 0    0.9000 0.9647 0.9471 0.9294 0.9588, mean 0.9400, in 25 min; the two-layer CNN on
-                                         summed frames, 40 epochs of the same augmentation and folds: mean 0.9294
     --workers 0                          200 epochs on all 850 in 15.6 min; 0.9600 of 50 recordings of the test set
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +28,12 @@ from torch import nn
 from neuro.datasets import NMNIST, EventDataModule, Frames
 from neuro.datasets.augment import Compose, RandomAffine, RandomDrop, TimeJitter
 from neuro.models import create
-from neuro.training import Run
+from neuro.training import Run, load
 from neuro.training.baselines import SmallCNN, train_on_summed_frames
-from neuro.training.fit import fit
+from neuro.training.fit import Fitted, fit
 from neuro.training.folds import Part
-from neuro.training.folds import folds as cut
+from neuro.training.scores import answers
+from neuro.training.selection import Piece, cross_validate
 
 IN_MEMORY = 5000  # recordings; a larger set is read from its files again and again
 
@@ -40,6 +44,8 @@ def main(
     epochs: int = 200,
     folds: int = 0,
     cnn_epochs: int = 40,
+    strengths: tuple[float, ...] = (0.5, 1.0),
+    selection: float = 0.5,
     seed: int = 0,
     bins: int = 6,
     batch_size: int = 32,
@@ -55,6 +61,7 @@ def main(
     jitter: float = 3000.0,
     workers: int = 1,
     threads: int = 1,
+    jobs: int = 1,
     devices: int = 1,
     resume: bool = False,
 ) -> None:
@@ -66,6 +73,8 @@ def main(
         epochs: passes over the recordings.
         folds: 0 trains on all training recordings; from 2 on, cross-validates with so many parts.
         cnn_epochs: passes of the two-layer CNN that is trained beside each fold, on the same recordings and augmentation.
+        strengths: of the augmentation, from which one is chosen in each fold; 1 is what shift to jitter say.
+        selection: share of the epochs that are trained to choose it, 0 to 1.
         seed: of the weights, the order, the augmentation and the folds.
         bins: frames per recording, T.
         batch_size: recordings per step and device.
@@ -81,46 +90,63 @@ def main(
         jitter: of each event's time, standard deviation in microseconds.
         workers: processes that prepare batches.
         threads: of each process that trains; more than there are free cores is far slower.
+        jobs: trainings side by side in a cross-validation; as many as there are free cores.
         devices: processes that train.
         resume: go on with the run in `out`.
     """
     options = dict(locals())
-    torch.set_num_threads(threads)
     recordings = NMNIST(data, split="train")
     labels = recordings.labels
     run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
-    if len(recordings) <= IN_MEMORY:
-        recordings = list(recordings)
-    augment = Compose(RandomAffine(rotate, scale, shear, shift), RandomDrop(drop), TimeJitter(jitter))
-
-    def parted(train: np.ndarray, held_out: np.ndarray | None, workers: int = workers) -> EventDataModule:
-        return EventDataModule(
-            Part(recordings, train),
-            None if held_out is None else Part(recordings, held_out),
-            frames=Frames(bins=bins), augment=augment, classes=NMNIST.classes, batch_size=batch_size, workers=workers, seed=seed,
-        )  # fmt: skip
-
-    def train(run: Run, events: EventDataModule):
-        torch.manual_seed(seed)
-        model = create("spikformer_nmnist", dropout=dropout)
-        return fit(
-            model, events, run, epochs, lr, weight_decay=weight_decay,
-            loss=nn.CrossEntropyLoss(label_smoothing=smoothing), devices=devices, resume=resume,
-        )  # fmt: skip
-
-    everything = np.arange(len(labels))
     if not folds:
-        print(train(run, parted(everything, None)).summary())
+        torch.set_num_threads(threads)
+        print(train(options, run, events(options, recordings, range(len(labels)))).summary())
         return
-    spiking, plain = [], []
-    for k, held_out in enumerate(cut(labels, folds, seed)):
-        part = Run.create(out / f"fold_{k}", recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
-        kept = np.setdiff1d(everything, held_out)
-        result = train(part, parted(kept, held_out))
-        spiking.append(result.val_accuracy)
-        torch.manual_seed(seed)
+    reached = cross_validate(
+        partial(work, options), labels, {"transformer": epochs, "cnn": cnn_epochs},
+        folds=folds, strengths=strengths, share=selection, seed=seed, folder=out, jobs=jobs, resume=resume,
+    )  # fmt: skip
+    for name, accuracy in zip(("spiking transformer", "CNN on summed frames"), reached.values(), strict=True):
+        print(f"{name}: {' '.join(f'{a:.4f}' for a in accuracy)}   mean {np.mean(accuracy):.4f}   std {np.std(accuracy):.4f}")
+
+
+def events(o: dict[str, Any], recordings: Any, train: Any, judged: Any = None, strength: float = 1.0) -> EventDataModule:
+    """The recordings of these indices, those to train on augmented."""
+    s = strength
+    affine = RandomAffine(s * o["rotate"], s * o["scale"], s * o["shear"], s * o["shift"])
+    train, judged = (None if part is None else Part(recordings, part) for part in (train, judged))
+    if len(recordings) <= IN_MEMORY:
+        train, judged = (None if part is None else list(part) for part in (train, judged))
+    return EventDataModule(
+        train, judged, frames=Frames(bins=o["bins"]), augment=Compose(affine, RandomDrop(s * o["drop"]), TimeJitter(s * o["jitter"])),
+        classes=NMNIST.classes, batch_size=o["batch_size"], workers=o["workers"], seed=o["seed"],
+    )  # fmt: skip
+
+
+def train(o: dict[str, Any], run: Run, data: EventDataModule, **how: Any) -> Fitted:
+    """The transformer; `how` goes to `fit`."""
+    torch.manual_seed(o["seed"])
+    how = {"epochs": o["epochs"], "loss": nn.CrossEntropyLoss(label_smoothing=o["smoothing"])} | how
+    options = {name: o[name] for name in ("lr", "weight_decay", "devices", "resume")}
+    return fit(create("spikformer_nmnist", dropout=o["dropout"]), data, run, **options, **how)
+
+
+def work(o: dict[str, Any], piece: Piece) -> dict[int, float]:
+    """One training of the cross-validation: {epoch: accuracy on the recordings held out}."""
+    torch.set_num_threads(o["threads"])
+    recordings = NMNIST(o["data"], split="train")
+    data = events(o, recordings, piece.train, piece.judged, piece.strength)
+    if piece.kind == "cnn":
+        data.workers = 0
+        torch.manual_seed(o["seed"])
         cnn = SmallCNN(2, NMNIST.sensor.width, len(NMNIST.classes), width=32, hidden=128)
-        plain.append(train_on_summed_frames(cnn, parted(kept, held_out, workers=0), cnn_epochs, smoothing=smoothing))
-        print(f"fold {k}: {result.summary()}; two-layer CNN on summed frames {plain[-1]:.4f}", flush=True)
-    for name, reached in (("spiking transformer", spiking), ("CNN on summed frames", plain)):
-        print(f"{name}: {' '.join(f'{a:.4f}' for a in reached)}   mean {np.mean(reached):.4f}   std {np.std(reached):.4f}")
+        return train_on_summed_frames(cnn, data, piece.epochs, smoothing=o["smoothing"], looks=piece.looks)
+    run = Run.create(piece.folder, recipe="spikformer_nmnist", options=o, seed=o["seed"], resume=o["resume"])
+    how = {"epochs": piece.epochs, "stop_after": piece.stop, "progress": False}
+    if len(piece.looks) > 1:
+        train(o, run, data, report=False, **how)
+        return {int(row["epoch"]): float(row["val_accuracy"]) for row in run.metrics.rows() if int(row["epoch"]) in piece.looks}
+    judge, data.sets["val"] = data.val_dataloader(), None  # they are shown to the model once, when all is decided
+    train(o, run, data, **how)
+    label, logits = answers(load(run.folder), judge)
+    return {piece.stop: float((logits.argmax(1) == label).double().mean())}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from neuro.errors import ParameterError, explain
 
 
 class LinearOnFrames(nn.Module):
@@ -92,17 +94,32 @@ def train_until_it_fits(
 
 
 def train_on_summed_frames(
-    model: nn.Module, data: Any, epochs: int, *, lr: float = 2e-3, weight_decay: float = 0.05, smoothing: float = 0.1
-) -> float:
-    """Train on the frames of an `EventDataModule` summed over time, and return the accuracy on its validation recordings.
+    model: nn.Module,
+    data: Any,
+    epochs: int,
+    *,
+    lr: float = 2e-3,
+    weight_decay: float = 0.05,
+    smoothing: float = 0.1,
+    looks: Sequence[int] = (),
+) -> dict[int, float]:
+    """Train on the frames of an `EventDataModule` summed over time; {epoch: accuracy on its validation recordings}.
 
     Order and augmentation are those that a spiking network gets from the same data module; the learning rate rises over
     the first tenth of the steps and then falls along a cosine.
+
+    Args:
+        epochs: the course that the learning rate follows.
+        looks: epochs after which the accuracy is taken; training ends with the last of them. Empty: after `epochs`.
     """
     loader = data.train_dataloader()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * len(loader), pct_start=0.1)
-    for epoch in range(epochs):
+    looks = tuple(looks) or (epochs,)
+    if not 1 <= min(looks) <= max(looks) <= epochs:
+        raise ParameterError(explain(f"looks={looks} are not epochs of {epochs}."))
+    found = {}
+    for epoch in range(max(looks)):
         model.train()
         data.batches.set_epoch(epoch)
         for x, _, label in loader:
@@ -110,9 +127,15 @@ def train_on_summed_frames(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+        if epoch + 1 in looks:
+            found[epoch + 1] = _accuracy_on_summed(model, data)
+    return found
+
+
+@torch.no_grad()
+def _accuracy_on_summed(model: nn.Module, data: Any) -> float:
     model.eval()
-    with torch.no_grad():
-        right = [model(x.sum(0)).argmax(1) == label for x, _, label in data.val_dataloader()]
+    right = [model(x.sum(0)).argmax(1) == label for x, _, label in data.val_dataloader()]
     return float(torch.cat(right).double().mean())
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
 from neuro.files import clear_leftovers
+from neuro.kernels import choosing
 from neuro.training.checkpoints import Keeper, WholeCheckpoints
 from neuro.training.fingerprint import check_data
 from neuro.training.module import Classifier
@@ -68,6 +69,7 @@ def fit(
     loss: Loss | None = None,
     patience: int = 0,
     keep_best: bool = False,
+    stop_after: int = 0,
     devices: int = 1,
     accelerator: str = "auto",
     precision: str = "32-true",
@@ -86,7 +88,7 @@ def fit(
         data: an `EventDataModule`, or any object with `train_dataloader` and perhaps `val_dataloader`; with `classes`,
             and `frames` and `sensor` for the preprocessing that is saved with the model.
         run: from `Run.create`; its seed rules every draw of training.
-        epochs, lr, weight_decay, warmup, clip, patience, keep_best, look_every: see `neuro.training.schedule.Plan`.
+        epochs, lr, weight_decay, warmup, clip, patience, keep_best, stop_after, look_every: see `neuro.training.schedule.Plan`.
         loss: `(logits, label) -> scalar`; default cross entropy.
         devices: processes, each with batches of its own; BatchNorm and figures are joined over them.
         accelerator, precision: as Lightning's Trainer.
@@ -109,7 +111,7 @@ def fit(
     check_data(run, data, resume)
     if resume and run.finished and run.metrics.rows():
         return _fitted(run, _classified(model, data, run, load=True))
-    plan = Plan(epochs, lr, weight_decay, warmup, clip, patience, keep_best, look_every)
+    plan = Plan(epochs, lr, weight_decay, warmup, clip, patience, keep_best, look_every, stop_after)
     keeper = Keeper(run.checkpoint, checkpoint_seconds, checkpoint_batches, (run.metrics, run.layers))
     if run.is_rank_zero:
         clear_leftovers(run.checkpoint)
@@ -122,7 +124,7 @@ def fit(
         run.layers.cut(0)
         run.checkpoint.unlink(missing_ok=True)
     if not module.done:
-        task = partial(_train, module, data, epochs - module.epoch, devices, accelerator, precision, progress)
+        task = partial(_train, module, data, module.plan.last - module.epoch, devices, accelerator, precision, progress)
         if devices > 1 and not _launched():
             _train_in_processes(devices, task, module)
         else:
@@ -140,7 +142,8 @@ def fit(
 
 
 def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator: str, precision: str, progress: bool) -> None:
-    with _lightning_hushed(), stopping() if _strategy() == "ddp" else nullcontext():
+    products = choosing.kept_in(module.run.folder / "products.json", write=module.run.is_rank_zero)
+    with products, _lightning_hushed(), stopping() if _strategy() == "ddp" else nullcontext():
         bar = progress and sys.stderr.isatty()
         trainer = lightning.Trainer(
             max_epochs=epochs,

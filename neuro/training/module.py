@@ -243,7 +243,7 @@ class Classifier(lightning.LightningModule):
     @property
     def done(self) -> bool:
         """Whether all epochs were trained, or as many as `patience` allows."""
-        return self.epoch >= self.plan.epochs or self.stopped
+        return self.epoch >= self.plan.last or self.stopped
 
     @property
     def model_name(self) -> str:

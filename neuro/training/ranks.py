@@ -16,7 +16,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import torch.distributed as dist
 from torch import multiprocessing
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from neuro.errors import NeuroError, ParameterError, explain
+from neuro.errors import NeuroError
+from neuro.training.starting import blocked, packed, unblock
 
 POLL_S = 0.2  # how often the process that started the others looks after them
 
@@ -53,7 +53,7 @@ def launch(count: int, task: Callable[[], None]) -> bool:
         NeuroError: what a process ended with, if it was an error of ours.
         torch.multiprocessing.ProcessRaisedException, ProcessExitedException: a process failed otherwise; the others were ended.
     """
-    image = _packed(task)
+    image = packed(task)
     with tempfile.TemporaryDirectory() as folder:  # a pipe would hold up the start until each process has read its own
         file = Path(folder) / "task.pickle"
         file.write_bytes(image)
@@ -63,9 +63,8 @@ def launch(count: int, task: Callable[[], None]) -> bool:
 def _ran(count: int, file: Path) -> bool:
     how = (count, _free_port(), file, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())
     asked.times = told = 0
-    resource_tracker.ensure_running()  # now, as its start would unblock what we block
     with _listening():
-        with _blocked():
+        with blocked():
             processes = multiprocessing.start_processes(_rank, how, nprocs=count, join=False, start_method="spawn")
         try:
             while not processes.join(timeout=POLL_S):
@@ -84,7 +83,7 @@ def _ran(count: int, file: Path) -> bool:
 def stopping() -> Iterator[None]:
     """Within, Ctrl-C raises the flag of this process, which `stop_wanted` asks for."""
     with _listening():
-        _unblock()
+        unblock()
         yield
 
 
@@ -117,14 +116,6 @@ def _rank(index: int, count: int, port: int, file: Path, threads: int, determini
             dist.destroy_process_group()
 
 
-def _packed(task: Callable[[], None]) -> bytes:
-    try:
-        return pickle.dumps(task)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        cure = "Give functions and classes that are defined at the top of a module, or train in one process."
-        raise ParameterError(explain("this training cannot be sent to other processes.", str(error), cure=cure)) from error
-
-
 def _told(failure: ProcessRaisedException) -> Exception:
     """The error of ours that a process ended with, or the failure itself."""
     said = re.search(r"^neuro\.[\w.]+: (.*)", str(failure), re.MULTILINE | re.DOTALL)
@@ -153,21 +144,3 @@ def _listening() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _blocked() -> Iterator[None]:
-    """Ctrl-C waits, also in the processes that are started within: they inherit this."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _unblock() -> None:
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])

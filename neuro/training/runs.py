@@ -27,7 +27,7 @@ from neuro.training.weights import load_model
 
 FORMAT, VERSION = "neuro-run", 1
 PACKAGES = ("neuro-snn", "torch", "numpy", "lightning", "safetensors", "numba", "snntorch", "tonic")
-MAY_CHANGE = ("data", "out", "devices", "workers", "accelerator", "resume")  # options that leave the result alone
+MAY_CHANGE = ("data", "out", "devices", "workers", "jobs", "accelerator", "resume")  # options that leave the result alone
 METRICS = ("epoch", "step", "seconds", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAYERS = ("step", "layer", "rate", "silent", "always", "gradient")
 

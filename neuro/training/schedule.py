@@ -24,11 +24,17 @@ class Plan:
     patience: int = 0  # epochs without a better validation loss after which to stop; 0: never
     keep_best: bool = False  # end with the weights of the best validation loss instead of the last
     look_every: int = 10  # steps between looks at the layers
+    stop_after: int = 0  # epochs after which to stop on the course of `epochs`; 0: all
 
     def __post_init__(self) -> None:
         good = self.epochs >= 1 and self.lr > 0 and self.weight_decay >= 0 and 0 <= self.warmup < 1 and self.clip >= 0
-        if not good or self.patience < 0 or self.look_every < 1:
+        if not good or self.patience < 0 or self.look_every < 1 or not 0 <= self.stop_after <= self.epochs:
             raise ParameterError(explain("fit: an option is outside its range.", repr(self)))
+
+    @property
+    def last(self) -> int:
+        """Epochs that are trained, if nothing stops it before."""
+        return self.stop_after or self.epochs
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of step 0 .. steps-1.

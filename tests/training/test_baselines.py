@@ -7,6 +7,7 @@ from neuro.datasets.datamodule import EventDataModule
 from neuro.datasets.motions import CLASSES as MOTIONS
 from neuro.datasets.motions import DURATION_US, make_motions
 from neuro.datasets.transforms import Frames
+from neuro.errors import ParameterError
 from neuro.training.baselines import LinearOnFrames, SmallCNN, accuracy, train_on_summed_frames, train_until_it_fits
 
 N, IMAGE, CLASSES = 96, 8, 4
@@ -83,13 +84,18 @@ def test_summed_frames_of_a_data_module():
     frames = Frames(bins=3, duration_us=DURATION_US, origin_us=0)
     train, val = make_motions(40, seed=1), make_motions(24, seed=2)
 
-    def trained(epochs):
+    def trained(epochs, looks=()):
         torch.manual_seed(0)
         model = LinearOnFrames(2, 32, len(MOTIONS))
-        return model, train_on_summed_frames(model, EventDataModule(train, val, frames=frames, classes=MOTIONS, batch_size=10, seed=4), epochs)
+        return model, train_on_summed_frames(model, EventDataModule(train, val, frames=frames, classes=MOTIONS, batch_size=10, seed=4), epochs, looks=looks)
 
     model, reached = trained(4)
     x = torch.stack([torch.as_tensor(frames(r.events, r.sensor)).float().sum(0) for r in val])
-    assert reached == accuracy(model, x, torch.tensor([r.label for r in val])) > 1.5 / len(MOTIONS)  # it learned something
+    assert reached == {4: accuracy(model, x, torch.tensor([r.label for r in val]))} and reached[4] > 1.5 / len(MOTIONS)  # it learned something
     again, same = trained(4)
     assert torch.equal(model.head.weight, again.head.weight) and same == reached
+    _, looked = trained(4, looks=(2, 4))
+    half, stopped = trained(4, looks=(2,))  # the first two of the same four
+    assert looked == {2: stopped[2], 4: reached[4]} and not torch.equal(half.head.weight, model.head.weight)
+    with pytest.raises(ParameterError, match="looks"):
+        trained(4, looks=(5,))

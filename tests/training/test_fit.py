@@ -46,16 +46,30 @@ def test_figures_and_model_are_left_in_the_folder(tmp_path, capsys):
 
 
 def test_stops_early_and_keeps_the_best(tmp_path):
-    rows = []
-    result = quick(tmp_path / "run", epochs=8, patience=1, keep_best=True, lr=1.0, on_epoch=rows.append)
+    rows, added = [], (0.0, -1.0, 2.0)
+
+    def loss(logits, label):  # in validation falls, then rises, whatever was learned
+        return cross_entropy(logits, label) + (0.0 if torch.is_grad_enabled() else added[len(rows)])
+
+    result = quick(tmp_path / "run", epochs=8, patience=1, keep_best=True, loss=loss, on_epoch=rows.append)
     losses = [r["val_loss"] for r in rows]
-    assert len(rows) < 8 and losses[-1] >= min(losses)
+    assert len(rows) == 3 and min(losses) == losses[1]
     labels = [r.label for r in tiny_data().sets["val"]]
     model, frames = neuro.load(tmp_path / "run"), tiny_data().frames
     x = torch.cat([model.preprocess(r.events) for r in tiny_data().sets["val"]], 1)
     assert frames == model.preprocess.frames
-    assert float(cross_entropy(model(x).detach(), torch.tensor(labels))) == pytest.approx(min(losses), rel=1e-4)
+    assert float(cross_entropy(model(x).detach(), torch.tensor(labels))) - 1.0 == pytest.approx(losses[1], rel=1e-4)
     assert result.scores.recordings == 8
+
+
+def test_stopping_on_the_way_follows_the_course_of_the_whole(tmp_path):
+    rows, part = [], []
+    quick(tmp_path / "whole", epochs=4, on_epoch=rows.append)
+    result = quick(tmp_path / "part", epochs=4, stop_after=2, on_epoch=part.append)
+    assert result.epochs == len(part) == 2
+    assert [r["lr"] for r in part] == [r["lr"] for r in rows[:2]] and [r["val_loss"] for r in part] == [r["val_loss"] for r in rows[:2]]
+    with pytest.raises(ParameterError, match="outside its range"):
+        quick(tmp_path / "never", epochs=4, stop_after=5)
 
 
 @pytest.mark.parametrize("how", [{"patience": 2}, {"keep_best": True}])
