@@ -42,6 +42,8 @@ WHERE = {
     "Batch": "loading",
     "EventFrames": "loading",
     "collate": "loading",
+    "cache_frames": "cache",
+    "cache_recordings": "cache",
     "EpochBatches": "sampling",
     "EventDataModule": "datamodule",
     "NMNIST": "nmnist",
