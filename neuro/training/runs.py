@@ -2,7 +2,7 @@
 
     recipe.json        recipe, options as resolved, seed        checkpoints/last.ckpt   to go on from after a stop
     versions.json      python, torch, numpy, ..., machine       model.safetensors, model.json
-    data.json          number and digests of the recordings
+    data.json          number and digests of the recordings products.json           by which costs products with spikes chose
     metrics.csv        a row per epoch                          classes.csv             figures per class
     layers.csv         a row per layer and look                 report.html, *.png      pictures
 """
@@ -125,7 +125,7 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether anything came of it yet, besides the description of what was asked for and of the data."""
-        return any(p.name not in ("recipe.json", "versions.json", "data.json") and p.suffix != ".part" for p in self.folder.iterdir())
+        return any(p.name not in ("recipe.json", "versions.json", "data.json", "products.json") and p.suffix != ".part" for p in self.folder.iterdir())
 
     @property
     def is_rank_zero(self) -> bool:
