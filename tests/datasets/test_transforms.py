@@ -122,6 +122,17 @@ def test_d38_an_event_off_the_sensor_is_not_written_into_the_next_row(x, y):
         Frames(bins=1)(make_events([x], [y], [0], [0]), SENSOR)
 
 
+def test_d38_a_polarity_of_minus_one_is_not_taken_for_on():
+    with pytest.raises(FormatError, match="p does not fit"):
+        make_events([0], [0], [0], [-1])
+
+
+def test_slices_and_arrays_that_cannot_be_written_are_counted_too():
+    events = make_events(np.arange(6), [0] * 6, range(6), [1, 0] * 3)
+    events.flags.writeable = False
+    assert np.array_equal(Frames(bins=2)(events[::2], SENSOR), Frames(bins=2)(events[::2].copy(), SENSOR))
+
+
 def test_events_outside_the_windows_raise_or_are_counted():
     events = make_events([0] * 4, [0] * 4, [5, 10, 110, 111], [1] * 4)
     frames = {"bins": 2, "duration_us": 100, "origin_us": 10}
