@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from neuro.errors import ParameterError, explain
+from neuro.kernels.max_pooling import max_pool2d
 from neuro.layers.folding import expect, fold, unfold
 
 
@@ -12,9 +16,16 @@ class MaxPool2d(nn.MaxPool2d):
 
     time_aware = True
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.return_indices:
+            raise ParameterError(explain("MaxPool2d: return_indices gives two results.", cure="Use torch.nn.MaxPool2d inside a module of your own."))
+
     def forward(self, x: Tensor) -> Tensor:
         expect("MaxPool2d", x, "TBCHW")
-        return unfold(super().forward(fold(x)), x)
+        if self.ceil_mode or _pair(self.dilation) != (1, 1):
+            return unfold(super().forward(fold(x)), x)
+        return unfold(max_pool2d(fold(x), _pair(self.kernel_size), _pair(self.stride), _pair(self.padding)), x)
 
 
 class AvgPool2d(nn.AvgPool2d):
@@ -25,3 +36,7 @@ class AvgPool2d(nn.AvgPool2d):
     def forward(self, x: Tensor) -> Tensor:
         expect("AvgPool2d", x, "TBCHW")
         return unfold(super().forward(fold(x)), x)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
