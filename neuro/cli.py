@@ -36,11 +36,17 @@ COMMANDS: dict[str, Command] = {
     "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
     "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
     "lava": Command("", "the chip's simulator: neuro lava install | doctor"),
+    "nir": Command("", "NIR files: neuro nir check FILE | export RUN"),
 }
 LAVA: dict[str, Command] = {
     "install": Command("neuro.commands.lava:install", "make the Python 3.10 environment that holds Lava"),
     "doctor": Command("neuro.commands.lava:doctor", "say which interpreter runs Lava, and whether it works"),
 }
+NIR: dict[str, Command] = {
+    "check": Command("neuro.commands.nir:check", "what a NIR file holds, whether it runs here, who misreads it: neuro nir check FILE", ("file",)),
+    "export": Command("neuro.commands.nir:export", "write a run's network as NIR, checked: neuro nir export RUN --data FOLDER --dt SECONDS", ("run",)),
+}
+TABLES = {"lava": LAVA, "nir": NIR}  # commands that have commands of their own
 OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
 
 
@@ -65,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def dispatch(argv: list[str]) -> None:
     """Run the command that `argv` names."""
     table, prog = COMMANDS, "neuro"
-    if argv[:1] == ["lava"]:
-        table, prog, argv = LAVA, "neuro lava", argv[1:]
+    if argv and argv[0] in TABLES:
+        table, prog, argv = TABLES[argv[0]], f"neuro {argv[0]}", argv[1:]
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(table, prog))
         return
@@ -125,7 +131,7 @@ def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: 
     for name in bare:
         hint = function.__annotations__[name]
         several = "list" in str(hint)
-        parser.add_argument(name, type=Path, help="one or more files" if several else "the folder of a run", **({"nargs": "+"} if several else {}))
+        parser.add_argument(name, type=Path, help="one or more files" if several else "the file" if name == "file" else "the folder of a run", **({"nargs": "+"} if several else {}))
     given = parser.parse_args(["--" + a[2:].split("=")[0].replace("-", "_") + a[len(a.split("=")[0]) :] if a[:2] == "--" else a for a in argv])
     return function(**{name: given[name] for name in (*names, *bare)})
 

@@ -1,0 +1,82 @@
+"""What other libraries are known to do with a NIR node: run it as something else without a word, or refuse it. A table.
+
+Each row was found in the reader's source and, where docs/nir_conformance.md has a network of that kind, by running it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from neuro.deploy.nir_file import Net, Part
+
+
+class Row(NamedTuple):
+    """`applies(part, dt)` says whether a node is concerned; `misread` whether the reader goes on without an error."""
+
+    reader: str
+    misread: bool
+    applies: Callable[[Part, float | None], bool]
+    what: str
+
+
+def _kind(*kinds: str) -> Callable[[Part, float | None], bool]:
+    return lambda part, dt: part.kind in kinds
+
+
+def _all(*tests: Callable[[Part, float | None], bool]) -> Callable[[Part, float | None], bool]:
+    return lambda part, dt: all(test(part, dt) for test in tests)
+
+
+def _stated_reset(part: Part, dt: float | None) -> bool:
+    return str(part.said.get("reset", "hard")) not in ("hard", "none")
+
+
+def _fires_at_equality(part: Part, dt: float | None) -> bool:
+    return part.said.get("fires") == ">="
+
+
+def _other(key: str, value: float) -> Callable[[Part, float | None], bool]:
+    return lambda part, dt: key in part.values and part.values[key] is not None and bool((np.asarray(part.values[key]) != value).any())
+
+
+def _uneven(part: Part, dt: float | None) -> bool:
+    return any(np.asarray(part.values[k]).size > 1 and np.ptp(np.asarray(part.values[k])) > 0 for k in ("tau", "r", "v_threshold") if k in part.values)
+
+
+def _gain_of_spikingjelly(part: Part, dt: float | None) -> bool:
+    r, tau = np.asarray(part.values["r"]), np.asarray(part.values["tau"])
+    return not np.allclose(r, 1, rtol=1e-6) and (dt is None or not np.allclose(r, tau / dt, rtol=1e-6))
+
+
+_LIF = _kind("LIF")
+_FIRE = _kind("LIF", "IF", "CubaLIF")
+
+ROWS = (
+    Row("snnTorch 1.0.0", True, lambda p, dt: p.kind in ("LIF", "CubaLIF") and dt is not None and not np.isclose(dt, 1e-4), "takes dt for 1e-4 s"),
+    Row("snnTorch 1.0.0", True, _kind("IF"), "runs it with a leak of 0.9 per step and soft reset"),
+    Row("snnTorch 1.0.0", True, _all(_kind("LIF", "CubaLIF"), _stated_reset), "resets to zero"),
+    Row("snnTorch 1.0.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
+    Row("snnTorch 1.0.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
+    Row("snnTorch 1.0.0", False, _kind("SumPool2d", "Scale", "Threshold", "LI", "I", "Delay", "Conv1d"), "does not know it"),
+    Row("Norse 1.1.0", True, _all(_kind("LIF", "IF"), _other("r", 1.0)), "takes r for 1 (a line in the log says so)"),
+    Row("Norse 1.1.0", True, _all(_FIRE, _stated_reset), "resets to zero unless told otherwise"),
+    Row("Norse 1.1.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
+    Row("Norse 1.1.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
+    Row("SpikingJelly 2.0.0", False, _kind("IF"), "refuses it unless r is 1/dt"),
+    Row("SpikingJelly 2.0.0", False, _all(_LIF, _gain_of_spikingjelly), "refuses r other than 1 or tau/dt"),
+    Row("SpikingJelly 2.0.0", False, _all(_FIRE, _uneven), "refuses numbers that differ from neuron to neuron"),
+    Row("SpikingJelly 2.0.0", True, _all(_FIRE, _stated_reset), "resets to v_reset"),
+    Row("SpikingJelly 2.0.0", True, lambda p, dt: p.kind in ("LIF", "IF", "CubaLIF") and not _fires_at_equality(p, dt), "fires at the threshold already"),
+    Row("sinabs 3.1.3", True, _LIF, "takes tau (seconds) for a number of steps, resets by subtraction, fires more than once a step"),
+    Row("sinabs 3.1.3", True, _kind("IF"), "resets by subtraction, fires more than once a step, holds the membrane above -threshold"),
+    Row("Rockpool 3.1.0", False, _LIF, "fails: it asks the node for tau_mem, which NIR's LIF has not"),
+)
+
+
+def remarks(net: Net, dt: float | None) -> list[tuple[str, bool, str, list[str]]]:
+    """(reader, whether silently, what it does, to which nodes), for what concerns this net."""
+    found = [(row.reader, row.misread, row.what, [p.name for p in net.parts.values() if row.applies(p, dt)]) for row in ROWS]
+    return [f for f in found if f[3]]

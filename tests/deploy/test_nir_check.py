@@ -1,0 +1,69 @@
+"""`neuro nir check`: what a file holds, a run, and remarks on readers; from Python and from the command line."""
+
+import warnings
+
+import nir
+import numpy as np
+import pytest
+import torch
+
+from neuro import cli, layers, neurons, reset
+from neuro.deploy import nir as exchange
+from neuro.deploy.nir_check import describe
+from neuro.surrogate import ATan
+
+
+def exported(model, x, **how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return exchange.export(model.eval(), x, **how)
+
+
+@pytest.fixture
+def file(tmp_path):
+    torch.manual_seed(0)
+    model = layers.Sequential(layers.Linear(3, 4), neurons.LIF(tau=4.0, reset=reset.subtract), layers.Linear(4, 2), neurons.IF(), layers.MeanOverTime())
+    exported(model, torch.rand(9, 2, 3), dt=1e-3, soft_reset="stated", path=tmp_path / "a.nir")
+    return tmp_path / "a.nir"
+
+
+def test_a_file_is_described(file):
+    text = describe(file)
+    assert "6 nodes, 5 edges, 26 weights, dt = 0.001 s, written by neuro, readout: mean over time" in text
+    assert "tau=0.004 (4)" in text and "[reset: subtract]" in text and "1 -> 2" in text
+    assert "run here on random spikes, 50 steps, 4 samples" in text
+    assert "snnTorch 1.0.0 takes dt for 1e-4 s: 1\n" in text
+    assert "snnTorch 1.0.0 resets to zero: 1\n" in text
+    assert "(with an error) refuses it unless r is 1/dt: 3" in text
+
+
+def test_the_run_is_the_network_s(file):
+    network = exchange.load(file)
+    x = (torch.rand(50, 4, 3, generator=torch.Generator().manual_seed(7)) < 0.5).float()
+    with torch.no_grad():
+        rate = network.values(x)["1"].mean().item()
+    assert f"  1: rate {rate:.4f}" in describe(file, seed=7)
+
+
+def test_an_assumed_step_is_said():
+    one = np.ones(2)
+    graph = nir.NIRGraph.from_list(nir.Linear(np.eye(2)), nir.LIF(tau=2e-3 * one, r=one, v_leak=0 * one, v_threshold=one))
+    assert "dt = 0.0001 s, assumed" in describe(graph)
+    assert "assumed" not in describe(graph, dt=1e-3)
+    assert "needs no time step" in describe(nir.NIRGraph.from_list(nir.Linear(np.eye(2)), nir.IF(r=one, v_threshold=one)))
+
+
+def test_nothing_is_said_against_what_all_read_well():
+    model = layers.Sequential(layers.Linear(3, 4), neurons.LIF(tau=4.0, spike=ATan(strict=True)))
+    text = describe(exported(model, torch.rand(9, 2, 3), dt=1e-4))
+    assert "snnTorch" not in text and "Norse" not in text
+
+
+def test_the_command(file, capsys):
+    cli.main(["nir", "check", str(file)])
+    assert "6 nodes" in capsys.readouterr().out
+    cli.main(["nir"])
+    assert "check" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["nir", "check", str(file) + "x"])
+    assert stop.value.code == 2 and "there is no NIR file" in capsys.readouterr().err
