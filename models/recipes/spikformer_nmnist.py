@@ -5,10 +5,9 @@
     neuro evaluate runs/nmnist --data FOLDER --split test
 
 The model, 0.16 M parameters, sees 6 frames of a recording's own duration. Each recording is moved, turned, scaled,
-thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used.
-
-With --folds, the strength of the augmentation and the moment to stop are chosen inside the training part of each fold, for
-this network and for a two-layer CNN on summed frames: see `neuro.training.selection`.
+thinned and jittered anew in each epoch; recordings held out are not. Only the `train` part of the folder is used. With
+--folds, the strength of the augmentation and the moment to stop are chosen inside the training part of each fold, for
+this network and for a two-layer CNN on summed frames beside it: see `neuro.training.selection`.
 
 Seen with seed 0 on the first 850 recordings of the training set, on one core of a shared two-core machine:
 
@@ -72,7 +71,7 @@ def main(
         out: folder of the run.
         epochs: passes over the recordings.
         folds: 0 trains on all training recordings; from 2 on, cross-validates with so many parts.
-        cnn_epochs: passes of the two-layer CNN that is trained beside each fold, on the same recordings and augmentation.
+        cnn_epochs: passes of the two-layer CNN that is trained beside it in each fold.
         strengths: of the augmentation, from which one is chosen in each fold; 1 is what shift to jitter say.
         selection: share of the epochs that are trained to choose it, 0 to 1.
         seed: of the weights, the order, the augmentation and the folds.
@@ -96,29 +95,27 @@ def main(
     """
     options = dict(locals())
     recordings = NMNIST(data, split="train")
-    labels = recordings.labels
     run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
     if not folds:
         torch.set_num_threads(threads)
-        print(train(options, run, events(options, recordings, range(len(labels)))).summary())
+        print(train(options, run, events(options, recordings, range(len(recordings)))).summary())
         return
     reached = cross_validate(
-        partial(work, options), labels, {"transformer": epochs, "cnn": cnn_epochs},
+        partial(work, options), recordings.labels, {"transformer": epochs, "cnn": cnn_epochs},
         folds=folds, strengths=strengths, share=selection, seed=seed, folder=out, jobs=jobs, resume=resume,
     )  # fmt: skip
     for name, accuracy in zip(("spiking transformer", "CNN on summed frames"), reached.values(), strict=True):
-        print(f"{name}: {' '.join(f'{a:.4f}' for a in accuracy)}   mean {np.mean(accuracy):.4f}   std {np.std(accuracy):.4f}")
+        print(f"{name}:", *(f"{a:.4f}" for a in accuracy), f"  mean {np.mean(accuracy):.4f}")
 
 
-def events(o: dict[str, Any], recordings: Any, train: Any, judged: Any = None, strength: float = 1.0) -> EventDataModule:
+def events(o: dict[str, Any], recordings: Any, train: Any, judged: Any = None, strength=1.0) -> EventDataModule:
     """The recordings of these indices, those to train on augmented."""
-    s = strength
-    affine = RandomAffine(s * o["rotate"], s * o["scale"], s * o["shear"], s * o["shift"])
-    train, judged = (None if part is None else Part(recordings, part) for part in (train, judged))
-    if len(recordings) <= IN_MEMORY:
-        train, judged = (None if part is None else list(part) for part in (train, judged))
+    s = {name: strength * o[name] for name in ("rotate", "scale", "shear", "shift", "drop", "jitter")}
+    moved = RandomAffine(s["rotate"], s["scale"], s["shear"], s["shift"])
+    kept = list if len(recordings) <= IN_MEMORY else lambda part: part
+    parts = [None if part is None else kept(Part(recordings, part)) for part in (train, judged)]
     return EventDataModule(
-        train, judged, frames=Frames(bins=o["bins"]), augment=Compose(affine, RandomDrop(s * o["drop"]), TimeJitter(s * o["jitter"])),
+        *parts, frames=Frames(bins=o["bins"]), augment=Compose(moved, RandomDrop(s["drop"]), TimeJitter(s["jitter"])),
         classes=NMNIST.classes, batch_size=o["batch_size"], workers=o["workers"], seed=o["seed"],
     )  # fmt: skip
 
@@ -126,9 +123,9 @@ def events(o: dict[str, Any], recordings: Any, train: Any, judged: Any = None, s
 def train(o: dict[str, Any], run: Run, data: EventDataModule, **how: Any) -> Fitted:
     """The transformer; `how` goes to `fit`."""
     torch.manual_seed(o["seed"])
-    how = {"epochs": o["epochs"], "loss": nn.CrossEntropyLoss(label_smoothing=o["smoothing"])} | how
-    options = {name: o[name] for name in ("lr", "weight_decay", "devices", "resume")}
-    return fit(create("spikformer_nmnist", dropout=o["dropout"]), data, run, **options, **how)
+    how = {"epochs": o["epochs"], "loss": nn.CrossEntropyLoss(label_smoothing=o["smoothing"]), **how}
+    how |= {name: o[name] for name in ("lr", "weight_decay", "devices", "resume")}
+    return fit(create("spikformer_nmnist", dropout=o["dropout"]), data, run, **how)
 
 
 def work(o: dict[str, Any], piece: Piece) -> dict[int, float]:
@@ -143,9 +140,10 @@ def work(o: dict[str, Any], piece: Piece) -> dict[int, float]:
         return train_on_summed_frames(cnn, data, piece.epochs, smoothing=o["smoothing"], looks=piece.looks)
     run = Run.create(piece.folder, recipe="spikformer_nmnist", options=o, seed=o["seed"], resume=o["resume"])
     how = {"epochs": piece.epochs, "stop_after": piece.stop, "progress": False}
-    if len(piece.looks) > 1:
+    if piece.tried:
         train(o, run, data, report=False, **how)
-        return {int(row["epoch"]): float(row["val_accuracy"]) for row in run.metrics.rows() if int(row["epoch"]) in piece.looks}
+        reached = {int(row["epoch"]): float(row["val_accuracy"]) for row in run.metrics.rows()}
+        return {epoch: reached[epoch] for epoch in piece.looks}
     judge, data.sets["val"] = data.val_dataloader(), None  # they are shown to the model once, when all is decided
     train(o, run, data, **how)
     label, logits = answers(load(run.folder), judge)

@@ -68,7 +68,11 @@ def _shared_out(tasks: Sequence[Task], free: list[Connection]) -> Iterator[tuple
             try:
                 good, result = worker.recv()  # type: ignore[union-attr]
             except EOFError:
-                raise NeuroError(explain(f"the process of task {number} ended without a result.", cure="It may have been out of memory.")) from None
+                raise NeuroError(
+                    explain(
+                        f"the process of task {number} ended without a result.", cure="It may have been out of memory."
+                    )
+                ) from None
             if not good:
                 raise result
             free.append(worker)  # type: ignore[arg-type]
@@ -77,7 +81,9 @@ def _shared_out(tasks: Sequence[Task], free: list[Connection]) -> Iterator[tuple
 
 def _work(tasks: Connection) -> None:
     """What a process does: one task after another, until there are no more."""
-    multiprocessing.set_start_method(None, force=True)  # loaders start their workers as anywhere, not as we were started
+    multiprocessing.set_start_method(
+        None, force=True
+    )  # loaders start their workers as anywhere, not as we were started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started us is asked, and ends us
     unblock()
     try:

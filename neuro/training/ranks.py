@@ -1,8 +1,9 @@
 """Processes that train together on one machine: started, stopped after one and the same batch, and ended together.
 
-Ctrl-C may reach all processes of a group or only the one that started them, while they import, in the middle of a batch or
-while they wait for each other. So no process stops by itself: the signal raises a flag, and after each batch they ask whether
-any flag is up. It is blocked until a process can raise its flag, so that none is lost and none interrupts an import.
+Ctrl-C may reach all processes of a group or only the one that started them, while they import, in the middle of a batch
+or while they wait for each other. So no process stops by itself: the signal raises a flag, and after each batch they ask
+whether any flag is up. It is blocked until a process can raise its flag, so that none is lost and none interrupts an
+import.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ asked = _Asked()
 
 
 def launch(count: int, task: Callable[[], None]) -> bool:
-    """Run `task()` in `count` new processes, as ranks 0 .. count-1 of a process group to be; True if they were asked to stop.
+    """Run `task()` in `count` new processes, ranks 0 .. count-1 of a process group to be; True if they were asked to stop.
 
     Ctrl-C is handed on to them; a second one ends them at once.
 
     Raises:
         ParameterError: the task cannot be sent to another process.
         NeuroError: what a process ended with, if it was an error of ours.
-        torch.multiprocessing.ProcessRaisedException, ProcessExitedException: a process failed otherwise; the others were ended.
+        ProcessRaisedException, ProcessExitedException: of torch, a process failed otherwise; the others were ended.
     """
     image = packed(task)
     with tempfile.TemporaryDirectory() as folder:  # a pipe would hold up the start until each process has read its own
@@ -106,7 +107,9 @@ def _rank(index: int, count: int, port: int, file: Path, threads: int, determini
         os.environ.update(NODE_RANK="0", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        multiprocessing.set_start_method(None, force=True)  # loaders start their workers as in one process, not as we were
+        multiprocessing.set_start_method(
+            None, force=True
+        )  # for loaders: as in one process
         try:
             pickle.loads(file.read_bytes())()
         except KeyboardInterrupt:

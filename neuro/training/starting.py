@@ -14,7 +14,7 @@ from neuro.errors import ParameterError, explain
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Ctrl-C waits, also in the processes that are started within: they inherit this, and `unblock` when they are ready."""
+    """Ctrl-C waits, also in the processes that are started within: they inherit this, and `unblock` when ready."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -27,7 +27,11 @@ MODULES = [
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: type(m).__name__)
 def test_other_things_than_tensors(module):
-    for x, says in ((np.zeros((2, 1, 3), np.float32), "numpy.ndarray\n  Use torch.from_numpy"), (None, "x is None"), ([[[0.0]]], "list\n  Use torch.tensor")):
+    for x, says in (
+        (np.zeros((2, 1, 3), np.float32), "numpy.ndarray\n  Use torch.from_numpy"),
+        (None, "x is None"),
+        ([[[0.0]]], "list\n  Use torch.tensor"),
+    ):
         with pytest.raises(ShapeError, match="is not a tensor") as error:
             module(x)
         assert says in str(error.value)

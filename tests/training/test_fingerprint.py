@@ -42,7 +42,9 @@ def other_events(recording):
     return replace(recording, events=events)
 
 
-@pytest.mark.parametrize("kind", [list, Lazy, lambda r: Part(r, np.arange(len(r))), lambda r: Part(Lazy(r), np.arange(len(r)))])
+@pytest.mark.parametrize(
+    "kind", [list, Lazy, lambda r: Part(r, np.arange(len(r))), lambda r: Part(Lazy(r), np.arange(len(r)))]
+)
 def test_every_difference_is_seen(kind):
     recordings = make_motions(16)
     same = fingerprint(data_of(kind(recordings)))
@@ -73,7 +75,9 @@ def test_going_on_with_other_recordings_is_refused(tmp_path):
 
     def go(data, resume, stop):
         run = Run.create(tmp_path / "run", recipe="tiny", seed=3, resume=resume)
-        return fit(tiny_model(), data, run, 2, accelerator="cpu", resume=resume, report=False, progress=False, on_epoch=stop)
+        return fit(
+            tiny_model(), data, run, 2, accelerator="cpu", resume=resume, report=False, progress=False, on_epoch=stop
+        )
 
     def stop(row):
         raise KeyboardInterrupt
@@ -82,10 +86,15 @@ def test_going_on_with_other_recordings_is_refused(tmp_path):
         go(tiny_data(shuffled=8), False, stop)
     other = tiny_data(shuffled=8)
     other.sets["train"] = make_motions(8, seed=6)
-    with pytest.raises(ParameterError, match="begun with other recordings(.|\n)*train events: [0-9a-f]+ then, [0-9a-f]+ now(.|\n)*new run"):
+    with pytest.raises(
+        ParameterError,
+        match="begun with other recordings(.|\n)*train events: [0-9a-f]+ then, [0-9a-f]+ now(.|\n)*new run",
+    ):
         go(other, True, None)
     assert go(tiny_data(shuffled=8), True, None).epochs == 2
-    with pytest.raises(ParameterError, match="begun with other"):  # also of a finished run, whose validation would be taken anew
+    with pytest.raises(
+        ParameterError, match="begun with other"
+    ):  # also of a finished run, whose validation would be taken anew
         go(other, True, None)
 
 

@@ -49,7 +49,9 @@ def test_ctrl_c_ends_all_of_them_without_a_word(tmp_path, moment, all_of_them):
     """While the others import, or while they work; sent to the whole group, or to the first alone."""
     script = tmp_path / "sleep.py"
     script.write_text(SLEEP)
-    first = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    first = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert first.stdout.readline() == "go\n"
     if moment == "work":
         assert first.stdout.readline() == "first\n"

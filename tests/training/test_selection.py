@@ -63,7 +63,9 @@ def test_processes_side_by_side_and_going_on_change_nothing(tmp_path):
     assert again == one and len(more) == len(pieces) + 1 and more[-1]["kind"] == "b"
 
 
-@pytest.mark.parametrize("how", [{"strengths": ()}, {"strengths": (-1.0,)}, {"share": 0.0}, {"share": 1.5}, {"jobs": 0}, {"inner": 99}])
+@pytest.mark.parametrize(
+    "how", [{"strengths": ()}, {"strengths": (-1.0,)}, {"share": 0.0}, {"share": 1.5}, {"jobs": 0}, {"inner": 99}]
+)
 def test_nothing_to_choose_from(tmp_path, how):
     with pytest.raises(ParameterError):
         validated(tmp_path / "run", **how)
@@ -76,7 +78,10 @@ def test_the_recipe_on_a_few_recordings(tmp_path, capsys):
         folder.mkdir(parents=True, exist_ok=True)
         n = 300
         x = rng.integers(0, 17, n) + 17 * (i % 2)
-        write_nmnist(make_events(x, rng.integers(0, 34, n), np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n)), folder / f"{i:05d}.bin")
+        write_nmnist(
+            make_events(x, rng.integers(0, 34, n), np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n)),
+            folder / f"{i:05d}.bin",
+        )
     words = "--folds 2 --epochs 2 --cnn-epochs 2 --selection 1 --workers 0 --bins 2 --strengths [0.1,1]".split()
     cli.main(["train", "spikformer_nmnist", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *words])
     out = capsys.readouterr().out

@@ -22,7 +22,11 @@ class Server:
     def __init__(self, errors):
         self.errors = errors
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(errors, "w"), text=True
+            [sys.executable, SCRIPT, "serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=open(errors, "w"),
+            text=True,
         )
 
     def start(self, *words):
