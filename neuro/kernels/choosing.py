@@ -27,7 +27,7 @@ from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
 FORMAT, VERSION = "neuro-product-costs", 1
-WORTH = 2e7  # products of a dense layer below which (0.2 ms or less) nothing is asked
+WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
@@ -118,15 +118,16 @@ def load(path: str | Path) -> Costs | Fixed:
 
 
 _chosen: Costs | Fixed | None = None
+_always_events = os.environ.get("NEURO_PRODUCTS") == "events"
 _lock = threading.RLock()
 
 
 def use(table: Costs | Fixed | None) -> None:
     """Choose by this table from now on, in all threads; or always the one form; None: by the machine's own table."""
-    global _chosen
+    global _chosen, _always_events
     if not (table is None or isinstance(table, Costs) or table in ("dense", "events")):
         raise ParameterError(explain("choosing.use: there is no such form.", f"got {table!r}", cure='A table of costs, "dense", "events" or None.'))
-    _chosen = table
+    _chosen, _always_events = table, table == "events" or (table is None and os.environ.get("NEURO_PRODUCTS") == "events")
 
 
 @contextmanager
@@ -168,8 +169,8 @@ def asked() -> Costs | Fixed | None:
 
 
 def is_small(products: int) -> bool:
-    """Whether a dense product of so many multiplications is not worth a question; asked of every layer, so quick. All are to a compiler."""
-    return torch.compiler.is_compiling() or (products < WORTH and asked() != "events")
+    """Whether a dense product of so many multiplications is not worth a question. Every layer asks this, so it is quick."""
+    return products < WORTH and not _always_events
 
 
 def current() -> Costs | Fixed:

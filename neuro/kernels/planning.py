@@ -18,18 +18,19 @@ class Plan(NamedTuple):
     by_events: bool
 
 
+_PLAIN = (Tensor, nn.Parameter)
+
+
 def is_plain(*tensors: Tensor | None) -> bool:
     """Whether these are ordinary CPU tensors of one floating type that nothing watches: no compiler, transform, counter or autocast."""
     if torch.compiler.is_compiling():
         return False
-    first = tensors[0]
-    for t in tensors:
-        if t is None:
-            continue
-        if type(t) not in (Tensor, nn.Parameter) or t.device.type != "cpu" or t.layout != torch.strided or t.dtype != first.dtype:  # type: ignore[union-attr]
-            return False
-    if first.dtype not in (torch.float32, torch.float64) or first.numel() == 0:  # type: ignore[union-attr]
+    dtype = tensors[0].dtype  # type: ignore[union-attr]
+    if dtype is not torch.float32 and dtype is not torch.float64:
         return False
+    for t in tensors:
+        if t is not None and not (type(t) in _PLAIN and t.is_cpu and t.dtype is dtype and t.layout is torch.strided and t.numel()):
+            return False
     return not (
         torch.is_autocast_enabled("cpu")
         or torch._C._are_functorch_transforms_active()
