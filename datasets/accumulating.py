@@ -19,9 +19,10 @@ def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
     before = t[0] if len(t) else 0
     scale, most = steps / span, max(steps - 1, 0)
     lower, edge, base = -1, 0.0, 0
+    wide, high = np.uint64(width), np.uint64(height)
     for i in range(len(t)):
         column, row, now = np.int64(x[i]), np.int64(y[i]), t[i]
-        if column < 0 or column >= width or row < 0 or row >= height or now < before:
+        if np.uint64(column) >= wide or np.uint64(row) >= high or now < before:  # below 0 is above any size
             return outside, first, i
         before = now
         since = now - origin
@@ -37,9 +38,9 @@ def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
         sign = off + turn * on
         upper = sign * (place - lower)
         cell = base + on * channel + row * width + column
-        grid[cell] += sign - upper
+        grid[np.uint64(cell)] += sign - upper  # an unsigned index needs no look at its sign
         if steps:
-            grid[cell + slice_] += upper
+            grid[np.uint64(cell + slice_)] += upper
     return outside, first, -1
 
 

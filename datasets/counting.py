@@ -30,10 +30,11 @@ def count(x, y, t, p, origin, multiple, divisor, span, length, height, width, mo
     """
     outside, first, clipped, edge, base = 0, -1, 0, 0, 0
     plane = height * width
+    wide, high = np.uint64(width), np.uint64(height)
     before = t[0] if len(t) else 0
     for i in range(len(t)):
         column, row, now = np.int64(x[i]), np.int64(y[i]), t[i]
-        if column < 0 or column >= width or row < 0 or row >= height or now < before:
+        if np.uint64(column) >= wide or np.uint64(row) >= high or now < before:  # below 0 is above any size
             return outside, first, i, clipped
         before = now
         since = now - origin
@@ -46,7 +47,7 @@ def count(x, y, t, p, origin, multiple, divisor, span, length, height, width, mo
             window = scaled // divisor
             edge = (window + 1) * divisor
             base = min(window, length - 1) * 2 * plane
-        cell = base + np.int64(p[i]) * plane + row * width + column
+        cell = np.uint64(base + np.int64(p[i]) * plane + row * width + column)  # needs no look at its sign
         if cells[cell] == most:
             clipped += 1
         else:
@@ -86,7 +87,7 @@ def count_ranges(x, y, p, starts, stops, height, width, most, cells):
     for k in range(len(starts)):
         base = k * 2 * plane
         for i in range(starts[k], stops[k]):
-            cell = base + np.int64(p[i]) * plane + np.int64(y[i]) * width + np.int64(x[i])
+            cell = np.uint64(base + np.int64(p[i]) * plane + np.int64(y[i]) * width + np.int64(x[i]))
             if cells[cell] == most:
                 clipped += 1
             else:

@@ -10,6 +10,8 @@ from neuro.datasets.augment import checked
 from neuro.datasets.events import Sensor
 from neuro.errors import FormatError, ParameterError, explain
 
+FAR = 2**62  # sums of two times below it do not overflow
+
 
 @dataclass(frozen=True)
 class Denoise:
@@ -18,7 +20,7 @@ class Denoise:
     Two events that are company to each other are both kept; an event alone is dropped, also at the start of a
     recording.
 
-    reach_us: in microseconds, from 0. radius: neighbours are the other pixels of the square of side 2 radius + 1.
+    reach_us: in microseconds, from 0, below 2^62. radius: neighbours are the other pixels of the square of side 2 radius + 1.
     mutual: False counts only company that came before, as a filter on a running camera must.
 
     After Delbruck 2008, "Frame-free dynamic digital vision" (background activity filter).
@@ -38,14 +40,17 @@ class Denoise:
     mutual: bool = True
 
     def __post_init__(self) -> None:
-        if self.reach_us < 0 or self.radius < 1:
-            raise ParameterError(explain("Denoise: reach_us must be at least 0 and radius at least 1.", repr(self)))
+        if not 0 <= self.reach_us < FAR or self.radius < 1:
+            raise ParameterError(explain("Denoise: needs 0 <= reach_us < 2^62 and radius at least 1.", repr(self)))
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator | None = None) -> np.ndarray:
         from neuro.datasets.arranging import selected
         from neuro.datasets.filtering import supported
 
         checked(events, sensor)
+        if len(events) and max(-int(events["t"][0]), int(events["t"][-1])) >= FAR:
+            facts = f"from {events['t'][0]} to {events['t'][-1]} us"
+            raise FormatError(explain("Denoise: times beyond 2^62 us.", facts, cure="Look for a wild time stamp."))
         keep = np.empty(len(events), bool)
         size = sensor.height, sensor.width
         supported(events["x"], events["y"], events["t"], *size, self.reach_us, self.radius, self.mutual, keep)

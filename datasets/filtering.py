@@ -18,24 +18,25 @@ def supported(x, y, t, height, width, reach, radius, mutual, keep):
     last = np.full((height + 2 * radius) * wide, NEVER, np.int64)
     for i in range(len(t)):
         pixel = (np.int64(y[i]) + radius) * wide + np.int64(x[i]) + radius
-        keep[i] = near(last, pixel, wide, radius, t[i], reach)
+        last[pixel] = NEVER  # a pixel is no company to itself
+        keep[i] = near(last, pixel, wide, radius, t[i] - reach)
         last[pixel] = t[i]
     if mutual:
         last[:] = NEVER
-        for i in range(len(t) - 1, -1, -1):
+        for i in range(len(t) - 1, -1, -1):  # backwards, with the sign of time turned
             pixel = (np.int64(y[i]) + radius) * wide + np.int64(x[i]) + radius
+            last[pixel] = NEVER
             if not keep[i]:
-                keep[i] = near(last, pixel, wide, radius, t[i], reach)
-            last[pixel] = t[i]
+                keep[i] = near(last, pixel, wide, radius, -t[i] - reach)
+            last[pixel] = -t[i]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def near(last, pixel, wide, radius, now, reach):
-    """Whether a pixel around `pixel`, itself left out, has a time within `reach` of `now`."""
+def near(last, pixel, wide, radius, since):
+    """Whether a pixel of the square around `pixel` has a time of `since` or later."""
     for r in range(-radius, radius + 1):
         for c in range(-radius, radius + 1):
-            then = last[pixel + r * wide + c]
-            if then != NEVER and (r != 0 or c != 0) and abs(now - then) <= reach:
+            if last[np.uint64(pixel + r * wide + c)] >= since:
                 return True
     return False
 

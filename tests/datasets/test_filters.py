@@ -49,6 +49,8 @@ def test_d48_mutual_support_keeps_both_and_the_first_interval_is_no_exception():
     assert len(Denoise(10)(pair, SENSOR)) == 2
     alone = make_events([0, 3, 6], [0, 2, 4], [0, 1, 2], [1, 1, 1])
     assert len(Denoise(10_000)(alone, SENSOR)) == 0
+    with pytest.raises(FormatError, match="beyond"):
+        Denoise(10)(make_events([0, 1], [0, 0], [-(2**62), 0], [1, 1]), SENSOR)
     same_pixel = make_events([2, 2], [2, 2], [0, 1], [1, 1])
     assert len(Denoise(10)(same_pixel, SENSOR)) == 0, "a pixel is no company to itself"
 
@@ -160,7 +162,7 @@ def test_every_filter_keeps_its_promises(step):
 
 def test_values_out_of_range_are_refused():
     for wrong in (
-        lambda: Denoise(-1), lambda: Denoise(1, 0), lambda: RemoveHotPixels(0), lambda: Refractory(-1), lambda: Decimate(0),
+        lambda: Denoise(-1), lambda: Denoise(1, 0), lambda: Denoise(2**62), lambda: RemoveHotPixels(0), lambda: Refractory(-1), lambda: Decimate(0),
         lambda: SpatialDownsample(0), lambda: SpatialDownsample(1.5), lambda: IntegrateDownsample(2, 0), lambda: TimeDownsample(0),
         lambda: Crop(0, 1), lambda: CropTime(5, 5),
     ):  # fmt: skip
