@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neuro.errors import NeuroError, explain
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Work, current
 
@@ -63,6 +64,21 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     if not by_events and (not kept or packed.data.dtype == x.dtype):
         return None
     return Plan(packed, by_events)
+
+
+def refuse_again(name: str) -> None:
+    """Called in backward: a gradient that is to be differentiated needs the input's own history, which bits do not have.
+
+    Torch's `once_differentiable` would return it without a word where the incoming gradient is a constant.
+    """
+    if torch.is_grad_enabled():
+        raise NeuroError(
+            explain(
+                f"{name}: its gradient is to be differentiated again (create_graph=True).",
+                "It was formed from the input's spikes, kept as bits, and would lose its dependence on input and weight.",
+                cure='Run the forward inside `with neuro.deterministic("dense"):`, which takes torch\'s own products.',
+            )
+        )
 
 
 def _expected_events(x: Tensor) -> float | None:

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from neuro.kernels.bits import Packed, fresh
 from neuro.kernels.choosing import Work, is_small
-from neuro.kernels.planning import is_plain, plan
+from neuro.kernels.planning import is_plain, plan, refuse_again
 from neuro.kernels.pool import spread
 
 _ADD, _MOVE = 0.1e-9, 0.5e-9  # seconds of an element, one thread; only decide how many threads are worth waking
@@ -101,8 +100,8 @@ class _SpikeConv(torch.autograd.Function):
         return forward(packed, weight, bias, sizes) if by_events else F.conv2d(x, weight, bias, *_arguments(sizes))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_again("Conv")
         data, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if weight is not None:
