@@ -79,6 +79,7 @@ def build(net: Net, dt: float | None = None) -> NIRNetwork:
     dt = _step(net, dt)
     net = without(net, [n for n, p in net.parts.items() if p.kind == "Pass"])
     _connected(net)
+    net = _without_batch(net)
     net = joined(net, dt)
     stages: list[Stage] = []
     modules: dict[str, nn.Module] = {}
@@ -125,6 +126,17 @@ def _connected(net: Net) -> None:
             raise part.refuse("no edge leaves it.", cure="Connect it or leave it out.")
         if part.kind == "Input" and net.sources(part.name) or part.kind == "Output" and net.readers(part.name):
             raise part.refuse("an edge runs the wrong way.", cure="Nothing enters an Input, nothing leaves an Output.")
+
+
+def _without_batch(net: Net) -> Net:
+    """An Input of [1, N] whose readers take a vector is one of [N]: Rockpool writes the batch into the shape."""
+    (start,) = (p for p in net.parts.values() if p.kind == "Input")
+    shape = whole(start, "shape")
+    if len(shape) < 2 or set(shape[:-1]) != {1} or not all(net.parts[r].kind in ("Linear", "Affine") for r in net.readers(start.name)):
+        return net
+    note = f"the Input states {shape}; its readers take a vector of {shape[-1]}."
+    part = replace(start, values={**start.values, "shape": np.array(shape[-1:])})
+    return replace(net, parts={**net.parts, start.name: part}, notes=(*net.notes, note))
 
 
 def joined(net: Net, dt: float | None) -> Net:

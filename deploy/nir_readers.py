@@ -65,6 +65,8 @@ ROWS = (
     Row("Norse 1.1.0", True, _all(_FIRE, _stated_reset), "resets to zero unless told otherwise"),
     Row("Norse 1.1.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
     Row("Norse 1.1.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
+    Row("Norse 1.1.0", False, _kind("Threshold"), "fails on it"),
+    Row("SpikingJelly 2.0.0", False, _kind("Threshold"), "does not know it"),
     Row("SpikingJelly 2.0.0", False, _kind("IF"), "refuses it unless r is 1/dt"),
     Row("SpikingJelly 2.0.0", False, _all(_LIF, _gain_of_spikingjelly), "refuses r other than 1 or tau/dt"),
     Row("SpikingJelly 2.0.0", False, _all(_FIRE, _uneven), "refuses numbers that differ from neuron to neuron"),
@@ -72,11 +74,17 @@ ROWS = (
     Row("SpikingJelly 2.0.0", True, lambda p, dt: p.kind in ("LIF", "IF", "CubaLIF") and not _fires_at_equality(p, dt), "fires at the threshold already"),
     Row("sinabs 3.1.3", True, _LIF, "takes tau (seconds) for a number of steps, resets by subtraction, fires more than once a step"),
     Row("sinabs 3.1.3", True, _kind("IF"), "resets by subtraction, fires more than once a step, holds the membrane above -threshold"),
+    Row("sinabs 3.1.3", True, _kind("CubaLIF"), "leaves it out: its input is passed on"),
+    Row("sinabs 3.1.3", False, _kind("Threshold"), "fails on it"),
     Row("Rockpool 3.1.0", False, _LIF, "fails: it asks the node for tau_mem, which NIR's LIF has not"),
+    Row("Rockpool 3.1.0", True, _kind("CubaLIF"), "takes a time step of its own, from tau and r"),
+    Row("Rockpool 3.1.0", False, _kind("IF", "Threshold", "Conv2d"), "does not know it"),
 )
 
 
 def remarks(net: Net, dt: float | None) -> list[tuple[str, bool, str, list[str]]]:
     """(reader, whether silently, what it does, to which nodes), for what concerns this net."""
-    found = [(row.reader, row.misread, row.what, [p.name for p in net.parts.values() if row.applies(p, dt)]) for row in ROWS]
+    loops = [p.name for p in net.parts.values() if p.kind == "Affine" and set(net.sources(p.name)) & set(net.readers(p.name))]
+    found = [(reader, True, "leaves out the bias of a loop in the first step", loops) for reader in ("Norse 1.1.0", "SpikingJelly 2.0.0")]
+    found += [(row.reader, row.misread, row.what, [p.name for p in net.parts.values() if row.applies(p, dt)]) for row in ROWS]
     return [f for f in found if f[3]]

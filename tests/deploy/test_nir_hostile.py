@@ -175,3 +175,9 @@ def test_shuffled_edges_and_nodes_do_not_matter(tmp_path):
     x = 2 * torch.rand(9, 1, 2)
     first, second = (exchange.load(write(tmp_path / f"{i}.nir", dict(n), e), dt=1e-3)(x) for i, (n, e) in enumerate([(nodes, edges), (sorted(nodes.items()), edges[::-1])]))
     assert torch.equal(first, second)
+
+
+def test_a_batch_in_the_input_shape_is_taken_out(tmp_path):
+    nodes = {**ends(), "in": node("Input", shape=np.array([1, 2])), "a": LINEAR, "b": lif()}
+    network = exchange.load(write(tmp_path / "a.nir", nodes, [("in", "a"), ("a", "b"), ("b", "out")]), dt=1e-3)
+    assert network.input_shape == (2,) and len(network.notes) == 1
