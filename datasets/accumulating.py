@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
     """Share each event between the two nearest of `steps + 1` slices; returns (outside, first, bad) as `count` does."""
     outside, first = 0, -1
@@ -45,6 +48,7 @@ def voxels(x, y, t, p, origin, span, steps, height, width, split, grid):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def latest(x, y, t, p, origin, window, ends, tau, surface_TPHW):
     """exp(-(end of the window - last event) / tau) of each pixel."""
     length, _, height, width = surface_TPHW.shape
@@ -63,6 +67,7 @@ def latest(x, y, t, p, origin, window, ends, tau, surface_TPHW):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def decayed(x, y, t, p, origin, window, ends, tau, sum_TPHW):
     """Add exp(-(end of the window - t) / tau) for each event."""
     for i in range(len(t)):
@@ -72,6 +77,7 @@ def decayed(x, y, t, p, origin, window, ends, tau, sum_TPHW):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def averaged(x, y, t, group, order, radius, tau, window, surface_GSS):
     """Sum of local time surfaces per group; `order` sorts the events by group and keeps time within it."""
     begin = 0
@@ -90,6 +96,7 @@ def averaged(x, y, t, group, order, radius, tau, window, surface_GSS):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def farthest(points_N3, start, chosen_S):
     """Indices such that each next point is the one farthest from all before it; the lowest index of equals."""
     n = len(points_N3)

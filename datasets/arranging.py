@@ -5,6 +5,8 @@ On packed records they are several times faster than indexing in NumPy.
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
@@ -34,6 +36,7 @@ def by_time(events: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def compact(events, keep, out):
     """Copy the events where `keep` to the front of `out`, which is one longer than their number."""
     j = 0
@@ -43,6 +46,7 @@ def compact(events, keep, out):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def radix_sort(events, least, passes, out):
     """Copy the events to `out` in order of t - least, digit by digit from the lowest, equal ones as they were."""
     n, mask = len(events), (1 << DIGIT) - 1
@@ -69,6 +73,7 @@ def radix_sort(events, least, passes, out):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def outside_box(x, y, top, left, height, width, keep):
     """Keep what does not lie in the box."""
     for i in range(len(x)):
@@ -77,6 +82,7 @@ def outside_box(x, y, top, left, height, width, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def chance(rng, p, keep):
     """Keep each with probability 1 - p."""
     for i in range(len(keep)):
@@ -84,6 +90,7 @@ def chance(rng, p, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def sample(rng, n, keep):
     """Keep exactly n, every subset equally likely. Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S."""
     left = len(keep)
@@ -94,6 +101,7 @@ def sample(rng, n, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def jitter_time(rng, sigma, events):
     """Move times by normal draws within the first and last; returns how many were held at either end."""
     first, last, clipped = events[0].t, events[-1].t, 0
@@ -105,6 +113,7 @@ def jitter_time(rng, sigma, events):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def jitter_space(rng, sigma_x, sigma_y, height, width, clip, events, keep):
     """Move coordinates by normal draws; off the sensor they are held at its edge or not kept; returns how many."""
     off = 0
@@ -119,6 +128,7 @@ def jitter_space(rng, sigma_x, sigma_y, height, width, clip, events, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def looked_up(new_x, new_y, events, out):
     """Copy the events with x -> new_x[x] and y -> new_y[y]: a table is faster than a division."""
     for i in range(len(events)):
@@ -127,6 +137,7 @@ def looked_up(new_x, new_y, events, out):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def shift(dx, dy, left, top, height, width, events, out):
     """Copy the events inside a box, moved by (dx, dy), to the front of `out`; returns their number."""
     j = 0

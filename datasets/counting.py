@@ -5,11 +5,14 @@ Polarity comes in as uint8: with a boolean the compiler branches on it, and half
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def first_bad(x, y, t, height, width):
     """The first event off the sensor or earlier than the one before it; -1 for none."""
     before = t[0] if len(t) else 0
@@ -21,6 +24,7 @@ def first_bad(x, y, t, height, width):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def count(x, y, t, p, origin, multiple, divisor, span, length, height, width, most, cells):
     """Add each event to window `(t - origin) * multiple // divisor`, at most the last one.
 
@@ -56,6 +60,7 @@ def count(x, y, t, p, origin, multiple, divisor, span, length, height, width, mo
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def place(x, y, t, origin, multiple, divisor, span, length, height, width, window):
     """Write the window of each event, -1 outside; returns (outside, first, bad) as `count` does."""
     outside, first, edge, here = 0, -1, 0, 0
@@ -80,6 +85,7 @@ def place(x, y, t, origin, multiple, divisor, span, length, height, width, windo
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def count_ranges(x, y, p, starts, stops, height, width, most, cells):
     """Add events starts[k]..stops[k]-1 to frame k, for ranges that may overlap; returns how many met a full cell."""
     plane = height * width

@@ -5,6 +5,8 @@ Each writes `keep` [n] and expects checked events.
 
 from __future__ import annotations
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
@@ -12,6 +14,7 @@ NEVER = -(2**63)
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def supported(x, y, t, height, width, reach, radius, mutual, keep):
     """Keep events with another one on a neighbouring pixel at most `reach` before, or with `mutual` also after."""
     wide = width + 2 * radius  # a border of pixels that never see an event
@@ -32,6 +35,7 @@ def supported(x, y, t, height, width, reach, radius, mutual, keep):
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
+@no_type_check
 def near(last, pixel, wide, radius, since):
     """Whether a pixel of the square around `pixel` has a time of `since` or later."""
     for r in range(-radius, radius + 1):
@@ -42,6 +46,7 @@ def near(last, pixel, wide, radius, since):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def rested(x, y, t, height, width, dead, every_event, keep):
     """Keep an event at least `dead` after the pixel's last kept one, or with `every_event` after its last one."""
     last = np.full(height * width, NEVER, np.int64)
@@ -53,6 +58,7 @@ def rested(x, y, t, height, width, dead, every_event, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def every(x, y, height, width, n, keep):
     """Keep the n-th, 2n-th, ... event of each pixel."""
     seen = np.zeros(height * width, np.int64)
@@ -65,6 +71,7 @@ def every(x, y, height, width, n, keep):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def integrated(x, y, p, factor_y, factor_x, height, width, threshold, keep, sign):
     """Keep the event with which the signed sum of a block of pixels reaches `threshold`, and write the sum's sign."""
     level = np.zeros(height * width, np.int64)

@@ -104,7 +104,7 @@ class Cutout:
 
     def __call__(self, events: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
         checked(events, sensor)
-        y, x = rng.integers(sensor.height), rng.integers(sensor.width)
+        y, x = int(rng.integers(sensor.height)), int(rng.integers(sensor.width))
         return without_box(events, (y - self.side // 2, x - self.side // 2, self.side, self.side))
 
 

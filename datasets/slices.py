@@ -138,7 +138,7 @@ def count_slices(events: np.ndarray, sensor: Sensor, starts: np.ndarray, stops: 
     x, y, p = events["x"], events["y"], events["p"].view(np.uint8)
     check_cells(len(starts), sensor, how)
 
-    def fill(cells: np.ndarray, most: int) -> int:
+    def fill(cells: np.ndarray, most: np.generic) -> int:
         return count_ranges(x, y, p, starts, stops, sensor.height, sensor.width, most, cells)
 
     cells, clipped = filled(fill, (len(starts), 2, sensor.height, sensor.width), how)

@@ -71,7 +71,7 @@ class Frames(Windowed):
         x, y, t, p = events["x"], events["y"], events["t"], events["p"].view(np.uint8)
         outcome = []
 
-        def fill(cells: np.ndarray, most: int) -> int:
+        def fill(cells: np.ndarray, most: np.generic) -> int:
             outcome[:] = count(x, y, t, p, *cut, sensor.height, sensor.width, most, cells)
             return outcome[3]
 
@@ -90,7 +90,7 @@ def check_count_dtype(frames: object) -> None:
         raise ParameterError(explain(f"{type(frames).__name__}: counts are integers.", repr(frames), cure=cure))
 
 
-def filled(fill: Callable[[np.ndarray, int], int], shape: tuple[int, ...], frames: object) -> tuple[np.ndarray, int]:
+def filled(fill: Callable[[np.ndarray, np.generic], int], shape: tuple[int, ...], frames: object) -> tuple[np.ndarray, int]:
     """Cells [*shape] in the dtype of `frames`, counted by `fill(flat cells, most) -> clipped`, and that number.
 
     Raises:

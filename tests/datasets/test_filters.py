@@ -162,7 +162,7 @@ def test_every_filter_keeps_its_promises(step):
 
 def test_values_out_of_range_are_refused():
     for wrong in (
-        lambda: Denoise(-1), lambda: Denoise(1, 0), lambda: Denoise(2**62), lambda: RemoveHotPixels(0), lambda: Refractory(-1), lambda: Decimate(0),
+        lambda: Denoise(-1), lambda: Denoise(1, 0), lambda: Denoise(2**62), lambda: RemoveHotPixels(0.0), lambda: Refractory(-1), lambda: Decimate(0),
         lambda: SpatialDownsample(0), lambda: SpatialDownsample(1.5), lambda: IntegrateDownsample(2, 0), lambda: TimeDownsample(0),
         lambda: Crop(0, 1), lambda: CropTime(5, 5),
     ):  # fmt: skip
