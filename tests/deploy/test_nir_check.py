@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+import neuro
 from neuro import cli, layers, neurons, reset
+from neuro.datasets import NMNIST, Frames, Sensor, make_events
+from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.deploy import nir as exchange
 from neuro.deploy.nir_check import describe
 from neuro.surrogate import ATan
+from neuro.training import Preprocess, Run, save_model
 
 
 def exported(model, x, **how):
@@ -67,3 +71,31 @@ def test_the_command(file, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["nir", "check", str(file) + "x"])
     assert stop.value.code == 2 and "there is no NIR file" in capsys.readouterr().err
+
+
+def test_export_of_a_run_that_nir_cannot_hold(capsys, tmp_path, make_exact):
+    model = make_exact(neuro.models.small("spikformer_nmnist", dim=16, heads=2, image=34, depth=1))
+    events = make_events(np.arange(800) % 34, np.arange(800) % 31, np.arange(800) * 300, np.arange(800) % 2)
+    (tmp_path / "data/0").mkdir(parents=True)
+    write_nmnist(events, tmp_path / "data/0/00000.bin")
+    Run.create(tmp_path / "run", recipe="spikformer_nmnist", options={}, seed=1)
+    save_model(model, tmp_path / "run", classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=3), Sensor(34, 34)))
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["nir", "export", str(tmp_path / "run"), "--data", str(tmp_path / "data"), "--dt", "1e-3"])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "NIR has no node for it" in said and "AvgPool2d" in said and "Traceback" not in said
+    assert not list((tmp_path / "run").glob("*.nir"))
+
+
+def test_export_of_a_run(capsys, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = layers.Sequential(layers.Flatten(), layers.Linear(2 * 34 * 34, 8), neurons.LIF(), layers.Linear(8, 10), layers.MeanOverTime()).eval()
+    model[1].weight.data *= 20
+    model.classes, model.preprocess = NMNIST.classes, Preprocess(Frames(bins=3), Sensor(34, 34))
+    monkeypatch.setattr("neuro.commands.nir.load", lambda run: model)
+    (tmp_path / "data/0").mkdir(parents=True)
+    write_nmnist(make_events(np.arange(800) % 34, np.arange(800) % 31, np.arange(800) * 300, np.arange(800) % 2), tmp_path / "data/0/00000.bin")
+    cli.main(["nir", "export", str(tmp_path), "--data", str(tmp_path / "data"), "--dt", "1e-3"])
+    assert "neuro nir check" in capsys.readouterr().out
+    x = torch.rand(5, 2, 2, 34, 34)
+    torch.testing.assert_close(exchange.load(tmp_path / "network.nir")(x), model(x))

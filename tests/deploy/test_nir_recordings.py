@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from neuro.deploy import nir as exchange
 
 DATA = Path(os.environ.get("NEURO_DATA", "/nowhere"))
