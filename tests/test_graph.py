@@ -282,3 +282,18 @@ def test_a_layer_whose_forward_was_patched_is_refused_even_where_it_is_silent():
     net[0].forward = lambda x: 0 * x[..., :6, :6]
     with pytest.raises(GraphError, match="'0' is a Conv2d"):
         neuro.trace(net, torch.zeros(2, 1, 2, 8, 8))
+
+
+def test_lines_of_channels_and_layers_that_state_their_own_node():
+    from neuro.deploy.nir_layers import Scale, SumPool2d
+
+    line = Sequential(Fold(torch.nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2)), IF()).eval()
+    x = torch.randn(3, 2, 4, 11)
+    assert [n.kind for n in neuro.trace(line, x)] == ["Input", "Conv1d", "Neuron"]
+    maps = Sequential(SumPool2d((2, 3), (1, 2), (0, 1)), Scale(torch.randn(2, 3, 3)), IF()).eval()
+    x = torch.randn(3, 2, 2, 4, 6)
+    graph = neuro.trace(maps, x)
+    assert [n.kind for n in graph] == ["Input", "SumPool2d", "Scale", "Neuron"] and torch.equal(graph.run(x), maps(x))
+    # by hand: windows of 2 x 3 with one column of zeros on either side
+    want = torch.nn.functional.pad(x, (1, 1)).unfold(3, 2, 1).unfold(4, 3, 2).sum((-1, -2))
+    torch.testing.assert_close(graph.values(x)["0"], want)
