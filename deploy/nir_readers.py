@@ -1,6 +1,6 @@
 """What other libraries are known to do with a NIR node: run it as something else without a word, or refuse it. A table.
 
-Each row was found in the reader's source and, where docs/nir_conformance.md has a network of that kind, by running it.
+Each row was found in the reader's source or by running it, most by both; docs/nir_conformance.md has what was run.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def _uneven(part: Part, dt: float | None) -> bool:
     return any(np.asarray(part.values[k]).size > 1 and np.ptp(np.asarray(part.values[k])) > 0 for k in ("tau", "r", "v_threshold") if k in part.values)
 
 
+def _uneven_gain(part: Part, dt: float | None) -> bool:
+    share = np.asarray(part.values["r"]) / np.asarray(part.values["tau"])
+    return bool(np.ptp(share) > 1e-6 * np.abs(share).max())
+
+
 def _gain_of_spikingjelly(part: Part, dt: float | None) -> bool:
     r, tau = np.asarray(part.values["r"]), np.asarray(part.values["tau"])
     return not np.allclose(r, 1, rtol=1e-6) and (dt is None or not np.allclose(r, tau / dt, rtol=1e-6))
@@ -60,11 +65,15 @@ ROWS = (
     Row("snnTorch 1.0.0", True, _all(_kind("LIF", "CubaLIF"), _stated_reset), "resets to zero"),
     Row("snnTorch 1.0.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
     Row("snnTorch 1.0.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
-    Row("snnTorch 1.0.0", False, _kind("SumPool2d", "Scale", "Threshold", "LI", "I", "Delay", "Conv1d"), "does not know it"),
+    Row("snnTorch 1.0.0", True, _all(_LIF, _uneven_gain), "takes the gain of one neuron for all"),
+    Row("snnTorch 1.0.0", True, _all(_kind("SumPool2d"), _other("padding", 0)), "does not pad"),
+    Row("snnTorch 1.0.0", False, _kind("Scale", "Threshold", "LI", "I", "Delay"), "does not know it"),
     Row("Norse 1.1.0", True, _all(_kind("LIF", "IF"), _other("r", 1.0)), "takes r for 1 (a line in the log says so)"),
     Row("Norse 1.1.0", True, _all(_FIRE, _stated_reset), "resets to zero unless told otherwise"),
     Row("Norse 1.1.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
     Row("Norse 1.1.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
+    Row("Norse 1.1.0", True, _all(_kind("SumPool2d"), _other("padding", 0)), "does not pad (a line in the log says so)"),
+    Row("Norse 1.1.0", True, _kind("AvgPool2d"), "does not pool as it says: its output has another shape"),
     Row("Norse 1.1.0", False, _kind("Threshold"), "fails on it"),
     Row("SpikingJelly 2.0.0", False, _kind("Threshold"), "does not know it"),
     Row("SpikingJelly 2.0.0", False, _kind("IF"), "refuses it unless r is 1/dt"),

@@ -99,3 +99,14 @@ def test_export_of_a_run(capsys, tmp_path, monkeypatch):
     assert "neuro nir check" in capsys.readouterr().out
     x = torch.rand(5, 2, 2, 34, 34)
     torch.testing.assert_close(exchange.load(tmp_path / "network.nir")(x), model(x))
+
+
+def test_remarks_follow_the_numbers():
+    def silent(text):
+        return [line.strip() for line in text.splitlines() if line.startswith("  snnTorch") and "(with an error)" not in line]
+
+    model = layers.Sequential(layers.Linear(3, 4), neurons.PLIF(shape=(4,), spike=ATan(strict=True)))
+    x = torch.rand(9, 2, 3)
+    assert not silent(describe(exported(model, x, dt=1e-4)))
+    model[1].w.data[:] = torch.linspace(-1, 1, 4)
+    assert silent(describe(exported(model, x, dt=1e-4))) == ["snnTorch 1.0.0 takes the gain of one neuron for all: 1"]
