@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neuro.deploy.nir_export import check, write_graph
+from neuro.deploy.nir_equal import check
+from neuro.deploy.nir_export import write_graph
 from neuro.deploy.nir_file import read
 from neuro.deploy.nir_import import NIRNetwork, build
 from neuro.files import replacing
