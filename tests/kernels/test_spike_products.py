@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import neuro
-from neuro.kernels import choosing
+from neuro.kernels import choosing, spike_conv
 from neuro.kernels.spike_conv import spike_conv1d, spike_conv2d
 from neuro.kernels.spike_linear import spike_linear
 
@@ -268,3 +268,16 @@ def test_any_layout():
 def test_what_does_not_fit_is_refused(call):
     with pytest.raises((RuntimeError, ValueError)):
         call()
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=st.integers(1, 20), kernel=st.integers(1, 5), padding=st.integers(0, 6), dilation=st.integers(1, 3))
+def test_every_tap_of_every_input_points_into_the_frame(size, kernel, padding, dilation):
+    if size + 2 * padding < dilation * (kernel - 1) + 1:
+        return
+    pair = (padding, padding)
+    top, left, frame_h, frame_w = spike_conv._frame(
+        spike_conv.sizes_of(torch.Size((1, 1, size, size)), torch.Size((16, 1, kernel, kernel)), (1, 1), pair, (dilation, dilation), 1)
+    )
+    reached = [i + padding - a * dilation + top for i in range(size) for a in range(kernel)]
+    assert min(reached) >= 0 and max(reached) < min(frame_h, frame_w) and top == left
