@@ -191,8 +191,8 @@ def child(act: str, name: str, file: Path, peers: list[str], x: np.ndarray, dt: 
         return (done.stderr.strip().splitlines() or ["no message"])[-1][:110]
 
 
-def verdict(want: np.ndarray, got: np.ndarray | str) -> str:
-    """One cell of the table."""
+def verdict(want: np.ndarray, got: np.ndarray | str, whose: tuple[str, str] = ("ours", "theirs")) -> str:
+    """One cell of the table; `whose` the wanted spikes are, and those that came."""
     if isinstance(got, str):
         return f"refuses: {got}".replace("|", "/")
     if got.shape != want.shape:
@@ -201,7 +201,7 @@ def verdict(want: np.ndarray, got: np.ndarray | str) -> str:
     if not len(off):
         return "equal"
     t = off[:, 0].min()
-    return f"**{len(off)} of {want.size} differ**, first at step {t} ({int(want.sum())} spikes, theirs {int(got.sum())})"
+    return f"**{len(off)} of {want.size} differ**, first at step {t} (spikes: {whose[0]} {int(want.sum())}, {whose[1]} {int(got.sum())})"
 
 
 def versions(peers: list[str]) -> dict[str, str]:
@@ -229,7 +229,7 @@ def report(peers: list[str]) -> str:
                 if key.endswith(".w"):
                     p.data = torch.randn(p.shape)
                 elif not name.startswith("LIF that"):
-                    p.data = p.data * (4 if len(shape) == 1 else 10) if p.dim() > 1 else p.data + 0.5
+                    p.data = p.data * (4 if len(shape) == 1 else 10) if p.dim() > 1 else p.data + (0.5 if len(shape) == 1 else 2)
             x = torch.rand(STEPS, BATCH, *shape)
             x = (x * 4).round() / 4 if name.startswith("LIF that") else (x < 0.5).float()
             file = Path(folder) / "net.nir"
@@ -247,7 +247,7 @@ def report(peers: list[str]) -> str:
             file = Path(folder) / f"{name}.nir"
             theirs = child("write", name, file, peers, x.numpy(), 1e-4) if name in at_hand else "not at hand"
             ours = theirs if isinstance(theirs, str) else read_here(file, x)
-            writes.append([name, "cannot write: " + theirs if isinstance(theirs, str) else verdict(theirs, ours) + f" (rate {theirs.mean():.2f})"])
+            writes.append([name, "cannot write: " + theirs if isinstance(theirs, str) else verdict(theirs, ours, ("there", "here")) + f" (rate {theirs.mean():.2f})"])
             print(writes[-1], flush=True)
     return page(have, reads, writes)
 

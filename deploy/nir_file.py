@@ -6,6 +6,7 @@ The package `nir` (1.0.8) cannot read three of the eight graphs published with t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from neuro.errors import FormatError, explain
 
 MOST_BYTES = 1 << 30  # of all arrays of one file
-MOST_PARTS = 10_000
+MOST_PARTS = 2_000
 MOST_DEPTH = 8  # of sub-graphs in sub-graphs
 
 FIELDS: dict[str, tuple[str, ...]] = {  # what every kind of node must hold
@@ -77,9 +78,10 @@ def flat(tree: Mapping[str, Any]) -> Net:
     """The net of a nested dict as `nir.NIRGraph.to_dict` gives it; nodes of sub-graphs get the names `graph.node`."""
     notes: list[str] = []
     parts, edges, _, _ = _inlined("", tree, notes, 0)
-    if len(parts) > MOST_PARTS:
-        raise FormatError(explain("NIR: the graph is too large.", f"{len(parts)} nodes   limit {MOST_PARTS}"))
-    twice = sorted({e for e in edges if edges.count(e) > 1}) if len(edges) < 4 * MOST_PARTS else []
+    if len(parts) > MOST_PARTS or len(edges) > 4 * MOST_PARTS:
+        what = f"{len(parts)} nodes, {len(edges)} edges   limits {MOST_PARTS}, {4 * MOST_PARTS}"
+        raise FormatError(explain("NIR: the graph is too large.", what))
+    twice = sorted(e for e, times in Counter(edges).items() if times > 1)
     if twice:
         raise FormatError(explain("NIR: an edge is given twice.", f"{twice[0][0]!r} -> {twice[0][1]!r}", cure="Write it once."))
     return Net({p.name: p for p in parts}, tuple(edges), _plain(tree.get("metadata", {})), tuple(notes))

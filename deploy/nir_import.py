@@ -25,6 +25,9 @@ from neuro.neurons import Recurrent
 NEURONS = ("I", "IF", "LI", "LIF", "CubaLI", "CubaLIF", "Threshold")
 
 
+MOST_LOOPED = 1 << 13  # neurons of a loop, whose matrix has the square of that
+
+
 class Stage(NamedTuple):
     """One value of the network: the sum of its inputs, put through a layer (None: the sum itself)."""
 
@@ -196,7 +199,9 @@ def _loop(net: Net, group: list[str], part: Part, module: Any, shape: Shape) -> 
         raise part.refuse("it stands in a loop without spikes.", f"{' -> '.join(group[:8])}", cure="A loop holds a neuron that fires.")
     if len(shape) != 1:
         raise part.refuse("its loop is not over a vector.", f"shape {list(shape)}", cure="Flatten before it.")
-    made = Recurrent(module, shape[0])
+    if shape[0] > MOST_LOOPED:
+        raise part.refuse("its loop is too large.", f"{shape[0]} neurons   limit {MOST_LOOPED}")
+    made = Recurrent(module, 1)  # its matrix is put in its place below
     if not back:  # its spikes enter it as they are
         made.weight = nn.Parameter(torch.eye(shape[0]))
         return made

@@ -181,3 +181,19 @@ def test_a_batch_in_the_input_shape_is_taken_out(tmp_path):
     nodes = {**ends(), "in": node("Input", shape=np.array([1, 2])), "a": LINEAR, "b": lif()}
     network = exchange.load(write(tmp_path / "a.nir", nodes, [("in", "a"), ("a", "b"), ("b", "out")]), dt=1e-3)
     assert network.input_shape == (2,) and len(network.notes) == 1
+
+
+@pytest.mark.parametrize("back", ["itself", "scale"])
+def test_a_loop_whose_matrix_would_be_huge_is_refused(tmp_path, back):
+    many = np.ones(1 << 17)
+    nodes = {**ends(len(many)), "a": node("IF", r=many, v_threshold=many)}
+    edges = [*ROW, ("a", "a")]
+    if back == "scale":
+        nodes["b"], edges = node("Scale", scale=many), [*ROW, ("a", "b"), ("b", "a")]
+    with pytest.raises(FormatError, match="loop is too large"):
+        exchange.load(write(tmp_path / "a.nir", nodes, edges))
+
+
+def test_edges_without_end_are_refused(tmp_path):
+    with pytest.raises(FormatError, match="graph is too large"):
+        exchange.load(write(tmp_path / "a.nir", {**ends(), "a": LINEAR}, ROW * 50_000))
