@@ -7,70 +7,51 @@ import numpy as np
 
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
-def _along(padded, k_w, s_w, best, tap):
-    """best[c] = largest of padded[c * s_w .. + k_w], tap[c]: which was the first to hold it. A stride of 1 or 2 is written out, so
-    that it becomes vector instructions."""
-    n = len(best)
-    for c in range(n):
-        best[c] = padded[c * s_w]
-        tap[c] = 0
-    for j in range(1, k_w):
-        shifted, name = padded[j:], np.int32(j)
-        if s_w == 1:
-            for c in range(n):
-                v = shifted[c]
-                more = (v > best[c]) | (v != v)
-                best[c] = v if more else best[c]
-                tap[c] = name if more else tap[c]
-        elif s_w == 2:
-            for c in range(n):
-                v = shifted[2 * c]
-                more = (v > best[c]) | (v != v)
-                best[c] = v if more else best[c]
-                tap[c] = name if more else tap[c]
-        else:
-            for c in range(n):
-                v = shifted[c * s_w]
-                more = (v > best[c]) | (v != v)
-                best[c] = v if more else best[c]
-                tap[c] = name if more else tap[c]
+def _larger(value, name, offset, best, place):
+    """Where value is larger than best (or no number): best becomes value, and place becomes name + offset."""
+    for i in range(len(best)):
+        more = (value[i] > best[i]) | (value[i] != value[i])
+        best[i] = value[i] if more else best[i]
+        place[i] = np.int32(name[i] + offset) if more else place[i]
 
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
 def forward(x, y, taps, kernel, stride, padding, low, high):
     """y [P, H_out, W_out] = largest of each window of x [P, H, W]; taps: which of its k_h * k_w places was the first to hold it.
 
-    First along the rows, once per row, then across them: the first row that holds the largest value, and in it the first place.
+    A plane is laid into a frame of minus infinity, and windows are taken at every place of it in long loops, first along the rows, then
+    across them; the places that the stride names are picked at the end. So the first row that holds the largest value wins, and
+    in it the first place.
     """
     H, W = x.shape[1], x.shape[2]
     H_out, W_out = y.shape[1], y.shape[2]
     k_h, k_w = kernel
     s_h, s_w = stride
     p_h, p_w = padding
-    padded = np.full(W + 2 * p_w + s_w + k_w, -np.inf, x.dtype)
-    rows, places = np.empty((H, W_out), x.dtype), np.empty((H, W_out), np.int32)
-    place = np.empty(W_out, np.int32)
+    width = W + 2 * p_w
+    size = (H + 2 * p_h) * width
+    framed = np.full(size + k_w, -np.inf, x.dtype)
+    none = np.zeros(size, np.int32)
+    along, tap = np.empty(size, x.dtype), np.empty(size, np.int32)
+    reached = ((H_out - 1) * s_h + 1) * width  # first places of windows
+    best, place = np.empty(reached, x.dtype), np.empty(reached, np.int32)
     for p in range(low, high):
         for h in range(H):
-            padded[p_w : p_w + W] = x[p, h]
-            _along(padded, k_w, s_w, rows[h], places[h])
+            begin = (h + p_h) * width + p_w
+            framed[begin : begin + W] = x[p, h]
+        along[:] = framed[:size]
+        tap[:] = 0
+        for j in range(1, k_w):
+            _larger(framed[j : j + size], none, np.int32(j), along, tap)
+        best[:] = along[:reached]
+        place[:] = tap[:reached]
+        for i in range(1, k_h):
+            _larger(along[i * width : i * width + reached], tap[i * width : i * width + reached], np.int32(i * k_w), best, place)
         for row in range(H_out):
-            first = max(0, row * s_h - p_h)
-            best = y[p, row]
-            best[:] = rows[first]
-            offset = np.int32((first - row * s_h + p_h) * k_w)
+            begin = row * s_h * width
             for c in range(W_out):
-                place[c] = places[first, c] + offset
-            for h in range(first + 1, min(H, row * s_h - p_h + k_h)):
-                value, where = rows[h], places[h]
-                offset = np.int32((h - row * s_h + p_h) * k_w)
-                for c in range(W_out):
-                    more = (value[c] > best[c]) | (value[c] != value[c])
-                    best[c] = value[c] if more else best[c]
-                    place[c] = where[c] + offset if more else place[c]
-            tap = taps[p, row]
-            for c in range(W_out):
-                tap[c] = place[c]
+                y[p, row, c] = best[begin + c * s_w]
+                taps[p, row, c] = place[begin + c * s_w]
 
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
