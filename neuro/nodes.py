@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from neuro.errors import GraphError, explain
 from neuro.layers.attention import AttentionProduct as _Product
 from neuro.layers.folding import fold, unfold
-from neuro.neurons.recurrent import RecurrentParams, recurrent_state, recurrent_step
+from neuro.neurons.recurrent import RecurrentParams, recurrent_scan, recurrent_state
 from neuro.reset import charge
 from neuro.scanning import scan
 
@@ -209,7 +209,7 @@ class Recurrent(Node):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         params = RecurrentParams(self.weight.to(x.dtype), bias, self.neuron.params)
         how = {"inner_step": self.neuron.step, **self.neuron.choices}
-        return scan(recurrent_step, x, zero, params, lengths=lengths, **how)[0].to(x_in.dtype)
+        return recurrent_scan(x, zero, params, lengths=lengths, **how)[0].to(x_in.dtype)
 
     def facts(self) -> dict[str, Any]:
         return {"weight": self.weight, "bias": self.bias, **self.neuron.facts()}
