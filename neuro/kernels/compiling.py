@@ -16,13 +16,15 @@ from neuro.kernels import cpu, programs
 from neuro.kernels.programs import Found
 
 
-@torch.compiler.assume_constant_result
 def _constant(
     step: Callable[..., Any], layouts: tuple[Any, ...], values: tuple[float, ...], several: tuple[bool, ...], wants: tuple[bool, ...], lengths: bool,
     names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool,
 ) -> tuple[str, bool, bool]:  # fmt: skip
     with torch.utils._python_dispatch._disable_current_modes():
         return _real(step, layouts, values, several, wants, lengths, names, parts, double, dtype, keep)
+
+
+_constant._dynamo_marked_constant = True  # torch.compiler.assume_constant_result, which would load the compiler here
 
 
 def _real(
