@@ -15,6 +15,7 @@ _HOME = {  # public name -> the module that defines it; loaded on first use, so 
     "checkpoint": "neuro.state",
     "activity": "neuro.measuring",
     "trace": "neuro.tracing",
+    "compile_inference": "neuro.inference",
     "load": "neuro.training.runs",
     "health": "neuro.training.health",
 }

@@ -28,6 +28,9 @@ ORDER = [
     ("graph",),
     ("builders",),  # of nodes from layers
     ("tracing",),
+    ("latency",),  # of a step, measured
+    ("lowering",),  # of a graph to a table
+    ("inference",),  # of whole models
     ("models", "datasets", "deploy"),
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
