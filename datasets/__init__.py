@@ -11,6 +11,10 @@ if __name__ != "neuro.datasets":
 WHERE = {
     "EVENT": "events",
     "Recording": "events",
+    "EventFile": "reading",
+    "read_events": "reading",
+    "iterate_events": "reading",
+    "write_events": "reading",
     "Sensor": "events",
     "make_events": "events",
     "Camera": "simulate",

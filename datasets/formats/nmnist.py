@@ -8,12 +8,14 @@ Cohen, Thakor, "Converting Static Image Datasets to Spiking Neuromorphic Dataset
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor, check_events, describe
+from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill
 from neuro.errors import FormatError, explain
 
 SENSOR = Sensor(34, 34)
@@ -83,3 +85,28 @@ def write_nmnist(events: np.ndarray, path: str | PathLike | None = None, *, sens
     if path is not None:
         Path(path).write_bytes(data)
     return data
+
+
+def head(data: np.ndarray) -> Head:
+    """No head. The sensor is N-MNIST's if the first 4096 events fit it; N-Caltech101, of the same layout, states none."""
+    first = data[: min(len(data) // WIDTH, 4096) * WIDTH].reshape(-1, WIDTH)
+    return Head(0, SENSOR if len(first) and first[:, :2].max() < SENSOR.width else None, {})
+
+
+def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
+    """Blocks of `size` events."""
+    whole, rest = divmod(len(data), WIDTH)
+    for start in range(0, whole, size):
+        raw = data[start * WIDTH : min(start + size, whole) * WIDTH].reshape(-1, WIDTH)
+        high, middle = raw[:, 2].astype(np.int64), raw[:, 3].astype(np.int64)
+        yield Block(fill(raw[:, 0], raw[:, 1], (high & 127) << 16 | middle << 8 | raw[:, 4], high >> 7))
+    if rest:
+        yield Block(NO_EVENTS, {}, f"{rest} bytes left of an event of {WIDTH} at byte {whole * WIDTH}")
+
+
+def encode(events: np.ndarray, sensor: Sensor) -> bytes:
+    """The bytes of a file."""
+    return write_nmnist(events, sensor=sensor)
+
+
+NAME = "N-MNIST"

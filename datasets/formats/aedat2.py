@@ -1,0 +1,85 @@
+"""AEDAT 2.0 (jAER): lines that start with `#`, then 8 bytes an event, big-endian.
+
+    uint32 address   uint32 t (microseconds; unsigned, overflows after 71 minutes and is carried on)
+
+    DVS128   p bit 0 (0: ON)   x bits 1-7   y bits 8-14   bit 15 or above: special, counted
+    DAVIS    p bit 11 (1: ON)  x bits 12-21   y bits 22-30   bit 31: frame or IMU sample, counted; bit 10: external, counted
+
+x and y are given as stored; jAER shows x as width-1-x and y upward. The sensor follows from the line `AEChip:`; without it
+an address above 16 bits in the first 4096 means DAVIS240, otherwise DVS128, and the facts say "guessed". The DVS128
+file may hold time stamps above 2^31, which signed readers show as negative. Source: "AEDAT file formats", iniVation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from neuro.datasets.events import Sensor
+from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill, text_lines, unwrap
+
+NAME = "AEDAT 2"
+WORD = np.dtype([("a", ">u4"), ("t", ">u4")])
+CHIPS = {
+    "dvs128": Sensor(128, 128),
+    "davis128": Sensor(128, 128),
+    "davis208": Sensor(192, 208),
+    "davis240": Sensor(180, 240),
+    "davis346": Sensor(260, 346),
+    "davis640": Sensor(480, 640),
+}
+LAST_US = 2**32 - 1
+
+
+def recognise(data: np.ndarray) -> bool:
+    """The line `#!AER-DAT2`, or `#!AER-DAT1`, which has shorter words and is refused by `head`."""
+    return bytes(data[:10]) == b"#!AER-DAT2"
+
+
+def head(data: np.ndarray) -> Head:
+    """Chip and lines; a guess of the chip is called one."""
+    lines, at = text_lines(data, b"#")
+    chip = next((line.rpartition(".")[2] for line in lines if line.strip(" #").startswith("AEChip:")), "")
+    key = next((name for name in CHIPS if chip.lower().startswith(name)), "")
+    facts: dict = {"chip": chip or "not stated"}
+    if not key:
+        whole = min((len(data) - at) // 8, 4096)
+        wide = bool(whole) and int(data[at : at + whole * 8].view(WORD)["a"].max()) >> 16 > 0
+        key = "davis240" if wide else "dvs128"
+        facts["layout"] = f"{key}, guessed from the addresses"
+    else:
+        facts["layout"] = key
+    facts |= {"lines": [line for line in lines if not line.lstrip().startswith("<")]}
+    return Head(at, CHIPS[key], facts)
+
+
+def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
+    """Blocks of at most `size` words."""
+    davis = head.facts["layout"].startswith("davis")
+    whole, rest = divmod(len(data) - head.start, 8)
+    words, last = data[head.start : head.start + whole * 8].view(WORD), None
+    for start in range(0, whole, size):
+        part = words[start : start + size]
+        a, t = part["a"].astype(np.uint32), unwrap(part["t"], 32, last)
+        last = int(t[-1])
+        keep = (a & 0x80000400) == 0 if davis else a < 1 << 15
+        dropped = len(a) - int(keep.sum())
+        if dropped:
+            a, t = a[keep], t[keep]
+        events = fill(a >> 12 & 1023, a >> 22 & 511, t, a >> 11 & 1) if davis else fill(a >> 1 & 127, a >> 8 & 127, t, ~a & 1)
+        yield Block(events, {"special, frame or IMU words": dropped} if dropped else {})
+    if rest:
+        yield Block(NO_EVENTS, {}, f"{rest} bytes left of an event of 8 at byte {len(data) - rest}")
+
+
+def encode(events: np.ndarray, sensor: Sensor) -> bytes:
+    """The bytes of a file: the chip's own size says its layout."""
+    chip = next(name for name, size in CHIPS.items() if size == sensor)
+    names = {"dvs128": "DVS128", "davis240": "DAVIS240C"}
+    text = f"#!AER-DAT2.0\r\n# Timestamps tick is 1 us\r\n# AEChip: neuro.{names.get(chip, chip.capitalize())}\r\n#End Of ASCII Header\r\n"
+    words = np.empty(len(events), WORD)
+    words["t"] = events["t"]
+    x, y, p = (events[c].astype(np.uint32) for c in "xyp")
+    words["a"] = x << 1 | y << 8 | 1 - p if chip == "dvs128" else x << 12 | y << 22 | p << 11
+    return text.encode() + words.tobytes()

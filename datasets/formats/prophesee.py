@@ -1,0 +1,84 @@
+"""The header of Prophesee RAW files, and what their three encodings EVT 2.0, 2.1 and 3.0 share.
+
+Lines that start with `% ` (key, value), up to `% end` or the first line that is none, then little-endian words. The
+encoding stands in `% evt 3.0` or `% format EVT3;height=720;width=1280`; the size also in `% geometry 1280x720`.
+Source: Prophesee, "RAW file format", Metavision SDK documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from neuro.datasets.events import EVENT, Sensor
+from neuro.datasets.formats.block import NO_EVENTS, Block, Head, size_from, text_lines
+
+GENERATIONS = {"gen3": Sensor(480, 640), "gen41": Sensor(720, 1280), "gen4": Sensor(720, 1280), "imx636": Sensor(720, 1280)}
+
+
+def version(data: np.ndarray) -> str:
+    """"2.0", "2.1", "3.0", or "" for a file of another kind."""
+    facts = dict(line.partition(" ")[::2] for line in text_lines(data, b"% ")[0])
+    named = re.match(r"EVT(\d)(\d?)", facts.get("format", "").upper())
+    return facts.get("evt") or (f"{named[1]}.{named[2] or 0}" if named else "")
+
+
+def head(data: np.ndarray) -> Head:
+    """Lines as facts; the size from them, or from the name of the plugin, which tells the generation of the sensor."""
+    lines, _ = text_lines(data, b"% ")
+    at = 0
+    for count, line in enumerate(lines):
+        at += bytes(data[at : at + (1 << 16)]).index(b"\n") + 1
+        if line == "end":
+            lines = lines[:count]
+            break
+    facts = dict(line.partition(" ")[::2] for line in lines)
+    form = dict(part.partition("=")[::2] for part in facts.get("format", "").split(";"))
+    width, _, height = facts.get("geometry", "").partition("x")
+    sensor = size_from(form.get("width"), form.get("height")) or size_from(width, height)
+    if sensor is None:
+        plugin = facts.get("plugin_name", "").lower()
+        sensor = next((size for name, size in GENERATIONS.items() if name in plugin), None)
+        if sensor is not None:
+            facts["sensor"] = f"{sensor.width}x{sensor.height}, from plugin_name"
+    return Head(at, sensor, facts)
+
+
+def decode(data: np.ndarray, head: Head, size: int, width: int, most: int, loop, names: dict[int, str]) -> Iterator[Block]:
+    """Run `loop` over words of `width` bytes of which one yields at most `most` events.
+
+    `loop(words, x, y, t, p, state, others)` returns the number of events; `state` (int64 [8]) carries it from block to
+    block, `others` (int64 [17]) counts by type the words that are no events, and in [16] those before the first time.
+    """
+    whole, rest = divmod(len(data) - head.start, width)
+    words = data[head.start : head.start + whole * width].view(f"<u{width}")
+    state, step = np.zeros(8, np.int64), max(1, size)
+    state[0] = -1  # no time yet
+    for start in range(0, whole, step):
+        part, others = np.ascontiguousarray(words[start : start + step]), np.zeros(17, np.int64)
+        room = capacity(part, most, loop)
+        events = np.empty(room, EVENT)
+        n = loop(part, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state, others)
+        counts = {names.get(k, f"words of type {k:#x}"): int(others[k]) for k in np.flatnonzero(others)}
+        yield Block(events[:n] if n == room else events[:n].copy(), counts)
+    if rest:
+        yield Block(NO_EVENTS, {}, f"{rest} bytes left of a word of {width} at byte {len(data) - rest}")
+
+
+def capacity(words: np.ndarray, most: int, loop) -> int:
+    """Events that the words can hold, counted where a word may hold many."""
+    if most == 1:
+        return len(words)
+    if words.dtype.itemsize == 8:
+        mask = words[(words >> 60) < 2].astype("<u4")
+        return ones(mask)
+    kind = words >> 12
+    vectors = words[(kind == 4) | (kind == 5)] & 0xFFF
+    return int((kind == 2).sum()) + ones(vectors)
+
+
+def ones(words: np.ndarray) -> int:
+    """Bits that are set."""
+    return int(np.count_nonzero(np.unpackbits(words.view(np.uint8))))
