@@ -110,20 +110,30 @@ def tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in flat(tree) if isinstance(leaf, Tensor)]
 
 
-def _by_value(value: Any, depth: int = 0) -> Hashable:
-    """A key that differs whenever the value could make a step compute something else."""
-    if type(value).__module__.startswith("neuro.") and hasattr(value, "__dataclass_params__") and value.__dataclass_params__.frozen:
+_FIXED = ("torch", "neuro", "math", "numpy", "operator", "functools", "builtins", "typing")  # modules that do not change under a step
+
+
+def _by_value(value: Any, depth: int = 0, names: tuple[str, ...] = ()) -> Hashable:
+    """A key that differs whenever the value could make a step compute something else.
+
+    names: what the code that uses the value names, so of a module or class the attributes that matter.
+    """
+    kind = type(value)
+    if kind.__module__.startswith("neuro.") and hasattr(value, "__dataclass_params__") and value.__dataclass_params__.frozen:
         return value  # a surrogate or a reset of ours, compared field by field
     if isinstance(value, types.FunctionType) and value.__module__.startswith(("neuro.", "torch.")):
         return value
-    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, type, types.ModuleType, types.BuiltinFunctionType)):
-        return (type(value), value)
-    if depth > 4:
+    if value is None or isinstance(value, (bool, int, float, str, torch.dtype, types.BuiltinFunctionType)):
+        return (kind, value)
+    if depth > 5:
         raise _CannotBeCompared
+    if isinstance(value, (type, types.ModuleType)):
+        return (value, _attributes(value, depth, names))
     if isinstance(value, tuple):
-        return (type(value), tuple(_by_value(v, depth + 1) for v in value))
-    if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:
-        return (type(value), tuple((name, _by_value(v, depth + 1)) for name, v in vars(value).items()))
+        return (kind, tuple(_by_value(v, depth + 1, names) for v in value))
+    if dataclasses.is_dataclass(value) and kind.__dataclass_params__.frozen:
+        fields = tuple((name, _by_value(v, depth + 1)) for name, v in vars(value).items())
+        return (kind, fields, tuple(_methods(kind, depth)))
     if isinstance(value, types.FunctionType):
         return _function_key(value, depth)
     if isinstance(value, functools.partial):
@@ -131,14 +141,37 @@ def _by_value(value: Any, depth: int = 0) -> Hashable:
     raise _CannotBeCompared
 
 
+def _attributes(value: Any, depth: int, names: tuple[str, ...]) -> Hashable:
+    """Those attributes of a module or class that the code names."""
+    home = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    if home.split(".")[0] in _FIXED:
+        return None
+    return tuple((name, _by_value(getattr(value, name), depth + 1, names)) for name in names if hasattr(value, name))
+
+
+def _methods(kind: type, depth: int) -> Any:
+    """What a user's own class does when it is called: a surrogate's derivative may name globals too."""
+    for base in kind.__mro__:
+        if base.__module__.split(".")[0] not in _FIXED:
+            for name, method in vars(base).items():
+                if isinstance(method, types.FunctionType) and (name == "__call__" or not name.startswith("__")):
+                    yield (name, _function_key(method, depth + 1))
+
+
 def _function_key(function: types.FunctionType, depth: int) -> Hashable:
-    cells = tuple(_by_value(c.cell_contents, depth + 1) for c in function.__closure__ or () if c.cell_contents is not function)
-    named = tuple(
-        (name, _by_value(function.__globals__[name], depth + 1)) for name in function.__code__.co_names
-        if name in function.__globals__ and function.__globals__[name] is not function
-    )  # fmt: skip
+    names = _names(function.__code__)
+    cells = tuple(_by_value(c.cell_contents, depth + 1, names) for c in function.__closure__ or () if c.cell_contents is not function)
+    space = function.__globals__
+    named = tuple((name, _by_value(space[name], depth + 1, names)) for name in names if name in space and space[name] is not function)
     defaults = (function.__defaults__ or (), tuple(sorted((function.__kwdefaults__ or {}).items())))
     return (function.__code__, cells, named, _by_value(defaults, depth + 1))
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    """Globals and attributes that code names, inner functions included."""
+    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _names(c)]
+    return tuple(dict.fromkeys((*code.co_names, *inner)))
 
 
 def _name(step: Callable[..., Any]) -> str:

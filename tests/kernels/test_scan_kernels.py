@@ -1,6 +1,7 @@
 """Generated kernels against the plain loop: outputs, final state and every gradient, on steps of all kinds."""
 
 import copy
+import types
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -306,6 +307,55 @@ def test_a_changed_captured_number_is_seen():
     for gain in (2.0, 5.0):
         y, _ = scan(make(gain), torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)
         assert y[0].item() == gain
+
+
+class Settings:
+    gain = 2.0
+
+
+@dataclass(frozen=True)
+class UserSurrogate(Surrogate):
+    strict: bool = False
+
+    def derivative(self, u):
+        return GAIN * torch.ones_like(u)
+
+
+def by_inner_function(x, state, p):
+    scaled = (lambda v: GAIN * v)(x)
+    return scaled, (state[0] + scaled,)
+
+
+def by_class_attribute(x, state, p):
+    return Settings.gain * x, (state[0] + Settings.gain * x,)
+
+
+def by_module_attribute(x, state, p):
+    return a_module.gain * x, (state[0] + a_module.gain * x,)
+
+
+a_module = types.ModuleType("a_module")
+a_module.gain = 2.0
+
+
+@pytest.mark.parametrize("step", [by_inner_function, by_class_attribute, by_module_attribute])
+def test_numbers_named_in_other_ways_are_seen(monkeypatch, step):
+    x, zero = torch.ones(2, 1, 2), (torch.zeros(1, 2),)
+    assert scan(step, x, zero, None)[0][0, 0, 0] == 2
+    monkeypatch.setitem(globals(), "GAIN", 7.0)
+    monkeypatch.setattr(Settings, "gain", 7.0)
+    monkeypatch.setattr(a_module, "gain", 7.0)
+    assert scan(step, x, zero, None)[0][0, 0, 0] == 7
+
+
+def test_a_global_number_of_a_surrogate_is_seen(monkeypatch):
+    grads = []
+    for gain in (2.0, 5.0):
+        monkeypatch.setitem(globals(), "GAIN", gain)
+        x = torch.zeros(2, 1, 3, requires_grad=True)
+        scan(lambda x, s, p, *, spike: (spike(x), (s[0] + x,)), x, (torch.zeros(1, 3),), None, spike=UserSurrogate())[0].sum().backward()
+        grads.append(x.grad[0, 0, 0].item())
+    assert grads == [2.0, 5.0]
 
 
 class Annealed(Surrogate):
