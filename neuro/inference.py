@@ -63,10 +63,11 @@ class _Flat(NamedTuple):
 class Compiled(nn.Module):
     """See `compile_inference`. `graph` is the folded graph, `left_to_torch` the nodes that have no form in the table and why."""
 
-    def __init__(self, graph: Graph, keys: dict[str, str], torch_nodes: frozenset[str] = frozenset()):
+    def __init__(self, graph: Graph, keys: dict[str, str], torch_nodes: frozenset[str] = frozenset(), shown: frozenset[str] = frozenset()):
         super().__init__()
         self.graph, self.keys = graph, keys
-        self.lowered: Lowered = lower(graph, torch_nodes)
+        self.lowered: Lowered = lower(graph, torch_nodes, shown)
+        self._zero = torch.zeros(())
         self._arenas: list[Any] = []
         self._functions: np.ndarray | None = None  # addresses in this process
         self.eval()
@@ -78,11 +79,11 @@ class Compiled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, ...] -> what the model gives."""
         x = _checked(x, self.graph)
-        fresh = _Flat(torch.zeros(x.shape[1], self.lowered.state))
-        slot, given = recall(self, fresh)
+        nothing = self._zero.expand(x.shape[1], self.lowered.state)
+        slot, given = recall(self, _Flat(nothing))
         steps = lengths()
         with torch.no_grad():
-            flat = given.flat if given.flat is fresh.flat else given.flat.detach().clone(memory_format=torch.contiguous_format)
+            flat = torch.zeros(nothing.shape) if given.flat is nothing else given.flat.clone(memory_format=torch.contiguous_format)
             y = _by_nodes(self, x, flat, steps) if torch._C._len_torch_dispatch_stack() else self._run(x, flat, steps)
         remember(slot, _Flat(flat))
         return y
@@ -91,25 +92,28 @@ class Compiled(nn.Module):
         """All segments in order; `flat` [B, S] is the state before and becomes the one after."""
         parts = self.lowered.steps
         if len(parts) == 1 and isinstance(parts[0], Segment):
-            return self._segment(parts[0], [x], flat, steps)[0]
+            return self._segment(parts[0], [x], flat, steps)[-1]
+        return self._values(x, flat, steps)[self.graph.output.name]
+
+    def _values(self, x: Tensor, flat: Tensor, steps: Tensor | None) -> dict[str, Tensor]:
+        """What goes out of every segment, and what torch made between them."""
         found = {self.graph.input.name: x}
-        for part in parts:
+        for part in self.lowered.steps:
             if isinstance(part, Segment):
                 found.update(zip(part.writes, self._segment(part, [found[n] for n in part.reads], flat, steps), strict=True))
             else:
                 node = self.graph[part]
                 found[part] = _by_torch(node, [found[s] for s in node.inputs], self.lowered, flat, steps)
-        return found[self.graph.output.name]
+        return found
 
     def _segment(self, part: Segment, xs: list[Tensor], flat: Tensor, steps: Tensor | None) -> list[Tensor]:
         T, B = xs[0].shape[:2]
         ins = xs[0].reshape(-1) if len(xs) == 1 else torch.cat([v.reshape(-1) for v in xs])
-        shapes = [((T, B) if self.graph[n].timed else (B,)) + self.graph.shapes[n] for n in part.writes]
-        outs = torch.empty(sum([int(np.prod(s)) for s in shapes]))
+        sizes = [(T if timed else 1) * B * n for timed, n, _ in part.shapes]
+        outs = torch.empty(sum(sizes))
         self._drive(part, ins, outs, flat, steps, T, B)
-        if len(shapes) == 1:
-            return [outs.view(shapes[0])]
-        return [v.view(s) for v, s in zip(outs.split([int(np.prod(s)) for s in shapes]), shapes, strict=True)]
+        parts = (outs,) if len(sizes) == 1 else outs.split(sizes)
+        return [v.view((T, B, *shape) if timed else (B, *shape)) for v, (timed, _, shape) in zip(parts, part.shapes, strict=True)]
 
     def _drive(self, part: Segment, ins: Tensor, outs: Tensor, flat: Tensor, steps: Tensor | None, T: int, B: int, rows: Any = None, repeat: int = 1) -> None:
         """Run rows of a segment's table, all of them unless told otherwise."""
@@ -145,6 +149,14 @@ class Compiled(nn.Module):
         floats, listed, starts, work = wanted
         return (np.zeros(floats, np.float32), np.empty(listed, np.uint32), np.empty(listed, np.float32), np.empty(starts, np.int64), np.empty(work, np.float32))
 
+    def values(self, x: Tensor) -> dict[str, Tensor]:
+        """Every node's output for x [T, B, ...] from a fresh state, by name: to compare with `graph.values(x)`."""
+        every = frozenset(node.name for node in self.graph)
+        shown = Compiled(self.graph, self.keys, frozenset(self.lowered.reasons), every)
+        x = _checked(x, self.graph)
+        with torch.no_grad():
+            return shown._values(x, torch.zeros(x.shape[1], self.lowered.state), None)
+
     def latency(self, x: Tensor) -> Latency:
         """Measure time per step on x [T, B, ...]: of a call that carries its state, and of every operation. Print the answer.
 
@@ -170,7 +182,7 @@ class Compiled(nn.Module):
     def _operations(self, part: Segment, found: dict[str, Tensor], flat: Tensor) -> list[Row]:
         """The rows of a segment, each run again and again before the next; its results go into `found`."""
         ins = torch.cat([found[n].reshape(-1) for n in part.reads])
-        outs = torch.zeros(sum(int(np.prod(self.graph.shapes[n])) for n in part.writes))
+        outs = torch.zeros(sum(n for _, n, _ in part.shapes))
         with torch.no_grad():
             rows = []
             for i, (name, kind) in enumerate(part.labels):
@@ -182,9 +194,8 @@ class Compiled(nn.Module):
                 while again(often) < 2e-4 and often < 1 << 14:
                     often *= 4
                 rows.append(Row(name, kind, 1e6 * again(often) / often))
-        sizes = [int(np.prod(self.graph.shapes[n])) for n in part.writes]
-        for name, value in zip(part.writes, outs.split(sizes), strict=True):
-            found[name] = value.view(*((1, 1) if self.graph[name].timed else (1,)), *self.graph.shapes[name])
+        for name, value, (timed, _, shape) in zip(part.writes, outs.split([n for _, n, _ in part.shapes]), part.shapes, strict=True):
+            found[name] = value.view((1, 1, *shape) if timed else (1, *shape))
         return rows
 
     def state_to(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -70,6 +70,7 @@ class Segment:
     labels: tuple[tuple[str, str], ...]  # node and kind of each row
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    shapes: tuple[tuple[bool, int, g.Shape], ...]  # of what goes out: whether it has a time axis, elements and shape of a step
     room: int  # elements of all buffers, per step
     listed: int  # active inputs listed at a time, at most
     starts: int
@@ -89,13 +90,13 @@ class Lowered:
     reasons: dict[str, str]  # why a node is left to torch
 
 
-def lower(graph: Graph, torch_nodes: frozenset[str] = frozenset()) -> Lowered:
-    """The table of a graph whose norms are folded. `torch_nodes`: names that are left to torch in any case.
+def lower(graph: Graph, torch_nodes: frozenset[str] = frozenset(), shown: frozenset[str] = frozenset()) -> Lowered:
+    """The table of a graph whose norms are folded. `torch_nodes`: left to torch in any case; `shown`: values that go out beside the last.
 
     Raises:
         GraphError: a node of which it is not known what it remembers.
     """
-    return _Lowering(graph, torch_nodes).lowered()
+    return _Lowering(graph, torch_nodes, shown).lowered()
 
 
 class _ByTorch(Exception):
@@ -140,8 +141,8 @@ class _Open:
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, torch_nodes: frozenset[str]):
-        self.graph, self.torch_nodes = graph, torch_nodes
+    def __init__(self, graph: Graph, torch_nodes: frozenset[str], shown: frozenset[str]):
+        self.graph, self.torch_nodes, self.shown = graph, torch_nodes, shown
         self.weights: list[np.ndarray] = []
         self.filled = 0
         self.numbers: list[float] = []
@@ -259,7 +260,7 @@ class _Lowering:
         self.open = group
         inside = set(group.made)
         final = self.graph.output.name
-        writes = [n for n in group.made if n == final or any(r.name not in inside for r in self.graph.readers(n))]
+        writes = [n for n in group.made if n == final or n in self.shown or any(r.name not in inside for r in self.graph.readers(n))]
         writes.sort(key=lambda n: not self.graph[n].timed)  # what has no time axis stands last
         for name in writes:
             if not self.graph[name].timed:
@@ -270,6 +271,7 @@ class _Lowering:
             sizes = (_count(shape[1:]), shape[0]) if turned else (1, _count(shape))
             group.buffers[value.buffer].dies = len(group.rows)
             group.rows.append(_Row((name, "store"), {"kind": STORE, "size": _count(shape), "stride": _count(shape)}, sizes, (value.buffer,)))
+        shapes = tuple((self.graph[n].timed, _count(self.shape(n)), self.shape(n)) for n in writes)
         room = _placed(group.buffers)
         table = np.zeros((len(group.rows), COLUMNS), np.int64)
         prefix_in, prefix_out = self._prefixes(group.reads), self._prefixes(writes)
@@ -283,7 +285,7 @@ class _Lowering:
             fields = {"out": out, **places, **row.fields}
             table[i, :FIRST] = [fields.get(f, 0) for f in _FIELDS]
             table[i, FIRST : FIRST + len(row.sizes)] = row.sizes
-        return Segment(table, tuple(r.label for r in group.rows), tuple(group.reads), tuple(writes), room, group.listed, group.starts, group.work)
+        return Segment(table, tuple(r.label for r in group.rows), tuple(group.reads), tuple(writes), shapes, room, group.listed, group.starts, group.work)
 
     def _prefixes(self, names: Sequence[str]) -> dict[str, int]:
         """Elements per step and sample that stand before each of these values."""

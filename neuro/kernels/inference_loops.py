@@ -79,6 +79,57 @@ _tile_128, _tile_64, _tile_32, _tile_16, _tile_8 = _summing(16, 8), _summing(16,
 
 
 @intrinsic
+def _block(
+    context: Any, y: Any, t: Any, y_stride: Any, w: Any, c: Any, w_stride: Any, x: Any, at: Any, x_stride: Any, inner: Any
+) -> Any:  # fmt: skip
+    """y[t + r * y_stride + j] += sum over k in 0 .. inner of x[at + r * x_stride + k] * w[c + k * w_stride + j]; r in 0 .. 4, j in 0 .. 32."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element, word, rows, vectors = ir.FloatType(), ir.IntType(64), 4, 2
+        vector, lane = ir.VectorType(element, 16), ir.Constant(ir.IntType(32), 0)
+
+        def place(k: int, at: Any) -> Any:
+            return builder.gep(context.make_array(signature.args[k])(context, builder, args[k]).data, [at])
+
+        def vectors_at(pointer: Any) -> list[Any]:
+            start = builder.bitcast(pointer, vector.as_pointer())
+            return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
+
+        def moved(start: Any, stride: Any, r: int) -> Any:
+            return builder.add(start, builder.mul(stride, ir.Constant(word, r)))
+
+        out = [p for r in range(rows) for p in vectors_at(place(0, moved(args[1], args[2], r)))]
+        sources = [place(6, moved(args[7], args[8], r)) for r in range(rows)]
+        base = place(3, args[4])
+        starts = [builder.load(p, align=4) for p in out]
+        before, loop, done = builder.block, builder.append_basic_block("inner"), builder.append_basic_block("inner_end")
+        builder.cbranch(builder.icmp_signed("<", ir.Constant(word, 0), args[9]), loop, done)
+        builder.position_at_end(loop)
+        k = builder.phi(word)
+        sums = [builder.phi(vector) for _ in starts]
+        found = [builder.load(p, align=4) for p in vectors_at(builder.gep(base, [builder.mul(k, args[5])]))]
+        more = []
+        for r in range(rows):
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.load(builder.gep(sources[r], [k])), lane)
+            factor = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), 16), [0] * 16))
+            for v in range(vectors):
+                product = builder.fmul(factor, found[v], flags=["contract"])
+                more.append(builder.fadd(sums[r * vectors + v], product, flags=["contract"]))
+        after = builder.add(k, ir.Constant(word, 1))
+        builder.cbranch(builder.icmp_signed("<", after, args[9]), loop, done)
+        builder.position_at_end(done)
+        totals = [builder.phi(vector) for _ in starts]
+        for phi, old, new in [(k, ir.Constant(word, 0), after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, loop)
+        for p, total in zip(out, totals, strict=True):
+            builder.store(total, p, align=4)
+        return context.get_dummy_value()
+
+    return types.void(y, types.intp, types.intp, w, types.intp, types.intp, x, types.intp, types.intp, types.intp), write
+
+
+@intrinsic
 def _across_8(context: Any, y: Any, t: Any, x: Any, a: Any, stride: Any, n: Any, largest: Any) -> Any:
     """y[t : t + 8] = the largest of x[a + v * stride : ... + 8] for v in 0 .. n, a NaN being the largest, or their sum."""
 
@@ -176,17 +227,28 @@ def _add_rows(y, t, w, origin, stride, low, high, index, values, first, last):
 
 @machine
 def _product(x, at, x_stride, rows, inner, w, origin, w_stride, columns, y, to, y_stride, index, values, starts):
-    """y += x w on rows; x [rows, inner], w [inner, columns], y [rows, columns], each with its own distance between rows."""
+    """y += x w on rows; x [rows, inner], w [inner, columns], y [rows, columns], each with its own distance between rows.
+
+    Driven by what is not zero in x, unless most of it is.
+    """
     for start in range(0, rows, _LISTED):
         count, m = min(_LISTED, rows - start), 0
         starts[0] = 0
         for r in range(count):
             m = _list(x, at + (start + r) * x_stride, inner, 0, index, values, m)
             starts[r + 1] = m
+        done, left = 0, columns
+        if count >= 4 and 3 * m > count * inner:  # mostly active: each weight is read once for four rows; the same sums in the same order
+            done, left = count - count % 4, columns % 32
+            for c in range(0, columns - left, 32):
+                for r in range(start, start + done, 4):
+                    _block(y, to + r * y_stride + c, y_stride, w, origin + c, w_stride, x, at + r * x_stride, x_stride, inner)
         for c in range(0, columns, _WIDE):
             for r in range(count):
-                if starts[r] < starts[r + 1]:
-                    _add_rows(y, to + (start + r) * y_stride, w, origin, w_stride, c, min(c + _WIDE, columns), index, values, starts[r], starts[r + 1])
+                first = max(c, columns - left) if r < done else c
+                last = min(c + _WIDE, columns)
+                if first < last and starts[r] < starts[r + 1]:
+                    _add_rows(y, to + (start + r) * y_stride, w, origin, w_stride, first, last, index, values, starts[r], starts[r + 1])
 
 
 @machine
