@@ -41,11 +41,14 @@ def blocks(text):
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-def test_the_readme_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/kernels.md"])
+def test_code_on_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    space = {"__name__": "readme"}
-    for n, block in enumerate(blocks((ROOT / "README.md").read_text())):
-        exec(compile(block, f"README.md, block {n + 1}", "exec"), space)  # the blocks follow on each other
+    space = {"__name__": "page"}
+    found = blocks((ROOT / page).read_text())
+    assert found
+    for n, block in enumerate(found):
+        exec(compile(block, f"{page}, block {n + 1}", "exec"), space)  # the blocks follow on each other
 
 
 def test_blocks_are_found():
