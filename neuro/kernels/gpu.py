@@ -1,0 +1,201 @@
+"""Running a program on a GPU: kernels of Triton found, memory made ready, and launched.
+
+`forward` and `backward` take what those of `cpu` take. What `forward` keeps for backward differs: here it is what the minimum
+cut asks for, at every step.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuro.files import WriteError, replacing
+from neuro.kernels import cache
+from neuro.kernels.cpu import Call, cut_up, kinds
+from neuro.kernels.cpu_source import Ends
+from neuro.kernels.derivative import derive
+from neuro.kernels.expression import Node
+from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is_small, kept_nodes, numbers_met
+from neuro.kernels.operations import OPERATIONS
+from neuro.kernels.program import Program
+
+_lock = threading.RLock()
+
+
+class Kernels:
+    """The kernels of one program, made as they are called for."""
+
+    def __init__(self, program: Program):
+        self.program = program
+        self.kept = kept_nodes(program)
+        self._made: dict[Any, Any] = {}
+
+    def forward(self, layout: Layout, keep: bool) -> tuple[Any, tuple[Node, ...]]:
+        """The kernel, and the nodes whose numbers it is given."""
+        key = (layout, keep)
+        if key not in self._made:
+            self._made[key] = _function(forward_source(self.program, layout, keep), "forward"), self.program.nodes
+        return self._made[key]
+
+    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[Any, tuple[Node, ...], frozenset[int], tuple[int, ...]]:
+        """The kernel, its nodes, and the inputs and parameters whose gradient is not zero everywhere."""
+        key = (layout, wants, ends)
+        if key not in self._made:
+            found = derive(self.program, wants[: self.program.inputs], wants[self.program.inputs :], ends.y)
+            kernel = _function(backward_source(self.program, found, layout, ends), "backward")
+            inputs = frozenset(k for k, i in enumerate(found.x) if i is not None)
+            self._made[key] = kernel, found.nodes, inputs, tuple(k for k, i in enumerate(found.params) if i is not None)
+        return self._made[key]
+
+
+@functools.lru_cache(maxsize=1024)
+def kernels(program: str) -> Kernels:
+    return Kernels(Program.from_json(program))
+
+
+def forward(
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool
+) -> list[Tensor]:  # fmt: skip
+    """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` what backward reads, each [T, R, C].
+
+    Args:
+        program: a `Program` as JSON.
+        x: inputs [T, B, ...]; float32, float64, bfloat16 or float16, equal in shape and type.
+        state, params: in the program's precision. A parameter broadcasts against [B, ...].
+        numbers: the step's Python numbers.
+        lengths: int64 [B] on the device, or None.
+
+    Raises:
+        Unsupported: the step uses a function that these kernels lack.
+    """
+    made, first = kernels(program), x[0]
+    traced = made.program
+    call = cut_up(tuple(first.shape), kinds(tuple(first.shape), params), lengths is not None)
+    kernel, nodes = made.forward(Layout(call.params, lengths is not None), keep)
+    outputs = [_fresh(first, first.shape, first.dtype) for _ in traced.outputs]
+    ends = [_fresh(first, s.shape, traced.dtype) for s in state]
+    kept = [_fresh(first, (call.T, call.R, call.C), torch.int8 if is_small(traced.nodes[i]) else traced.dtype) for i in made.kept] if keep else []
+    _launch(kernel, [*_given(nodes, traced, x, state, params, numbers, lengths, call), *outputs, *ends, *kept], call)
+    return [*outputs, *ends, *kept]
+
+
+def backward(
+    program: str, grad_y: Sequence[Tensor | None], grad_state: Sequence[Tensor | None], x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor],
+    kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool], wants_state: bool = True,
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
+    made, first, wants = kernels(program), x[0], tuple(wants)
+    dtype = made.program.dtype
+    call = cut_up(tuple(first.shape), kinds(tuple(first.shape), params), lengths is not None)
+    ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
+    kernel, nodes, inputs, summed = made.backward(Layout(call.params, lengths is not None), wants, ends)
+    grad_x = {k: _fresh(v, v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format) for k, v in enumerate(x) if wants[k]}
+    begins = [_fresh(first, s.shape, dtype) for s in state] if wants_state else []
+    sums = {k: _fresh(first, (call.items(_block(call)),) if call.params[k] == "one" else (call.R, call.C), dtype) for k in summed}
+    arrays = [*_given(nodes, made.program, x, state, params, numbers, lengths, call), *kept, *[g.contiguous() for g in grad_y if g is not None]]
+    if ends.after:
+        arrays += [torch.zeros(s.shape, dtype=dtype, device=s.device) if g is None else g.contiguous() for g, s in zip(grad_state, state, strict=True)]
+    arrays += [*[grad_x[k] for k in grad_x if k in inputs], *begins, *sums.values()]
+    _launch(kernel, arrays, call)
+    wanted = [k for k in range(len(params)) if wants[len(x) + k]]
+    return [*grad_x.values(), *begins, *[_param_gradient(params[k], sums.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+
+
+def _fresh(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(tuple(shape), dtype=dtype, device=like.device)
+
+
+def _block(call: Call) -> int:
+    """Neurons of an instance: more each where there are enough of them to fill a GPU. Fixed by shape, as is the order of every sum."""
+    return 512 if call.R * call.C >= 2**18 else 128
+
+
+def _launch(kernel: Any, arrays: list[Tensor], call: Call) -> None:
+    """Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold."""
+    block, device = _block(call), arrays[0].device
+    on: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else torch.get_device_module(device).device(device)
+    with on:
+        kernel[(call.items(block),)](*arrays, call.T, call.C, call.R * call.C, BLOCK=block, num_warps=4, enable_fp_fusion=False)
+
+
+def _given(
+    nodes: tuple[Node, ...], program: Program, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float],
+    lengths: Tensor | None, call: Call,
+) -> list[Tensor]:  # fmt: skip
+    """The tensors that both kernels begin with."""
+    found = [t.detach().contiguous() for t in (*x, *state)]
+    found += [_param(p.detach(), kind, x[0].shape[1:]) for p, kind in zip(params, call.params, strict=True)]
+    found.append(_numbers(nodes, tuple(float(n) for n in numbers), program.dtype, x[0].device))
+    return found if lengths is None else [*found, lengths.contiguous()]
+
+
+@functools.lru_cache(maxsize=1024)
+def _numbers(nodes: tuple[Node, ...], numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Values of the plain nodes that meet an element: computed in double, rounded once. Kept, since a copy to a GPU waits for it."""
+    with np.errstate(all="ignore"):
+        values = [_value(nodes, index, numbers) for index in numbers_met(nodes)]
+    return torch.tensor(values or [0.0], dtype=torch.float64).to(dtype).to(device)
+
+
+def _value(nodes: tuple[Node, ...], index: int, numbers: tuple[float, ...]) -> np.float64:
+    node = nodes[index]
+    if node.op == "constant":
+        return np.float64(node.value)
+    if node.op == "number":
+        return np.float64(numbers[int(node.value)])  # type: ignore[arg-type]
+    given = {f"v{k}": _value(nodes, a, numbers) for k, a in enumerate(node.args)}
+    return eval(OPERATIONS[node.op].plain.format(*given), {"abs": abs, **given})  # type: ignore[union-attr]
+
+
+def _param(param: Tensor, kind: str, shape: torch.Size) -> Tensor:
+    if kind == "one":
+        return param.contiguous()
+    if kind == "each":
+        return param.expand(shape).contiguous()
+    inner = param.reshape(param.shape[1:]) if param.dim() == len(shape) else param
+    return inner.expand(shape[1:]).contiguous()
+
+
+def _param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torch.Size) -> Tensor:
+    if summed is None:
+        return torch.zeros_like(param)
+    return summed.sum().reshape(param.shape) if kind == "one" else summed.view(shape).sum_to_size(param.shape)
+
+
+@functools.lru_cache(maxsize=4096)
+def _function(source: str, name: str) -> Callable[..., Any]:
+    """The kernel `name` of `source`. Triton reads the text of a function from its file, so it is written to one."""
+    with _lock:
+        file = f"triton_{hashlib.sha256(source.encode()).hexdigest()}.py"
+        path = _written(cache.folder() / file, source)
+        spec = importlib.util.spec_from_file_location(f"neuro_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        return getattr(module, name)
+
+
+def _written(path: Path, source: str) -> Path:
+    """A file that holds exactly this text."""
+    if path.is_file() and path.read_bytes() == source.encode():
+        return path
+    try:
+        with replacing(path) as file:
+            path.parent.chmod(0o700)
+            file.write(source.encode())
+    except WriteError as refused:
+        warnings.warn(f"Compiled kernels are not kept, so every process compiles them anew. {refused}", RuntimeWarning, stacklevel=2)
+        path = Path(tempfile.mkdtemp(prefix="neuro_kernels_")) / path.name
+        path.write_bytes(source.encode())
+    return path

@@ -1,0 +1,225 @@
+"""Generated Triton kernels against the plain loop: outputs, final state and every gradient.
+
+With a GPU they run on it. Without one Triton's interpreter runs them on the CPU, in a process of its own, since it must be
+chosen before Triton is imported. `NEURO_TRITON` names a folder with Triton where it is not installed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from neuro.kernels import gpu, gpu_source, programs
+from neuro.kernels.expression import Unsupported
+from neuro.kernels.program import flat, trace
+from neuro.kernels.reference import loop
+from neuro.neurons import ALIF, CUBALIF, LIF, PLIF
+from neuro.reset import Subtract, ToZero
+from neuro.surrogate import ATan, Sigmoid, Triangle
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+FOUND = find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not (FOUND and (INTERPRETED or DEVICE == "cuda")), reason="runs on a GPU or, from the first test, in Triton's interpreter")
+
+
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the kernels run in this process")
+def test_the_kernels_in_tritons_interpreter():
+    folder = os.environ.get("NEURO_TRITON", "")
+    if not FOUND and not folder:
+        pytest.skip("Triton is not installed (285.8 MB) and NEURO_TRITON names no folder with it")
+    path = os.pathsep.join(p for p in (os.getcwd(), folder, os.environ.get("PYTHONPATH", "")) if p)
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider"]
+    ran = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed and int(passed[1]) >= 10, ran.stdout[-2000:]
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch, tmp_path):
+    """Memory that is not written stays NaN (a spike of 99 where it is int8); sources go to a folder of the test."""
+    fresh = gpu._fresh
+    monkeypatch.setattr(gpu, "_fresh", lambda *a: (lambda t: t.fill_(torch.nan if t.is_floating_point() else 99))(fresh(*a)))
+    monkeypatch.setenv("NEURO_CACHE", str(tmp_path))
+    gpu._function.cache_clear()
+    gpu.kernels.cache_clear()
+
+
+class Three(NamedTuple):
+    """A neuron as a user would write it."""
+
+    i: torch.Tensor
+    v: torch.Tensor
+    w: torch.Tensor
+
+
+class ThreeParams(NamedTuple):
+    a: torch.Tensor | float
+    b: torch.Tensor | float
+    c: torch.Tensor | float
+    threshold: float
+
+
+def three_step(x, state, p, *, spike, reset):
+    i = p.a * state.i + x
+    v = p.b * state.v + torch.tanh(i) - 0.3 * state.w + torch.exp(-state.v.square())
+    s = spike(v - p.threshold - 0.1 * state.w)
+    return s, Three(i, reset(v, s, p.threshold), p.c * state.w + torch.sigmoid(v) * (1 - s))
+
+
+class Two(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+def two_step(x, state, p, **choices):
+    """Two inputs, two outputs, and functions that have a spelling of their own on a GPU."""
+    excitation, inhibition = x
+    a = p[0] * state.a + torch.expm1(-excitation.square()) - inhibition / (1 + inhibition.abs())
+    b = torch.where(~(a > 0.2), state.b * p[1], torch.log1p(a.abs())) + torch.sqrt(state.b.square() + 1.0) * 0.1
+    return (a.clamp(-1.0, 1.0) + torch.round(b.detach() * 4), torch.maximum(a, b)), Two(a, b)
+
+
+def normal(*shape, dtype=torch.float32, seed=3, grad=True):
+    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.2 + 0.4
+    return made.to(dtype).to(DEVICE).requires_grad_(grad)
+
+
+def by_gpu(step, x, state, params, lengths, choices):
+    """Results and gradients of a random scalar of them, with those of the loop."""
+    inputs, states, given = flat(x), flat(state), programs.tensors(params)
+    wide = torch.float64 if inputs[0].dtype == torch.float64 else torch.float32
+    program = trace(step, x, state, params, choices, wide, bake=False)[0].to_json()
+    numbers = programs.numbers(params)
+    y, after = loop(step, x, state, params, lengths, choices)
+    expected = [*flat(y), *flat(after)]
+    dice = torch.Generator().manual_seed(0)
+    seeds = [torch.randn(r.shape, generator=dice, dtype=torch.float64).to(r.dtype).to(DEVICE) for r in expected]
+    leaves = [*inputs, *states, *given]
+    used = [(r, s) for r, s in zip(expected, seeds, strict=True) if r.requires_grad]
+    found = torch.autograd.grad([r for r, _ in used], leaves, [s for _, s in used], allow_unused=True)
+    expected_grads = [torch.zeros_like(t) if g is None else g for t, g in zip(leaves, found, strict=True)]
+    results = gpu.forward(program, inputs, states, given, numbers, lengths, True)
+    kept, results = results[len(expected) :], results[: len(expected)]
+    ends = len(expected) - len(states)
+    wants = [True] * (len(inputs) + len(given))
+    grads = gpu.backward(program, seeds[:ends], seeds[ends:], inputs, states, given, kept, numbers, lengths, wants)
+    alone = gpu.forward(program, inputs, states, given, numbers, lengths, False)
+    assert all(torch.equal(a, b) for a, b in zip(results, alone, strict=True))
+    return results, [r.detach() for r in expected], grads, expected_grads
+
+
+def assert_kernel_is_the_loop(step, x, state, params, lengths=None, exact=False, **choices):
+    got, expected, grads, expected_grads = by_gpu(step, x, state, params, lengths, choices)
+    double = got[0].dtype == torch.float64
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        assert torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-6, atol=1e-12 if double else 1e-6)
+    half = got[0].dtype in (torch.bfloat16, torch.float16)
+    for a, b in zip(grads, expected_grads, strict=True):
+        scale = b.abs().max().clamp(min=1e-3)
+        assert a.dtype == b.dtype and a.shape == b.shape
+        rounding = 1e-12 if double else 1e-2 if half and a.dtype == got[0].dtype else 1e-5
+        torch.testing.assert_close(a / scale, b / scale, rtol=0, atol=rounding)
+
+
+@needs_triton
+@pytest.mark.parametrize("make", [LIF, PLIF, CUBALIF, ALIF], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_neurons_of_ours(make, dtype):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    neuron = make().to(wide).to(DEVICE)
+    state = neuron.State(*(normal(3, 37, dtype=wide, seed=k) for k in range(len(neuron.State._fields))))
+    params = neuron.params()  # PLIF's decay depends on its gain: each is made a leaf of its own
+    params = type(params)(*(v.detach().requires_grad_() if isinstance(v, torch.Tensor) else v for v in params))
+    assert_kernel_is_the_loop(neuron.step, normal(7, 3, 37, dtype=dtype), state, params, exact=True, spike=neuron.spike, reset=neuron.reset)
+
+
+@needs_triton
+@pytest.mark.parametrize("shape", [(1,), (37,), (3, 1)], ids=str)
+def test_lif_with_a_parameter_of_every_shape(shape):
+    p = LIF().params()._replace(decay=(0.3 + 0.5 * torch.rand(shape, generator=torch.Generator().manual_seed(0))).to(DEVICE).requires_grad_())
+    for reset in (ToZero(detach=False), Subtract(detach=False, delayed=True)):
+        assert_kernel_is_the_loop(LIF.step, normal(7, 3, 37), LIF.State(normal(3, 37)), p, exact=True, spike=Triangle(), reset=reset)
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("lengths", [None, [7, 0, 4]], ids=["whole", "lengths"])
+def test_three_states_of_a_user(dtype, lengths):
+    column = normal(37, dtype=dtype, seed=9, grad=False).sigmoid().requires_grad_()
+    p = ThreeParams(torch.tensor(0.7, dtype=dtype, device=DEVICE, requires_grad=True), column, 0.9, 1.1)
+    lengths = None if lengths is None else torch.tensor(lengths, device=DEVICE)
+    state = Three(*(normal(3, 37, dtype=dtype, seed=k) for k in range(3)))
+    assert_kernel_is_the_loop(three_step, normal(7, 3, 37, dtype=dtype), state, p, lengths, spike=Sigmoid(), reset=Subtract(detach=False))
+
+
+@needs_triton
+@pytest.mark.parametrize(("T", "dtype"), [(1, torch.float32), (7, torch.float64)], ids=str)
+def test_several_inputs_and_outputs(T, dtype):
+    """Seven steps in double: in float32 terms of p[1]'s gradient cancel, and the loop itself is off by 1.7e-5 of it."""
+    p = tuple(torch.tensor(v, dtype=dtype, device=DEVICE, requires_grad=True) for v in (0.5, 0.25))
+    x = (normal(T, 3, 37, dtype=dtype, seed=1), normal(T, 3, 37, dtype=dtype, seed=2))
+    for lengths in (None, torch.tensor([T, 0, 1], device=DEVICE)):
+        assert_kernel_is_the_loop(two_step, x, Two(normal(3, 37, dtype=dtype), normal(3, 37, dtype=dtype, seed=5)), p, lengths)
+
+
+@needs_triton
+def test_more_neurons_than_a_block():
+    p = LIF().params()._replace(decay=torch.tensor(0.4, device=DEVICE, requires_grad=True))
+    assert_kernel_is_the_loop(LIF.step, normal(3, 5, 137), LIF.State(normal(5, 137)), p, exact=True, spike=ATan(), reset=ToZero())
+
+
+@needs_triton
+def test_only_the_gradients_that_are_wanted():
+    program = trace(LIF.step, normal(7, 3, 5), LIF.State(normal(3, 5)), LIF().params(), {"spike": ATan(), "reset": ToZero()}, torch.float32, bake=False)[0]
+    x, v = normal(7, 3, 5), normal(3, 5)
+    y, after, *kept = gpu.forward(program.to_json(), [x], [v], [], [0.5, 0.5, 1.0], None, True)
+    both = gpu.backward(program.to_json(), [y], [None], [x], [v], [], kept, [0.5, 0.5, 1.0], None, [True])
+    alone = gpu.backward(program.to_json(), [y], [None], [x], [v], [], kept, [0.5, 0.5, 1.0], None, [True], False)
+    assert len(both) == 2 and len(alone) == 1 and torch.equal(both[0], alone[0])
+    end_only = gpu.backward(program.to_json(), [None], [after], [x], [v], [], kept, [0.5, 0.5, 1.0], None, [False])
+    assert len(end_only) == 1 and torch.isfinite(end_only[0]).all()
+
+
+@needs_triton
+def test_a_damaged_source_is_written_again():
+    program = trace(LIF.step, normal(2, 1, 3), LIF.State(normal(1, 3)), LIF().params(), {"spike": ATan(), "reset": ToZero()}, torch.float32, bake=False)[0]
+    arguments = (program.to_json(), [normal(2, 1, 3)], [normal(1, 3)], [], [0.5, 0.5, 1.0], None, False)
+    before = gpu.forward(*arguments)
+    (path,) = gpu.cache.folder().glob("triton_*.py")
+    path.write_text("raise SystemExit")
+    gpu._function.cache_clear()
+    gpu.kernels.cache_clear()
+    assert all(torch.equal(a, b) for a, b in zip(before, gpu.forward(*arguments), strict=True))
+    assert path.read_text() != "raise SystemExit"
+
+
+def lif_program(reset):
+    return trace(LIF.step, torch.zeros(2, 1, 3), LIF.State(torch.zeros(1, 3)), LIF().params(), {"spike": ATan(), "reset": reset}, torch.float32, bake=False)[0]
+
+
+def test_lif_keeps_one_float_per_step():
+    program = lif_program(ToZero())
+    kept = gpu_source.kept_nodes(program)
+    assert sum(1 if gpu_source.is_small(program.nodes[i]) else 4 for i in kept) == 4
+
+
+def test_a_function_without_a_word_is_refused_by_name():
+    program = trace(lambda x, s, p: (torch.atan(x), (s[0] + x,)), torch.zeros(2, 1, 3), (torch.zeros(1, 3),), None, {}, torch.float32, bake=False)[0]
+    with pytest.raises(Unsupported, match="atan"):
+        gpu_source.forward_source(program, gpu_source.Layout((), False), False)
+
+
+def test_float32_divides_and_takes_roots_exactly():
+    """Triton's own `/` and `sqrt` of float32 are approximations on a GPU, which no interpreter shows."""
+    program = trace(lambda x, s, p: (1.5 / x + torch.sqrt(x) + torch.sigmoid(x), (s[0] / x,)), torch.zeros(2, 1, 3), (torch.zeros(1, 3),), None, {}, torch.float32, bake=False)[0]
+    body = gpu_source.forward_source(program, gpu_source.Layout((), False), True)
+    assert "tl.div_rn(" in body and "tl.sqrt_rn(" in body
+    assert not re.search(r" / |tl\.sqrt\(", body) and "DIVIDE" not in body and "SQRT" not in body
