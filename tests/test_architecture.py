@@ -29,7 +29,9 @@ ORDER = [
     ("builders",),  # of nodes from layers
     ("tracing",),
     ("latency",),  # of a step, measured
-    ("lowering",),  # of a graph to a table
+    ("tables",),  # of a compiled network
+    ("forms",),  # of nodes in them
+    ("lowering",),  # of a graph to tables
     ("inference",),  # of whole models
     ("models", "datasets", "deploy"),
 ]

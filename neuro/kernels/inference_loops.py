@@ -288,9 +288,11 @@ def _conv(row, x, at, y, to, w, index, values, starts):
             while k < m and np.int64(index[k]) < (j + 1) * C:
                 k += 1
         starts[(h + 1) * ends - 1] = m
-    if row[FIRST + 15] >= 0 and m <= H_out * W_out:
+    if row[FIRST + 15] >= 0 and m * (D + 64) <= 128 * H_out * W_out:  # measured: the more outputs, the sooner registers win
         _scatter(row, H_out, W_out, D, C, H, W, K_h, K_w, p_h, p_w, y, to, w, index, values, starts)
         return
+    simple = d_w == 1 and groups == 1
+    stretches = 1 if simple else K_w * groups
     for ho in range(H_out):
         for wo in range(W_out):
             target, w0 = to + (ho * W_out + wo) * groups * D, wo * s_w - p_w
@@ -299,20 +301,17 @@ def _conv(row, x, at, y, to, w, index, values, starts):
                 h = ho * s_h - p_h + a * d_h
                 if h < 0 or h >= H:
                     continue
-                if d_w == 1 and groups == 1:
-                    left, right = max(w0, 0), min(w0 + K_w, W)
+                for q in range(stretches):
+                    if simple:
+                        g, v, tap = 0, w0, a * K_w
+                        left, right = max(w0, 0), min(w0 + K_w, W)
+                    else:
+                        b, g = q // groups, q % groups
+                        v, tap = (w0 + b * d_w) * groups + g, (g * K_h + a) * K_w + b
+                        left, right = v, v + 1 if w0 + b * d_w >= 0 and w0 + b * d_w < W else v
                     if left < right and starts[h * ends + left] < starts[h * ends + right]:
-                        _add_rows(y, target, w, base + (a * K_w - w0) * C * D, D, 0, D, index, values, starts[h * ends + left], starts[h * ends + right])
-                    continue
-                for b in range(K_w):
-                    v = w0 + b * d_w
-                    if v < 0 or v >= W:
-                        continue
-                    for g in range(groups):
-                        j = h * ends + v * groups + g
-                        if starts[j] < starts[j + 1]:
-                            origin = base + (((g * K_h + a) * K_w + b) * C - (v * groups + g) * C) * D
-                            _add_rows(y, target + g * D, w, origin, D, 0, D, index, values, starts[j], starts[j + 1])
+                        origin = base + (tap - v) * C * D
+                        _add_rows(y, target + g * D, w, origin, D, 0, D, index, values, starts[h * ends + left], starts[h * ends + right])
 
 
 @machine
