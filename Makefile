@@ -1,12 +1,13 @@
 # make demo     install, then the whole path once: events, training, counts, integer network, Lava, report
 # make test     install, then every test
-# make bench    the benchmarks
+# make bench    install the libraries we compare with beside ours, then every benchmark
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
 
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 SEED ?= 0
 
 .PHONY: demo test test-full test-pythons lint bench lava clean
@@ -42,8 +43,20 @@ test-pythons:
 lint: $(VENV)/installed-test
 	@$(BIN)/ruff check .
 
-bench: $(VENV)/installed-test
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# The peers get an environment of their own. Every script runs; a failed check in one makes the whole fail at the end.
+$(BENCH)/installed: pyproject.toml constraints.txt benchmarks/peers.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	@echo "installing neuro and the libraries it is compared with into $(BENCH) ..."
+	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e . snntorch==1.0.0
+	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps -r benchmarks/peers.txt
+	@touch $@
+
+bench: $(BENCH)/installed
+	@mkdir -p runs; failed=; for script in benchmarks/*.py; do \
+		case $$script in */nir_conformance.py) with="--out runs/nir_conformance.md";; *) with=;; esac; \
+		echo; echo "== $$script"; $(BENCH)/bin/python $$script $$with || failed="$$failed $$script"; \
+	done; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf build dist *.egg-info neuro_snn.egg-info .pytest_cache .ruff_cache .hypothesis
