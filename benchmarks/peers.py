@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -74,21 +75,27 @@ def alternating(calls: Mapping[str, Callable[[], object]], rounds: int = 5, befo
     return {name: statistics.median(values) for name, values in spent.items()}
 
 
+class _Held:
+    """A tensor as autograd keeps it: gone with the node that kept it."""
+
+    def __init__(self, t: Tensor):
+        self.t = t
+
+
 def kept(forward: Callable[[], Any], known: Iterable[Tensor] = ()) -> tuple[int, int]:
-    """Bytes that autograd keeps for backward of `forward()`: (those of `known` tensors, all others). A storage counts once."""
-    sizes: dict[int, int] = {}
-    alive: list[Tensor] = []  # no storage is freed and its address given to another while we count
+    """Bytes that the result of `forward()` keeps for backward: (those of `known` tensors, all others). A storage counts once."""
+    held: weakref.WeakSet[_Held] = weakref.WeakSet()
 
-    def see(t: Tensor) -> Tensor:
-        alive.append(t)
-        sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
+    def pack(t: Tensor) -> _Held:
+        box = _Held(t)
+        held.add(box)
+        return box
 
-    with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda box: box.t):
         result = forward()
-    named = {t.untyped_storage().data_ptr() for t in known}
-    of_known = sum(size for at, size in sizes.items() if at in named)
+    sizes = {box.t.untyped_storage().data_ptr(): box.t.untyped_storage().nbytes() for box in held}
     del result
+    of_known = sum(sizes.get(at, 0) for at in {t.untyped_storage().data_ptr() for t in known})
     return of_known, sum(sizes.values()) - of_known
 
 

@@ -48,6 +48,7 @@ def test_bytes_kept_counts_a_storage_once_and_names_the_known(peers):
     assert peers.kept(lambda: torch.stack([row.sin() for row in x]), [x]) == (4000, 0)  # views of one storage
     assert peers.kept(lambda: x + 1, [x]) == (0, 0)
     assert peers.kept(lambda: x.exp().exp(), [x]) == (0, 8000)
+    assert peers.kept(lambda: (x.exp().sin(), x.exp())[1], [x]) == (0, 4000)  # a part of the graph that nothing leads to is gone
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells and resets a process's peak memory")
