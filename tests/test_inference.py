@@ -277,6 +277,23 @@ def test_nodes_left_to_torch(left):
     assert neuro.run(fast, spikes(5, 2, 2, 12, 8), lengths=torch.tensor([5, 2]))[0].equal(neuro.run(model, spikes(5, 2, 2, 12, 8), lengths=torch.tensor([5, 2]))[0])
 
 
+@pytest.mark.parametrize("left", ["mean", "lif_2", "head"])
+def test_a_readout_or_a_second_call_left_to_torch(left):
+    model = exact(Residual())
+    made = compile_inference(model, spikes(1, 1, 3, 5, 7))
+    fast = Compiled(made.graph, made.keys, frozenset({left}))
+    assert set(fast.left_to_torch) == {left}
+    assert_same(fast, model, spikes(6, 2, 3, 5, 7))
+    assert_same(fast, model, spikes(6, 2, 3, 5, 7), lengths=torch.tensor([6, 2]))
+
+
+def test_a_recurrent_layer_left_to_torch():
+    model = exact(layers.Sequential(layers.Linear(5, 9), neurons.Recurrent(NEURONS["ALIF"](), 9), layers.Linear(9, 3), NEURONS["LIF"](), layers.SumOverTime()))
+    made = compile_inference(model, spikes(1, 1, 5))
+    assert_same(Compiled(made.graph, made.keys, frozenset({"1"})), model, spikes(7, 2, 5, density=0.7))
+    assert_same(made, model, spikes(7, 2, 5, density=0.7))
+
+
 class Odd(neurons.LIF):
     """A neuron whose step no kernel covers: it sorts."""
 
