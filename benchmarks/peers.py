@@ -87,7 +87,7 @@ def kept(forward: Callable[[], Any], known: Iterable[Tensor] = ()) -> tuple[int,
     held: weakref.WeakSet[_Held] = weakref.WeakSet()
 
     def pack(t: Tensor) -> _Held:
-        box = _Held(t)
+        box = _Held(t.detach())  # with its node, a kept result would hold itself
         held.add(box)
         return box
 
