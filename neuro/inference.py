@@ -41,7 +41,7 @@ def compile_inference(model: nn.Module, example: Tensor) -> Compiled:
         state of the other, `fast.state_from(state_of_model)` and `fast.state_to(state_of_fast)`.
 
     Raises:
-        GraphError: the model cannot be traced. ParameterError: it is not a float32 model on the CPU.
+        GraphError: the model cannot be traced. ParameterError: it is not a float32 model on the CPU, or a weight is not finite.
 
     >>> import neuro
     >>> model = neuro.layers.Sequential(neuro.layers.Linear(3, 2), neuro.neurons.LIF())
@@ -50,6 +50,7 @@ def compile_inference(model: nn.Module, example: Tensor) -> Compiled:
     >>> torch.equal(fast(x), model(x))
     True
     """
+    _refuse_infinite(model)
     graph = fold_norms(trace(model, example))
     for node in graph:
         _refuse_other_numbers(node)
@@ -253,6 +254,13 @@ def _refuse_other_numbers(node: g.Node) -> None:
                     cure="Give model.float().cpu(), or a copy of it.",
                 )
             )
+
+
+def _refuse_infinite(model: nn.Module) -> None:
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if not value.isfinite().all():
+            facts = "Inputs of zero are left out of products, where torch would make 0 * inf a NaN."
+            raise ParameterError(explain(f"compile_inference: {name!r} holds infinite numbers or NaN.", facts, cure="Train it again, or mend them."))
 
 
 def _keys(model: nn.Module, graph: Graph) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -335,6 +336,15 @@ def test_threads_do_not_change_the_result(monkeypatch):
         torch.set_num_threads(before)
 
 
+def test_several_threads_may_call_it_at_once():
+    model = exact(conv_net())
+    fast = compile_inference(model, spikes(1, 1, 2, 12, 8))
+    inputs = [spikes(3 + k % 2, 1 + k % 3, 2, 12, 8, seed=k) for k in range(12)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda x: neuro.run(fast, x)[0], inputs * 3))
+    assert all(torch.equal(y, model(x)) for y, x in zip(found, inputs * 3, strict=True))
+
+
 def test_what_it_was_made_from_is_left_alone_and_it_is_a_value_of_its_own():
     model = exact(conv_net()).train()
     before = copy.deepcopy(model.state_dict())
@@ -388,6 +398,11 @@ def test_errors():
         compile_inference(layers.Sequential(layers.Linear(3, 2), nn.ReLU()), torch.zeros(2, 1, 3))
     with pytest.raises(ParameterError, match="float64"):
         compile_inference(layers.Sequential(layers.Linear(3, 2)).double(), torch.zeros(2, 1, 3, dtype=torch.float64))
+    for wrong in (torch.inf, torch.nan):
+        broken = layers.Sequential(layers.Linear(3, 2))
+        broken[0].weight.data[0, 0] = wrong
+        with pytest.raises(ParameterError, match="'0.weight' holds infinite numbers or NaN"):
+            compile_inference(broken, torch.zeros(2, 1, 3))
     with pytest.raises(ShapeError, match="compiled for"):
         fast(x[..., :7])
     with pytest.raises(ShapeError, match="float64"):
