@@ -199,10 +199,11 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     inputs = x if isinstance(x, tuple) else (x,)
     wants = tuple([keep and t.requires_grad for t in (*inputs, *tensors(params))])
     kinds = tuple([p.numel() == 1 for p in tensors(params)])
-    key = (found.program, inputs[0].dtype, kinds, lengths is not None, wants, keep)
+    carried = keep and any([s.requires_grad for s in tensors(state)])
+    key = (found.program, inputs[0].dtype, kinds, lengths is not None, wants, keep, carried)
     if key not in _checked:
         with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad():
-            wrong = _difference(step, found, x, state, params, lengths is not None, choices, wants, keep)
+            wrong = _difference(step, found, x, state, params, lengths is not None, choices, wants, keep, carried)
         if wrong:
             say(step, f"its kernel does not agree with it on a random input ({wrong})")
         _checked[key] = not wrong
@@ -210,9 +211,13 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
 
 
 def _difference(
-    step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, with_lengths: bool, choices: dict[str, Any], wants: tuple[bool, ...], keep: bool
+    step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, with_lengths: bool, choices: dict[str, Any], wants: tuple[bool, ...], keep: bool,
+    carried: bool,
 ) -> str:  # fmt: skip
-    """What differs between kernel and loop on 3 steps, 2 samples and 5 neurons; empty if nothing does."""
+    """What differs between kernel and loop on 3 steps, 2 samples and 5 neurons; empty if nothing does.
+
+    carried: whether gradients flow through the states before and after. The kernels are then others, so both are asked as they will be used.
+    """
     T, B, N = 3, 2, 5
     dice = torch.Generator().manual_seed(0)
     inputs = x if isinstance(x, tuple) else (x,)
@@ -234,7 +239,7 @@ def _difference(
     both = []
     for by_kernel in (False, True):
         leaves = [t.clone().requires_grad_(want) for t, want in zip((*xs, *ps), wants, strict=True)]
-        begin = [s.clone().requires_grad_(keep) for s in states]
+        begin = [s.clone().requires_grad_(carried) for s in states]
         now_x, now_p = leaves[: len(xs)], leaves[len(xs) :]
         if by_kernel:
             given = [] if found.baked else numbers(params)
@@ -246,6 +251,8 @@ def _difference(
             dice_for_grads = torch.Generator().manual_seed(1)
             seeds = [torch.randn(r.shape, generator=dice_for_grads).to(r.dtype) for r in results]
             used = [(r, s) for r, s in zip(results, seeds, strict=True) if r.requires_grad]
+            outputs = [(r, s) for r, s in used if any(r is y for y in results[: len(results) - len(states)])]
+            used = used if carried or not outputs else outputs
             wanted = [t for t in (*leaves, *begin) if t.requires_grad]
             grads = list(torch.autograd.grad([r for r, _ in used], wanted, [s for _, s in used], allow_unused=True))
         both.append(([r.detach() for r in results], grads))
