@@ -51,6 +51,14 @@ WHERE = {
     "EpochBatches": "sampling",
     "EventDataModule": "datamodule",
     "NMNIST": "nmnist",
+    "MNIST": "mnist",
+    "FashionMNIST": "mnist",
+    "FSDD": "fsdd",
+    "Braille": "braille",
+    "WISDMWatch": "wisdm",
+    "Examples": "examples",
+    "EncodedExamples": "examples",
+    "Split": "splits",
 }
 __all__ = sorted(WHERE)  # noqa: PLE0605
 
