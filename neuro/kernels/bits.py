@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuro.kernels.memory import fresh
 from neuro.kernels.pool import spread
 
 PLANES = 8  # an element's value is the number of planes that have its bit; above this many, bytes are smaller
 _SECONDS = 64 * 0.05e-9  # of a word, one thread; only decides how many threads are worth waking
-_LARGE = 8 << 20  # bytes; smaller ones come out of memory that the process already has
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -79,13 +79,6 @@ def pack(x: Tensor) -> Packed:
     more[0] = planes[0]
     active += sum(_plane(wide, float(k), more[k])[0] for k in range(1, int(high)))
     return Packed(more, x.shape, x.dtype, active)
-
-
-def fresh(shape: Any, dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor; a large one from NumPy, which asks the system for large pages."""
-    if torch.Size(shape).numel() * dtype.itemsize < _LARGE:
-        return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(np.empty(tuple(shape), np.float64 if dtype == torch.float64 else np.float32))
 
 
 def _plane(x: Tensor, above: float, words: Tensor) -> tuple[int, bool]:

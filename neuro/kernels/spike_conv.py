@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels.bits import Packed, fresh
+from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
+from neuro.kernels.memory import fresh
 from neuro.kernels.planning import is_plain, plan, refuse_again
 from neuro.kernels.pool import spread
 
