@@ -18,6 +18,7 @@ WHERE = {
     "Sensor": "events",
     "make_events": "events",
     "Camera": "simulate",
+    "VideoCamera": "video",
     "make_motions": "motions",
     "Frames": "transforms",
     "CountFrames": "slices",
