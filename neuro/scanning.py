@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from neuro.errors import ParameterError, ShapeError, explain
-from neuro.kernels import compiling, cpu, operators, programs
+from neuro.kernels import backends, calls, compiling, operators, programs
 from neuro.kernels.reference import loop
 
 State = TypeVar("State")
@@ -31,9 +31,10 @@ def scan(
 ) -> tuple[Any, State]:
     """Run `y[t], state = step(x[t], state, params, **choices)` for t = 0 .. T-1.
 
-    On the CPU a kernel is generated from the step, with its gradients, at the first call; its outputs are those of the plain
-    loop up to the last bits of exponentials and the like, and its gradients up to the order of sums. A step that no kernel
-    covers, and tensors on other devices, take the plain loop; a step is then named once in a warning.
+    On the CPU, and on GPUs that Triton knows ("cuda", "xpu"), a kernel is generated from the step, with its gradients, at the
+    first call; its outputs are those of the plain loop up to the last bits of exponentials and the like, and its gradients up to
+    the order of sums. A step that no kernel covers takes the plain loop, and is named once in a warning. Tensors on other devices
+    take the plain loop.
 
     Args:
         step: pure and elementwise over neurons, in plain torch. Everything that may need a gradient is in `params`;
@@ -89,12 +90,15 @@ def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, length
     inputs = x if isinstance(x, tuple) else (x,)
     if getattr(_here, "plain", False) or not isinstance(state, tuple):
         return None
-    if inputs[0].dtype == torch.float16:  # kernels have no such type; float32 holds each of its values
+    backend = backends.of(inputs[0].device.type)
+    if backend is None:
+        return None
+    if inputs[0].dtype == torch.float16 and torch.float16 not in backend.DTYPES:  # no such type; float32 holds each of its values
         wide = type(x)(*[v.float() for v in x]) if hasattr(x, "_fields") else tuple([v.float() for v in x]) if isinstance(x, tuple) else x.float()
         found = _by_kernel(step, wide, state, params, lengths, choices)
         return None if found is None else (_halved(found[0]), found[1])
     states, given = programs.tensors(state), programs.tensors(params)
-    if not cpu.supports(inputs, states, given, lengths):
+    if not backend.supports(inputs, states, given, lengths):
         return None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *states, *given))
     if torch.compiler.is_compiling():
@@ -102,7 +106,7 @@ def _by_kernel(step: Callable[..., Any], x: Any, state: Any, params: Any, length
     elif not _worth_it(inputs[0]) or _watched((*inputs, *states, *given)):
         return None
     else:
-        found = programs.find(step, x, state, params, choices, cpu.precision(inputs[0]))
+        found = programs.find(step, x, state, params, choices, calls.precision(inputs[0]))
         if found.program is not None and not programs.agrees(step, found, x, state, params, lengths, choices, keep):
             return None
     if found is None or found.program is None:

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from neuro.kernels import cpu, programs
+from neuro.kernels import calls, programs
 from neuro.kernels.programs import Found
 
 
 def _constant(
     step: Callable[..., Any], layouts: tuple[Any, ...], values: tuple[float, ...], several: tuple[bool, ...], wants: tuple[bool, ...], lengths: bool,
-    names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool,
+    names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool, device: torch.device,
 ) -> tuple[str, bool, bool]:  # fmt: skip
     with torch.utils._python_dispatch._disable_current_modes():
-        return _real(step, layouts, values, several, wants, lengths, names, parts, double, dtype, keep)
+        return _real(step, layouts, values, several, wants, lengths, names, parts, double, dtype, keep, device)
 
 
 _constant._dynamo_marked_constant = True  # torch.compiler.assume_constant_result, which would load the compiler here
@@ -29,15 +29,15 @@ _constant._dynamo_marked_constant = True  # torch.compiler.assume_constant_resul
 
 def _real(
     step: Callable[..., Any], layouts: tuple[Any, ...], values: tuple[float, ...], several: tuple[bool, ...], wants: tuple[bool, ...], lengths: bool,
-    names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool,
+    names: tuple[str, ...], parts: tuple[Any, ...], double: bool, dtype: torch.dtype, keep: bool, device: torch.device,
 ) -> tuple[str, bool, bool]:  # fmt: skip
     x, state, params = (_stand_ins(layout, iter(values) if values else itertools.repeat(0.5)) for layout in layouts)
     wanted = iter(wants)
     for t in programs.tensors(x):
-        t.data = t.data.to(dtype)
+        t.data = t.data.to(device, dtype)
         t.requires_grad_(next(wanted))
     for t, more in zip(programs.tensors(params), several, strict=True):
-        t.data = torch.full((5 if more else 1,), 0.5, dtype=torch.float64 if double else torch.float32)
+        t.data = torch.full((5 if more else 1,), 0.5, dtype=torch.float64 if double else torch.float32, device=device)
         t.requires_grad_(next(wanted))
     choices = {name: _together(part) for name, part in zip(names, parts, strict=True)}
     found = programs.find(step, x, state, params, choices, torch.float64 if double else torch.float32)
@@ -55,8 +55,8 @@ def found(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: bo
     parts = tuple([_apart(value) for value in choices.values()])
     wants = tuple([t.requires_grad for t in (*inputs, *given)])
     several = tuple([p.numel() > 1 for p in given])
-    double = cpu.precision(inputs[0]) == torch.float64
-    rest = (several, wants, lengths, tuple(choices), parts, double, inputs[0].dtype, keep)
+    double = calls.precision(inputs[0]) == torch.float64
+    rest = (several, wants, lengths, tuple(choices), parts, double, inputs[0].dtype, keep, inputs[0].device)
     program, baked, single = _constant(step, layouts, (), *rest)
     if baked:  # only then do the values of the Python numbers matter, which the compiler may hold as symbols
         program, baked, single = _constant(step, layouts, tuple([_fixed(v) for v in programs.numbers(params)]), *rest)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuro.kernels import cache
+from neuro.kernels import cache, calls
+from neuro.kernels.calls import Call
 from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, Ends, Layout, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, numpy_dtype
@@ -20,47 +21,7 @@ from neuro.kernels.program import Program
 
 _SECONDS_PER_NODE = 0.1e-9  # of one element; only decides how many threads are worth waking
 _CACHED = 300_000  # numbers that a core holds close to it
-_KNOWN = (torch.float32, torch.float64, torch.bfloat16)
-
-
-class Call(NamedTuple):
-    """A call's shapes: T steps, R rows (samples) of C neurons; without lengths and per-neuron parameters, one row of all."""
-
-    T: int
-    R: int
-    C: int
-    params: tuple[str, ...]
-    segments: int  # states kept for backward
-
-    def items(self, block: int) -> int:
-        return self.R * ((self.C + block - 1) // block)
-
-    def block(self, most: int) -> int:
-        """Neurons of an item: many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times as
-        fast from memory, the same from the cache). Fixed by shape and kernel, as is the order of every sum."""
-        return most if self.R * self.C >= 16 * most else min(most, 2048)
-
-
-def cut_up(shape: tuple[int, ...], kinds: tuple[str, ...], lengths: bool) -> Call:
-    """How a call of this shape [T, B, ...] is cut into items."""
-    rows, columns = shape[1], 1
-    for n in shape[2:]:
-        columns *= n
-    if not lengths and all(kind == "one" for kind in kinds):
-        rows, columns = 1, rows * columns
-    return Call(shape[0], rows, columns, kinds, (shape[0] + SEGMENT - 1) // SEGMENT - 1)
-
-
-_remembered = functools.lru_cache(maxsize=4096)(cut_up)
-
-
-def kinds(shape: tuple[int, ...], params: Sequence[Tensor]) -> tuple[str, ...]:
-    """How each parameter varies: see `Layout`."""
-    return tuple(["one" if p.numel() == 1 else "each" if p.dim() == len(shape) - 1 and p.shape[0] != 1 else "column" for p in params])
-
-
-def _shapes(shape: torch.Size, params: Sequence[Tensor], lengths: Tensor | None) -> Call:
-    return _remembered(tuple(shape), kinds(shape, params), lengths is not None)
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 class Kernels:
@@ -71,6 +32,7 @@ class Kernels:
         self.header = HEADER.format(dtype=str(program.dtype).removeprefix("torch."))
         costly = sum(node.op in OPERATIONS and OPERATIONS[node.op].costly for node in program.nodes)
         self.seconds = (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE  # of one element
+        self.kept = [self.program.dtype] * self.program.states  # a state every SEGMENT steps
         self._made: dict[Any, Any] = {}
 
     def forward(self, layout: Layout, keep: bool) -> tuple[Callable[..., Any], int]:
@@ -119,17 +81,17 @@ def forward(
     """
     made = kernels(program)
     traced, first = made.program, x[0]
-    call = _shapes(first.shape, params, lengths)
+    call = calls.of(first.shape, params, lengths)
     outputs = [fresh(first.shape, first.dtype) for _ in traced.outputs]
     ends = [fresh(s.shape, traced.dtype) for s in state]
-    kept = [fresh((call.segments, call.R, call.C), traced.dtype) for _ in state] if keep else []
+    kept = [fresh(kept_shape(call), dtype) for dtype in made.kept] if keep else []
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [_array(y).reshape(steps) for y in outputs]
     arrays += [e.numpy().reshape(rows) for e in ends]
     arrays += [k.numpy() for k in kept]
     kernel, most = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), keep)
-    _spread(kernel, arrays, call, call.block(most), made.seconds)
+    _spread(kernel, arrays, call, _block(call, most), made.seconds)
     return [*outputs, *ends, *kept]
 
 
@@ -140,13 +102,13 @@ def backward(
     """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
     made = kernels(program)
     dtype, first = made.program.dtype, x[0]
-    call = _shapes(first.shape, params, lengths)
+    call = calls.of(first.shape, params, lengths)
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants = tuple(wants)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
     kernel, most, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, ends)
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
-    block = call.block(most)
+    block = _block(call, most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
     sums = [torch.empty(call.items(block), dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
@@ -160,7 +122,18 @@ def backward(
     _spread(kernel, arrays, call, block, 2 * made.seconds)
     found = dict(zip(summed, sums, strict=True))
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
-    return [*grad_x.values(), *begins, *[_param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+    return [*grad_x.values(), *begins, *[calls.param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+
+
+def kept_shape(call: Call) -> tuple[int, int, int]:
+    """Of a state kept for backward: none at the beginning, which is given."""
+    return (call.T + SEGMENT - 1) // SEGMENT - 1, call.R, call.C
+
+
+def _block(call: Call, most: int) -> int:
+    """Neurons of an item: many where there are many, since memory is read best in long rows (16384 against 512: 1.4 times as
+    fast from memory, the same from the cache). Fixed by shape and kernel, as is the order of every sum."""
+    return most if call.R * call.C >= 16 * most else min(most, 2048)
 
 
 def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, block: int, seconds: float) -> None:
@@ -172,7 +145,8 @@ def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor
     """The arrays that both kernels begin with."""
     arrays = [_array(v).reshape(call.T, call.R, call.C) for v in x]
     arrays += [_array(s).reshape(call.R, call.C) for s in state]
-    arrays += [_param(p, kind, x[0].shape[1:], call) for p, kind in zip(params, call.params, strict=True)]
+    sizes = {"one": (1,), "column": (call.C,), "each": (call.R, call.C)}
+    arrays += [_array(calls.param_values(p, kind, x[0].shape[1:])).reshape(sizes[kind]) for p, kind in zip(params, call.params, strict=True)]
     arrays.append(np.array(numbers, np.float64))
     if lengths is not None:
         arrays.append(_array(lengths))
@@ -185,49 +159,6 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-def _param(param: Tensor, kind: str, shape: torch.Size, call: Call) -> np.ndarray:
-    if kind == "one":
-        return _array(param).reshape(1)
-    if kind == "each":
-        return _array(param.detach().expand(shape)).reshape(call.R, call.C)
-    inner = param.detach().reshape(param.shape[1:]) if param.dim() == len(shape) else param.detach()
-    return _array(inner.expand(shape[1:])).reshape(call.C)
-
-
-def _param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torch.Size) -> Tensor:
-    if summed is None:
-        return torch.zeros_like(param)
-    if kind == "one":
-        return summed.sum().to(param.dtype).reshape(param.shape)
-    return summed.view(shape).sum_to_size(param.shape)
-
-
 def supports(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None) -> bool:
     """Whether these tensors can be given to a CPU kernel: on the CPU, strided, of one shape, in one precision."""
-    first = x[0]
-    shape, dtype = first.shape, precision(first)
-    if first.dtype not in _KNOWN or len(shape) < 2 or first.numel() == 0:
-        return False
-    for v in x:
-        if v.shape != shape or v.dtype != first.dtype or not _is_plain(v):
-            return False
-    for s in state:
-        if s.shape != shape[1:] or s.dtype != dtype or not _is_plain(s):
-            return False
-    for p in params:
-        if p.dtype != dtype or not _is_plain(p) or not _broadcasts(p.shape, shape[1:]):
-            return False
-    return lengths is None or (lengths.dtype == torch.int64 and lengths.device.type == "cpu")
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.layout == torch.strided
-
-
-def precision(x: Tensor) -> torch.dtype:
-    """The precision of a step: double for double inputs, else float32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:
-    return len(shape) <= len(to) and all([a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False)])
+    return x[0].device.type == "cpu" and calls.fits(x, state, params, lengths, DTYPES)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from neuro.files import WriteError, replacing
-from neuro.kernels import cache
-from neuro.kernels.cpu import Call, cut_up, kinds
+from neuro.kernels import cache, calls
+from neuro.kernels.calls import Call
 from neuro.kernels.cpu_source import Ends
 from neuro.kernels.derivative import derive
 from neuro.kernels.expression import Node
@@ -31,6 +31,7 @@ from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.program import Program
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _lock = threading.RLock()
 
 
@@ -39,7 +40,7 @@ class Kernels:
 
     def __init__(self, program: Program):
         self.program = program
-        self.kept = kept_nodes(program)
+        self.kept = [torch.int8 if is_small(program.nodes[i]) else program.dtype for i in kept_nodes(program)]
         self._made: dict[Any, Any] = {}
 
     def forward(self, layout: Layout, keep: bool) -> tuple[Any, tuple[Node, ...]]:
@@ -82,11 +83,11 @@ def forward(
     """
     made, first = kernels(program), x[0]
     traced = made.program
-    call = cut_up(tuple(first.shape), kinds(tuple(first.shape), params), lengths is not None)
+    call = calls.of(first.shape, params, lengths)
     kernel, nodes = made.forward(Layout(call.params, lengths is not None), keep)
     outputs = [_fresh(first, first.shape, first.dtype) for _ in traced.outputs]
     ends = [_fresh(first, s.shape, traced.dtype) for s in state]
-    kept = [_fresh(first, (call.T, call.R, call.C), torch.int8 if is_small(traced.nodes[i]) else traced.dtype) for i in made.kept] if keep else []
+    kept = [_fresh(first, kept_shape(call), dtype) for dtype in made.kept] if keep else []
     _launch(kernel, [*_given(nodes, traced, x, state, params, numbers, lengths, call), *outputs, *ends, *kept], call)
     return [*outputs, *ends, *kept]
 
@@ -98,7 +99,7 @@ def backward(
     """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
     made, first, wants = kernels(program), x[0], tuple(wants)
     dtype = made.program.dtype
-    call = cut_up(tuple(first.shape), kinds(tuple(first.shape), params), lengths is not None)
+    call = calls.of(first.shape, params, lengths)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
     kernel, nodes, inputs, summed = made.backward(Layout(call.params, lengths is not None), wants, ends)
     grad_x = {k: _fresh(v, v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format) for k, v in enumerate(x) if wants[k]}
@@ -110,7 +111,18 @@ def backward(
     arrays += [*[grad_x[k] for k in grad_x if k in inputs], *begins, *sums.values()]
     _launch(kernel, arrays, call)
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
-    return [*grad_x.values(), *begins, *[_param_gradient(params[k], sums.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+    return [*grad_x.values(), *begins, *[calls.param_gradient(params[k], sums.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+
+
+def supports(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], lengths: Tensor | None) -> bool:
+    """Whether these tensors can be given to a GPU kernel: on one device, strided, of one shape, in one precision; fewer than
+    2^31 neurons in all samples together, which the kernels count in 32 bits."""
+    return calls.fits(x, state, params, lengths, DTYPES) and x[0][0].numel() < 2**31
+
+
+def kept_shape(call: Call) -> tuple[int, int, int]:
+    """Of a tensor kept for backward."""
+    return call.T, call.R, call.C
 
 
 def _fresh(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -136,7 +148,7 @@ def _given(
 ) -> list[Tensor]:  # fmt: skip
     """The tensors that both kernels begin with."""
     found = [t.detach().contiguous() for t in (*x, *state)]
-    found += [_param(p.detach(), kind, x[0].shape[1:]) for p, kind in zip(params, call.params, strict=True)]
+    found += [calls.param_values(p, kind, x[0].shape[1:]) for p, kind in zip(params, call.params, strict=True)]
     found.append(_numbers(nodes, tuple(float(n) for n in numbers), program.dtype, x[0].device))
     return found if lengths is None else [*found, lengths.contiguous()]
 
@@ -157,21 +169,6 @@ def _value(nodes: tuple[Node, ...], index: int, numbers: tuple[float, ...]) -> n
         return np.float64(numbers[int(node.value)])  # type: ignore[arg-type]
     given = {f"v{k}": _value(nodes, a, numbers) for k, a in enumerate(node.args)}
     return eval(OPERATIONS[node.op].plain.format(*given), {"abs": abs, **given})  # type: ignore[union-attr]
-
-
-def _param(param: Tensor, kind: str, shape: torch.Size) -> Tensor:
-    if kind == "one":
-        return param.contiguous()
-    if kind == "each":
-        return param.expand(shape).contiguous()
-    inner = param.reshape(param.shape[1:]) if param.dim() == len(shape) else param
-    return inner.expand(shape[1:]).contiguous()
-
-
-def _param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torch.Size) -> Tensor:
-    if summed is None:
-        return torch.zeros_like(param)
-    return summed.sum().reshape(param.shape) if kind == "one" else summed.view(shape).sum_to_size(param.shape)
 
 
 @functools.lru_cache(maxsize=4096)

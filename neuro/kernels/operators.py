@@ -7,13 +7,13 @@ Eager calls take the shortest way, an autograd function. Under torch.compile and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuro.kernels import cpu
-from neuro.kernels.program import Program
+from neuro.kernels import backends, calls
 
 ByLoop = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
@@ -28,9 +28,9 @@ def run(
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *state, *params))
     if torch.compiler.is_compiling():
         results = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, list(numbers), program, keep)
-        return results[: len(results) - len(state)] if keep else results
+        return results[: len(results) - backends.count_kept(x[0].device.type, program)] if keep else results
     if not keep:
-        return cpu.forward(program, x, state, params, numbers, lengths, False)
+        return _backend(x[0]).forward(program, x, state, params, numbers, lengths, False)
     return list(_Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, by_loop, *x, *state, *params))
 
 
@@ -38,28 +38,35 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, by_loop: ByLoop, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, state, params = _parts(tensors, sizes)
-        results = cpu.forward(program, x, state, params, numbers, lengths, True)
-        kept = results[len(results) - len(state) :]
+        results = _backend(x[0]).forward(program, x, state, params, numbers, lengths, True)
+        given = len(results) - backends.count_kept(x[0].device.type, program)
+        kept = results[given:]
         ctx.set_materialize_grads(False)
-        ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, len(results) - 2 * len(state)
+        ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, given - len(state)
         ctx.save_for_backward(*tensors, *kept, *([] if lengths is None else [lengths]))
         ctx.with_lengths, ctx.by_loop = lengths is not None, by_loop
-        return tuple(results[: len(results) - len(state)])
+        return tuple(results[:given])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = list(ctx.saved_tensors)
         lengths = saved.pop() if ctx.with_lengths else None
-        states = ctx.sizes[1]
-        kept = saved[len(saved) - states :]
-        x, state, params = _parts(saved[: len(saved) - states], ctx.sizes)
-        needs = ctx.needs_input_grad[5:]
+        needs, states = ctx.needs_input_grad[5:], ctx.sizes[1]
+        kept = saved[len(needs) :]
+        x, state, params = _parts(saved[: len(needs)], ctx.sizes)
         if torch.is_grad_enabled():  # create_graph=True
             return (None, None, None, None, None, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
         wants = needs[: len(x)] + needs[len(x) + states :]
         wants_state = any(needs[len(x) : len(x) + states])
-        found = cpu.backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants, wants_state)
+        found = _backend(x[0]).backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants, wants_state)
         return (None, None, None, None, None, *_spread_out(found, wants, len(x), states, wants_state))
+
+
+def _backend(x: Tensor) -> ModuleType:
+    found = backends.of(x.device.type)
+    if found is None:
+        raise NotImplementedError(f"neuro::scan has no kernels for device {x.device}. neuro.scan runs the plain loop there.")
+    return found
 
 
 def _differentiable(by_loop: ByLoop, parts: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -91,21 +98,23 @@ _library.define(
 )
 
 
-def _scan_cpu(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, program: str, keep: bool) -> list[Tensor]:
-    return cpu.forward(program, x, state, params, numbers, lengths, keep)
+def _scan(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, program: str, keep: bool) -> list[Tensor]:
+    return _backend(x[0]).forward(program, x, state, params, numbers, lengths, keep)
 
 
-def _scan_backward_cpu(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:
-    return cpu.backward(program, grad_y, grad_state, x, state, params, kept, numbers, lengths, wants)
+def _scan_backward(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:
+    return _backend(x[0]).backward(program, grad_y, grad_state, x, state, params, kept, numbers, lengths, wants)
 
 
 def _scan_shapes(x: Any, state: Any, params: Any, lengths: Any, numbers: Any, program: str, keep: bool) -> list[Tensor]:
-    outputs = [torch.empty_like(x[0], memory_format=torch.contiguous_format) for _ in Program.from_json(program).outputs]
+    backend = backends.lays_out(x[0].device.type)
+    made = backend.kernels(program)
+    outputs = [torch.empty_like(x[0], memory_format=torch.contiguous_format) for _ in made.program.outputs]
     ends = [torch.empty_like(s, memory_format=torch.contiguous_format) for s in state]
     if not keep:
         return [*outputs, *ends]
-    call = cpu.cut_up(x[0].shape, cpu.kinds(x[0].shape, params), lengths is not None)
-    return [*outputs, *ends, *(s.new_empty((call.segments, call.R, call.C)) for s in state)]
+    shape = backend.kept_shape(calls.cut_up(x[0].shape, calls.kinds(x[0].shape, params), lengths is not None))
+    return [*outputs, *ends, *(x[0].new_empty(shape, dtype=dtype) for dtype in made.kept)]
 
 
 def _scan_backward_shapes(grad_y: Any, grad_state: Any, x: Any, state: Any, params: Any, kept: Any, lengths: Any, numbers: Any, program: str, wants: Any) -> list[Tensor]:
@@ -116,10 +125,11 @@ def _scan_backward_shapes(grad_y: Any, grad_state: Any, x: Any, state: Any, para
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, state, params, lengths, ctx.numbers, ctx.program, keep = inputs
-    ctx.sizes, ctx.outputs, ctx.kept = (len(x), len(state)), len(output) - (2 if keep else 1) * len(state), len(state) if keep else 0
+    x, state, params, lengths, ctx.numbers, program, keep = inputs
+    given = len(output) - (backends.count_kept(x[0].device.type, program) if keep else 0)
+    ctx.sizes, ctx.outputs, ctx.program = (len(x), len(state)), given - len(state), program
     ctx.wants = [t.requires_grad for t in (*x, *params)]
-    kept = output[len(output) - ctx.kept :] if keep else []
+    kept = output[given:]
     ctx.save_for_backward(*x, *state, *params, *kept, *([] if lengths is None else [lengths]))
     ctx.with_lengths = lengths is not None
 
@@ -128,8 +138,9 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     saved = list(ctx.saved_tensors)
     lengths = saved.pop() if ctx.with_lengths else None
     inputs, states = ctx.sizes
-    kept = saved[len(saved) - states :]
-    x, state, params = _parts(saved[: len(saved) - states], ctx.sizes)
+    given = len(ctx.wants) + states
+    kept = saved[given:]
+    x, state, params = _parts(saved[:given], ctx.sizes)
     found = torch.ops.neuro.scan_backward(
         list(grads[: ctx.outputs]), list(grads[ctx.outputs : ctx.outputs + states]), list(x), list(state), list(params), list(kept), lengths, ctx.numbers, ctx.program, ctx.wants
     )
@@ -137,8 +148,9 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     return spread[:inputs], spread[inputs : inputs + states], spread[inputs + states :], None, None, None, None
 
 
-_library.impl("scan", _scan_cpu, "CPU")
-_library.impl("scan_backward", _scan_backward_cpu, "CPU")
+for _key in ("CPU", "CUDA", "XPU"):
+    _library.impl("scan", _scan, _key)
+    _library.impl("scan_backward", _scan_backward, _key)
 torch.library.register_fake("neuro::scan", _scan_shapes, lib=_library)
 torch.library.register_fake("neuro::scan_backward", _scan_backward_shapes, lib=_library)
 torch.library.register_autograd("neuro::scan", _differentiate, setup_context=_remember, lib=_library)
