@@ -3,7 +3,7 @@
 A product is counted where a nonzero input meets a weight, or a nonzero of the other factor if both are activations. Values
 count, not layer types: an input of +-1 makes an accumulation (AC), another integer a graded one, any other value a
 multiplication (MAC); of two activations one of +-1 is enough for an AC. Weights are taken as they come, their zeros included;
-padding is not an operand, so a tap outside the map is not counted.
+padding is not an operand, so a tap outside the map is not counted, whether a layer pads or `constant_pad_nd` did before it.
 """
 
 from __future__ import annotations
@@ -76,18 +76,23 @@ def _add(p: Product, total: int, unit: int, whole: int) -> None:
 
 
 def count_convolution(p: Product, out: Tensor, x: Tensor, w: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
-                      transposed: bool, output_padding: Any, groups: int) -> None:  # fmt: skip
-    """Taps that read each input, by a convolution of the indicator with ones, in float64 (exact below 2^53)."""
+                      transposed: bool, output_padding: Any, groups: int, inside: Tensor | None = None) -> None:  # fmt: skip
+    """Taps that read each input, by a convolution of the indicator with ones, in float64 (exact below 2^53).
+
+    inside: of an input that was padded before, which of its elements are no padding; None: all.
+    """
     spatial = w.dim() - 2
     batched = x.dim() == w.dim()
     xs = x if batched else x[None]
     per_tap = w.shape[1] if transposed else w.shape[0] // groups  # outputs that one input of one channel meets at one tap
     ones = torch.ones(1, 1, *w.shape[2:], dtype=torch.float64, device=x.device)
     k = kinds(xs)
-    maps = torch.stack([*(i.sum((0, 1)) for i in k), torch.full(xs.shape[2:], float(xs.shape[0] * xs.shape[1]), dtype=torch.float64, device=x.device)])
+    real = torch.ones(xs.shape, dtype=torch.float64, device=x.device) if inside is None else inside.to(torch.float64).reshape(xs.shape)
+    maps = torch.stack([i.sum((0, 1)) for i in (*k, real)])
     met = aten.convolution(maps[:, None], ones, None, stride, padding, dilation, transposed, output_padding, 1)
     total, unit, whole, dense = ((met.flatten(1).sum(1) * per_tap).round().long()).tolist()
     _enter(p, xs, k)
+    p.inputs -= xs.numel() - int(real.sum())
     _add(p, total, unit, whole)
     p.dense += dense
     reads = xs.shape[2:].numel() * xs.shape[1] * w.shape[1] if transposed else out[0 if batched else ...].numel() * w.shape[1]
@@ -150,7 +155,7 @@ _FREE = set(
     "eye fill_ zero_ resize_ set_ _reshape_alias _unsafe_view constant_pad_nd pad reflection_pad1d reflection_pad2d replication_pad2d "
     "index index_select gather scatter scatter_ select_scatter slice_scatter embedding flip roll repeat tril triu bernoulli bernoulli_ "
     "native_dropout rand rand_like randn randn_like normal_ uniform_ _local_scalar_dense is_same_size _has_compatible_shallow_copy_type "
-    "narrow_copy unfold_copy repeat_interleave im2col masked_fill masked_fill_ channel_shuffle pixel_shuffle sym_size record_stream".split()
+    "split_copy unsafe_split unsafe_split_with_sizes unsafe_chunk narrow_copy unfold_copy repeat_interleave im2col masked_fill masked_fill_ channel_shuffle pixel_shuffle sym_size record_stream".split()
 )
 
 _ELEMENTWISE = set(
@@ -184,7 +189,8 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.where = where
         self.tally = Tally()
-        self._held = {w.untyped_storage().data_ptr(): w for w in weights if w.numel()}
+        self._held = {place: w for w in weights if w.numel() and (place := _place(w)) is not None}
+        self._inside: dict[int, tuple[Tensor, Tensor]] = {}  # of padded tensors, what is no padding
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -207,15 +213,21 @@ class Counter(TorchDispatchMode):
         name = base_name(func)
         if tensors and all(self._is_weight(t) for t in tensors):
             for t in made:
-                self._held[t.untyped_storage().data_ptr()] = t
+                if (place := _place(t)) is not None:
+                    self._held[place] = t  # and keeps it alive, so that no activation comes to lie there
             return
+        for t in _written(func, args, kwargs):  # state in a buffer: no weight from here on
+            self._held.pop(_place(t), None)
+        if name == "constant_pad_nd":
+            self._pad(args, kwargs, out)
         path, neuron = self.where()
         if func in _MATMUL:
             self._matmul(func, args, path, name)
         elif func is aten.convolution.default:
             p = self.tally.products[path]
             p.operators.add(name)
-            count_convolution(p, out, *args)
+            _, inside = self._inside.get(_place(args[0]), (None, None))
+            count_convolution(p, out, *args, inside=inside if inside is not None and inside.shape == args[0].shape else None)
         elif name in _FREE:
             return
         elif name in _ELEMENTWISE:
@@ -223,6 +235,15 @@ class Counter(TorchDispatchMode):
                 self.tally.elementwise[path, name] += max([t.numel() for t in tensors + made], default=0)
         else:
             self.tally.unknown[path, name] += max([t.numel() for t in tensors + made], default=0)
+
+    def _pad(self, args: Any, kwargs: Any, out: Tensor) -> None:
+        """Remember what of a zero-padded tensor is padding: taps there are not in the map."""
+        x, pads, value = args[0], args[1], args[2] if len(args) > 2 else kwargs.get("value", 0)
+        if value != 0 or (place := _place(out)) is None:
+            return
+        _, before = self._inside.get(_place(x), (None, None))
+        inside = before if before is not None and before.shape == x.shape else torch.ones(x.shape, dtype=torch.bool, device=x.device)
+        self._inside[place] = out, aten.constant_pad_nd(inside, pads, False)
 
     def _matmul(self, func: Any, args: Any, path: str, name: str) -> None:
         i, j, bias = _MATMUL[func]
@@ -250,7 +271,19 @@ class Counter(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def _is_weight(self, x: Tensor) -> bool:
-        return x.untyped_storage().data_ptr() in self._held
+        return _place(x) in self._held
+
+
+def _place(x: Tensor) -> int | None:
+    """Where the values lie; None where a tensor has no storage of its own (sparse)."""
+    return x.untyped_storage().data_ptr() if x.layout is torch.strided else None
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Tensors that an operator changes in place."""
+    named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
+    changed = [named.get(a.name) for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    return [t for t in _tensors(changed) if t.numel()]
 
 
 def _tensors(values: Any) -> list[Tensor]:

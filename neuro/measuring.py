@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from neuro.counting import Counter, Product, Tally
 from neuro.errors import ParameterError, ShapeError, explain
 from neuro.neurons import Neuron, Recurrent
+from neuro.restoring import keeper
 from neuro.state import module_paths, unwrapped
 
 CONVENTION = (
@@ -25,6 +26,11 @@ CONVENTION = (
 _PRODUCT = ("inputs", "unit", "integer", "real", "negative", "dense", "padded", "ac", "graded", "mac", "outputs", "biases")
 
 
+# Neurons of other packages, by the class that all of theirs have: what they give, or its first part, are spikes.
+_FOREIGN = frozenset({("snntorch", "SpikingNeuron"), ("spikingjelly", "BaseNode"), ("norse", "SNN"), ("norse", "SNNCell"), ("norse", "SNNRecurrent"),
+                      ("norse", "SNNRecurrentCell"), ("sinabs", "StatefulLayer")})  # fmt: skip
+
+
 @dataclass(eq=False)
 class LayerActivity:
     """Counts of one module, int64 [samples] each.
@@ -32,7 +38,7 @@ class LayerActivity:
     inputs: elements that enter its products, of which unit (+-1), integer (other whole numbers) and real (others) are not zero.
     dense, padded: operations of a dense layer, without and with the taps on padding. ac, graded, mac: effective ones.
     outputs, biases: elements that leave, and bias additions. weights: held by the layer (a plain number).
-    updates, spikes, steps: of a neuron layer.
+    updates, spikes, steps: of a neuron layer, over all its calls: of a network that ends early, those that were run.
     """
 
     path: str
@@ -189,21 +195,26 @@ class Activity:
         return pandas.DataFrame(rows)
 
 
-def activity(model: nn.Module, x: Tensor, lengths: Tensor | None = None, *, batch_axis: int = 1) -> Activity:
+def activity(
+    model: nn.Module, x: Tensor, lengths: Tensor | None = None, *, batch_axis: int = 1, neurons: tuple[type[nn.Module], ...] = ()
+) -> Activity:
     """Count what `model(x)` does, in eval mode, for each sample by itself.
 
     Every operator that torch dispatches is seen: layers, functional calls, attention, einsum, and networks of other packages.
-    Each sample is run alone and for its own length, so that its counts depend neither on its batch nor on padding.
+    Each sample is run alone and for its own length, so that its counts depend neither on its batch nor on padding. A network
+    that keeps state in its modules starts each sample from the state in which it was given.
 
     Args:
         model: any module that takes one tensor. Its mode and state are left as they are.
         x: inputs [T, B, ...], or with `batch_axis=0` [B, ...] for a network without time.
         lengths: steps of each sample, int64 [B]; None: all T.
         batch_axis: where samples stand, 0 or 1.
+        neurons: classes of modules whose output, or the first part of it, are spikes. Ours and those of snnTorch,
+            SpikingJelly, Norse and sinabs are known.
 
     Raises:
         ShapeError: lengths that do not fit x.
-        ParameterError: a batch_axis other than 0 or 1, or no samples.
+        ParameterError: a batch_axis other than 0 or 1, no samples, or a scripted model, which cannot be watched.
 
     >>> found = activity(nn.Linear(100, 50), torch.eye(2, 100), batch_axis=0)
     >>> found.total("ac").tolist(), found.total("dense").tolist()
@@ -212,19 +223,46 @@ def activity(model: nn.Module, x: Tensor, lengths: Tensor | None = None, *, batc
     bare = unwrapped(model)
     steps = _steps(x, lengths, batch_axis)
     paths = module_paths(bare)
+    if scripted := [path for module, path in paths.items() if isinstance(module, torch.jit.ScriptModule)]:
+        raise ParameterError(explain(f"activity: {scripted[0] or 'the model'!r} is scripted, and its layers cannot be watched.", cure="Count the module that was scripted."))
     kinds = {path: type(module).__name__ for module, path in paths.items()}
-    with torch.inference_mode(False), torch.no_grad(), _quiet(bare), _watched(paths) as watch:
-        weights = [p.data for p in (*bare.parameters(), *bare.buffers())]
-        tallies, neurons = [], []
+    restore, state = keeper(bare), list[Tensor]()
+    with torch.inference_mode(False), torch.no_grad(), _quiet(bare), _watched(paths, neurons) as watch:
+        tallies, seen = [], []
         for b, n in enumerate(steps.tolist()):
             sample = x.narrow(batch_axis, b, 1)
             sample = (sample[:n] if batch_axis == 1 else sample).detach().clone()  # an ordinary tensor, also under inference_mode
-            watch.start()
-            with Counter(watch.where, weights) as counter:
-                bare(sample)
-            tallies.append(counter.tally)
-            neurons.append(watch.seen)
-    return Activity(tallies, neurons, kinds, steps)
+            tally, changed = _counted(bare, sample, watch, restore, state)
+            if new := [c for c in changed if not any(c is s for s in state)]:
+                state += new  # buffers that the network writes are no weights: count again with that known
+                tally, _ = _counted(bare, sample, watch, restore, state)
+            tallies.append(tally)
+            seen.append(watch.seen)
+    return Activity(tallies, seen, kinds, steps)
+
+
+def _counted(model: nn.Module, sample: Tensor, watch: _Watch, restore: Callable[[], list[Tensor]], state: list[Tensor]) -> tuple[Tally, list[Tensor]]:
+    """The tally of one forward, and the buffers that it changed, which are put back."""
+    weights = [p.data for p in (*model.parameters(), *model.buffers()) if not any(p is s for s in state)]
+    watch.start()
+    changed: list[Tensor] = []
+    try:
+        with Counter(watch.where, weights) as counter:
+            model(sample)
+    finally:
+        changed += restore()
+    return counter.tally, changed
+
+
+def _is_foreign(module: nn.Module) -> bool:
+    return any((c.__module__.partition(".")[0], c.__name__) in _FOREIGN for c in type(module).__mro__)
+
+
+def _steps_of(module: nn.Module, y: Tensor) -> int:
+    """Steps of one call: axis 0 of what takes sequences; a call of what takes one step."""
+    if isinstance(module, (Neuron, Recurrent)) or getattr(module, "step_mode", None) == "m":
+        return y.shape[0]
+    return y.shape[0] if {"SNN", "SNNRecurrent"} & {c.__name__ for c in type(module).__mro__} else 1
 
 
 def _steps(x: Tensor, lengths: Tensor | None, batch_axis: int) -> np.ndarray:
@@ -252,26 +290,28 @@ class _Watch:
     def where(self) -> tuple[str, bool]:
         return self.stack[-1] if self.stack else ("", False)
 
-    def left(self, path: str, y: Tensor) -> None:
+    def left(self, path: str, y: Tensor, steps: int) -> None:
         row = self.seen.setdefault(path, [0, 0, 0])
-        for i, n in enumerate((y.numel(), int(torch.count_nonzero(y)), y.shape[0])):
+        for i, n in enumerate((y.numel(), int(torch.count_nonzero(y)), steps)):
             row[i] += n
 
 
 @contextmanager
-def _watched(paths: dict[nn.Module, str]) -> Iterator[_Watch]:
+def _watched(paths: dict[nn.Module, str], others: tuple[type[nn.Module], ...]) -> Iterator[_Watch]:
     watch, handles = _Watch(), []
     for module, path in paths.items():
-        neuron = isinstance(module, (Neuron, Recurrent))
+        neuron = isinstance(module, (Neuron, Recurrent, *others)) or _is_foreign(module)
 
         def enter(m: nn.Module, args: Any, path: str = path, neuron: bool = neuron) -> None:
             watch.stack.append((path, neuron))
 
         def leave(m: nn.Module, args: Any, y: Any, path: str = path, neuron: bool = neuron) -> None:
             watch.stack.pop()
+            while neuron and isinstance(y, (tuple, list)) and y:
+                y = y[0]
             if neuron and isinstance(y, Tensor):
                 with torch.utils._python_dispatch._disable_current_modes():
-                    watch.left(path, y)
+                    watch.left(path, y, _steps_of(m, y))
 
         handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
@@ -283,14 +323,18 @@ def _watched(paths: dict[nn.Module, str]) -> Iterator[_Watch]:
 
 @contextmanager
 def _quiet(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and torch's fused encoder path off (it hides its products in one operator); both restored."""
+    """Eval mode, and torch's fused encoder and LSTM off (they hide their products in one operator); all restored."""
     modes = {m: m.training for m in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
+    mkldnn, one_operator = torch.backends.mkldnn.enabled, any(isinstance(m, nn.LSTM) for m in model.modules())
     torch.backends.mha.set_fastpath_enabled(False)
     model.eval()
     try:
+        if one_operator:
+            torch._C._set_mkldnn_enabled(False)
         yield
     finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in modes.items():
             module.training = mode

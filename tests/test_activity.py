@@ -235,6 +235,188 @@ def test_what_is_not_understood_is_said(net):
         assert 0 < found.share_not_counted <= 1 and "NOT COUNTED" in repr(found) and "NOT COUNTED" in found._repr_html_()
 
 
+class Keeps(nn.Module):
+    """h <- (x + h W > 0.5), in a buffer written in place, in one that is replaced, or in a plain attribute."""
+
+    def __init__(self, how, start=0.0):
+        super().__init__()
+        self.how, self.w = how, nn.Parameter(torch.rand(6, 6))
+        if how == "attribute":
+            self.h = torch.full((1, 6), start)
+        else:
+            self.register_buffer("h", torch.full((1, 6), start))
+
+    def forward(self, x):
+        out = []
+        for x_t in x:
+            new = (x_t + self.h @ self.w > 0.5).float()
+            if self.how == "in place":
+                self.h.copy_(new)
+            else:
+                self.h = new
+            out.append(new)
+        return torch.stack(out)
+
+
+@pytest.mark.parametrize("how", ["in place", "replaced", "attribute"])
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_state_in_a_module_is_no_weight_and_starts_each_sample_anew(how, start):
+    """A loop over every step and weight: h has 6 readers for each of its spikes, of the step before."""
+    torch.manual_seed(0)
+    net, x = Keeps(how, start), spikes(4, 3, 6, share=0.2)
+    expected = []
+    for b in range(3):
+        h, operations = torch.full((6,), start), 0
+        for t in range(4):
+            operations += sum(6 for i in range(6) if h[i] != 0)
+            h = (x[t, b] + h @ net.w.detach() > 0.5).float()
+        expected.append(operations)
+    once, again = neuro.activity(net, x), neuro.activity(net, x)
+    assert once.total("ac").tolist() == again.total("ac").tolist() == expected and sum(expected) > 0
+    assert once.total("dense").tolist() == [4 * 36] * 3
+    assert net.h.tolist() == [[start] * 6]
+
+
+def test_an_accumulator_made_of_a_weight_is_no_weight():
+    x = spikes(2, 8)
+
+    def accumulate(x, w):
+        total = torch.zeros_like(w[:1])
+        total += x
+        return total @ w
+
+    assert neuro.activity(_Call(accumulate), x, batch_axis=0).total("ac").tolist() == (8 * x.count_nonzero(1)).tolist()
+    assert neuro.activity(_Call(lambda x, w: x @ w.clone().mul_(2)), x, batch_axis=0).total("dense").tolist() == [64, 64]
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5])
+def test_taps_on_padding_are_not_in_the_map_whoever_padded(kernel):
+    """padding='same' pads an even kernel by an operator of its own; F.pad does so for any."""
+    x, conv = spikes(1, 2, 5, 6), nn.Conv2d(2, 3, kernel, padding="same")
+    before = (kernel - 1) // 2
+    dense = effective = 0
+    for _, y, z, c, i, j in itertools.product(range(3), range(5), range(6), range(2), range(kernel), range(kernel)):
+        a, b = y - before + i, z - before + j
+        if 0 <= a < 5 and 0 <= b < 6:
+            dense, effective = dense + 1, effective + int(x[0, c, a, b] != 0)
+    found = layer(conv, x)
+    assert (found.dense[0], found.ac[0]) == (dense, effective)
+    plain = nn.Conv2d(2, 3, kernel)
+    pads = (before, kernel - 1 - before) * 2
+    padded = layer(_Call(lambda x, w: plain(F.pad(x, pads))), x)
+    assert (padded.dense[0], padded.ac[0], padded.inputs[0]) == (dense, effective, x.numel())
+    around = layer(_Call(lambda x, w: plain(F.pad(x, pads, value=1.0))), x)
+    assert around.dense[0] == 3 * 5 * 6 * 2 * kernel**2 and around.ac[0] > effective  # padding with ones is read and added
+
+
+@pytest.mark.parametrize("how", [{"groups": 4}, {"groups": 4, "dilation": 2, "padding": 2}, {"groups": 2, "stride": (2, 1), "padding": (0, 2)}], ids=str)
+@pytest.mark.parametrize("values", [1.0, -1.0, 3.0, 0.5])
+def test_grouped_convolution_of_any_values_equals_loops(how, values):
+    conv, x = nn.Conv2d(4, 8, 3, **how), values * spikes(1, 4, 6, 5)
+    conv.stride, conv.padding, conv.dilation = ((v, v) if isinstance(v, int) else v for v in (conv.stride, conv.padding, conv.dilation))
+    found, (effective, dense) = layer(conv, x), brute_force(x[0], conv)
+    assert (found.effective[0], found.dense[0]) == (effective, dense)
+    assert getattr(found, {1.0: "ac", -1.0: "ac", 3.0: "graded", 0.5: "mac"}[values])[0] == effective > 0
+
+
+@pytest.mark.parametrize("gates", [1, 3, 4], ids=["RNN", "GRU", "LSTM"])
+def test_torchs_recurrent_layers_are_counted(gates):
+    """By loops: each gate reads every input and every state of the step before; the first state is zero."""
+    torch.manual_seed(0)
+    net, x = {1: nn.RNN, 3: nn.GRU, 4: nn.LSTM}[gates](6, 5), spikes(4, 2, 6)
+    found = neuro.activity(net, x)
+    y, _ = net(x)
+    for b in range(2):
+        effective = sum(gates * 5 for t in range(4) for i in range(6) if x[t, b, i]) + sum(gates * 5 for t in range(3) for i in range(5) if y[t, b, i])
+        assert found.total("effective")[b] == effective and found.total("dense")[b] == 4 * gates * 5 * 11
+    assert not found.not_counted and torch.backends.mkldnn.enabled == torch.backends.mkldnn.is_available()
+
+
+@pytest.mark.parametrize("how", ["model", "part", "in place", "function"])
+def test_compiled_networks_count_as_plain_ones(how):
+    """torch.compile with the eager back end, which still takes a graph: counts do not depend on it."""
+    torch.manual_seed(0)
+    x, fc, head = spikes(3, 8), nn.Linear(8, 5), nn.Linear(5, 2)
+    plain = neuro.activity(nn.Sequential(fc, nn.ReLU(), head), x, batch_axis=0)
+    if how == "part":
+        net = nn.Sequential(torch.compile(fc, backend="eager"), nn.ReLU(), head)
+    elif how == "function":
+        net = nn.Sequential(fc, _Call(torch.compile(lambda x, w: head(x.relu()), backend="eager")))
+    else:
+        net = nn.Sequential(fc, nn.ReLU(), head)
+        net = torch.compile(net, backend="eager") if how == "model" else net
+        if how == "in place":
+            net.compile(backend="eager")
+    net(x)  # compiled now, so that what is counted is what a compiled network would skip
+    found = neuro.activity(net, x, batch_axis=0)
+    for name in ("dense", "ac", "mac", "outputs"):
+        assert found.total(name).tolist() == plain.total(name).tolist() != [0, 0, 0], name
+
+
+class Early(nn.Module):
+    """Stops at the first step at which a class has `enough` spikes."""
+
+    def __init__(self, enough):
+        super().__init__()
+        self.enough, self.fc, self.lif = enough, Linear(6, 3), neuro.neurons.IF(threshold=0.5)
+
+    def forward(self, x):
+        total, state = 0, None
+        for t in range(len(x)):
+            y, state = neuro.run(self.lif, self.fc(x[t : t + 1]), state)
+            total = total + y[0]
+            if total.max() >= self.enough:
+                break
+        return total
+
+
+def test_only_steps_that_were_executed_are_counted():
+    torch.manual_seed(0)
+    net, x = Early(2), spikes(20, 4, 6, share=0.6)
+    net.fc.weight.data.abs_()
+    found = neuro.activity(net, x)
+    for b in range(4):
+        total, ran = torch.zeros(3), 0
+        while ran < 20 and total.max() < 2:
+            ran += 1
+            total = net.lif(net.fc(x[:ran, b : b + 1])).sum((0, 1))
+        assert found["lif"].steps[b] == ran < 20 and found["lif"].updates[b] == 3 * ran
+        assert found["fc"].ac[b] == 3 * x[:ran, b].count_nonzero() and found["fc"].dense[b] == 18 * ran
+    assert sum(np.bincount(found["lif"].steps) / 4) == 1
+
+
+def test_neurons_of_other_packages_and_of_the_user_are_neurons():
+    snntorch = pytest.importorskip("snntorch")
+
+    class Mine(nn.Module):
+        def forward(self, x):
+            return (x > 0).float(), x
+
+    class Net(nn.Module):
+        def __init__(self, neuron):
+            super().__init__()
+            self.fc, self.neuron = nn.Linear(6, 4), neuron
+
+        def forward(self, x):
+            return torch.stack([self.neuron(self.fc(x_t))[0] for x_t in x])
+
+    torch.manual_seed(0)
+    x = spikes(5, 2, 6)
+    for net, known in ((Net(snntorch.Synaptic(0.5, 0.9, threshold=0.1)), ()), (Net(Mine()), (Mine,))):
+        found = neuro.activity(net, x, neurons=known)["neuron"]
+        expected = [net(x[:, b : b + 1]).count_nonzero().item() for b in range(2)] if known else found.spikes.tolist()
+        assert found.updates.tolist() == [20, 20] and found.steps.tolist() == [5, 5] and found.spikes.tolist() == expected and sum(expected) > 0
+    assert "neuron" not in {layer.path for layer in neuro.activity(Net(Mine()), x)}  # unknown: its comparison is elementwise work
+    assert any(path == "neuron" for path, _ in neuro.activity(Net(Mine()), x).elementwise)
+
+
+def test_what_cannot_be_watched_is_refused_or_said():
+    with pytest.raises(ParameterError, match="scripted"), pytest.warns(DeprecationWarning):
+        neuro.activity(torch.jit.script(nn.Linear(6, 4)), spikes(2, 6), batch_axis=0)
+    sparse = neuro.activity(_Call(lambda x, w: torch.sparse.mm(w.to_sparse(), x.T)), spikes(2, 8), batch_axis=0)
+    assert sparse.share_not_counted > 0 and any("sparse" in name for _, name in sparse.not_counted)
+
+
 def test_folding_a_norm_changes_only_the_norm():
     torch.manual_seed(0)
     net = Sequential(Conv2d(2, 4, 3), BatchNorm(4), LIF()).eval()

@@ -22,7 +22,7 @@ ORDER = [
     ("neurons",),
     ("layers",),
     ("encode", "loss"),
-    ("counting",),  # of operations
+    ("counting", "restoring"),  # of operations; of what a module keeps
     ("measuring",),  # neuro.activity
     ("nodes",),  # of the graph
     ("graph",),
