@@ -34,9 +34,6 @@ class VideoCamera:
     noise_hz: shot noise in the dark, events per pixel and second, half of them ON; at intensity 1 a quarter of it.
     dark: intensity that a pixel seems to see in darkness; it is added before the logarithm. Black is 0, white is 1.
 
-    For a quiet DVS, v2e's preset "clean" comes near the defaults. For a noisy one by night: VideoCamera(threshold=0.2,
-    mismatch=0.05, cutoff_hz=30, leak_hz=0.1, noise_hz=5).
-
     Raises:
         ParameterError: a constant outside its range, named.
     """
