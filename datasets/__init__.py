@@ -50,6 +50,7 @@ WHERE = {
     "Batch": "loading",
     "EventFrames": "loading",
     "collate": "loading",
+    "CompactLoader": "compact",
     "cache_frames": "cache",
     "cache_recordings": "cache",
     "EpochBatches": "sampling",

@@ -64,11 +64,15 @@ class CachedFrames(torch.utils.data.Dataset):
         return len(self.store.index)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        x, label = self.counted(key)
+        return Sample(torch.from_numpy(x.astype(np.float32, copy=False)), label)
+
+    def counted(self, key: int | tuple[int, int]) -> tuple[np.ndarray, int]:
+        """Frames in the type that they were made in, and the label."""
         i = key[1] if isinstance(key, tuple) else key
         if not 0 <= i < len(self):
             raise IndexError(f"CachedFrames: no sample {i} among {len(self)}")
-        x = self.store.array(i).astype(np.float32, copy=False)
-        return Sample(torch.from_numpy(x), int(self.store.index[i]["label"]))
+        return self.store.array(i), int(self.store.index[i]["label"])
 
 
 def cache_recordings(recordings: Sequence[Recording], folder: str | Path, identity: str) -> CachedRecordings:

@@ -58,6 +58,11 @@ class EventFrames(Dataset):
         return len(self.recordings)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        x, label = self.counted(key)
+        return Sample(torch.from_numpy(x.astype(np.float32)), label)
+
+    def counted(self, key: int | tuple[int, int]) -> tuple[np.ndarray, int]:
+        """Frames in the type that the transform gives them, and the label."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"EventFrames: no sample {index} among {len(self)}")
@@ -66,12 +71,11 @@ class EventFrames(Dataset):
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             events = self.augment(events, recording.sensor, rng)
-        x = self.frames(events, resized(self.augment, recording.sensor))
-        return Sample(torch.from_numpy(x.astype(np.float32)), int(recording.label))
+        return self.frames(events, resized(self.augment, recording.sensor)), int(recording.label)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples with time first; shorter ones are filled up with zeros at the end.
+def collate(samples: Sequence[Sample], dtype: torch.dtype = torch.float32) -> Batch:
+    """Stack samples with time first; shorter ones are filled up with zeros at the end. dtype: of the batch's x.
 
     Raises:
         ShapeError: no samples, or channels, height or width that differ.
@@ -81,7 +85,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         shown = ", ".join(str(list(shape)) for shape in sorted(shapes)) or "no samples"
         raise ShapeError(explain("collate: samples of one batch must agree in [C, H, W].", shown))
     lengths = torch.tensor([len(s.x) for s in samples])
-    x = torch.zeros(int(lengths.max()), len(samples), *shapes.pop())
+    x = torch.zeros(int(lengths.max()), len(samples), *shapes.pop(), dtype=dtype)
     for b, sample in enumerate(samples):
         x[: len(sample.x), b] = sample.x
     return Batch(x, lengths, torch.tensor([s.label for s in samples]))

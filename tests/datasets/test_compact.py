@@ -1,0 +1,71 @@
+"""Batches that travel as bytes are the batches that travel as floats."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from neuro.datasets.augment import TimeJitter
+from neuro.datasets.cache import cache_frames
+from neuro.datasets.compact import ByteSamples, CompactLoader
+from neuro.datasets.loading import EventFrames, collate
+from neuro.datasets.motions import make_motions
+from neuro.datasets.sampling import EpochBatches
+from neuro.datasets.transforms import Frames
+from neuro.datasets.voxels import VoxelGrid
+
+
+def same(a, b):
+    return len(a) == len(b) and all(
+        torch.equal(s, t) and s.dtype == t.dtype for one, other in zip(a, b, strict=True) for s, t in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "frames", [Frames(bins=7, dtype=np.uint8), Frames(window_us=30_000, dtype=np.uint8), Frames(bins=7), VoxelGrid(5)], ids=repr
+)
+def test_the_batches_are_those_of_collate(frames, workers):
+    data = EventFrames(make_motions(7), frames, TimeJitter(500.0), seed=3)
+    batches = EpochBatches(7, 3, seed=1)
+    plain = list(DataLoader(data, batch_sampler=batches, collate_fn=collate))
+    compact = CompactLoader(data, batch_sampler=batches, num_workers=workers)
+    assert same(list(compact), plain)
+    assert plain[0].x.dtype == torch.float32 and plain[0].x.any()
+    assert same(list(compact), plain)  # a second time
+
+
+def test_bytes_travel_as_bytes_and_others_as_floats():
+    recordings = make_motions(2)
+    for dtype, expected in ((np.uint8, torch.uint8), (np.uint16, torch.float32), (np.int64, torch.float32), (np.float32, torch.float32)):
+        data = EventFrames(recordings, Frames(bins=4, dtype=dtype))
+        loader = CompactLoader(data, batch_size=2)
+        assert ByteSamples(data)[0].x.dtype == expected
+        assert loader.collate_fn([loader.dataset[0]]).x.dtype == expected
+        assert next(iter(loader)).x.dtype == torch.float32
+
+
+def test_large_bytes_stay_large():
+    """200 in a byte is 200, not -56."""
+    recordings = make_motions(1)
+    loud = EventFrames(recordings, lambda events, sensor: np.full((2, 2, 3, 3), 200, np.uint8))
+    assert (next(iter(CompactLoader(loud))).x == 200).all()
+
+
+def test_cached_frames_come_the_same_way(tmp_path):
+    data = EventFrames(make_motions(6), Frames(bins=5, dtype=np.uint8))
+    kept = cache_frames(data, tmp_path, "motions 6 0")
+    plain = list(DataLoader(data, 4, collate_fn=collate))
+    assert same(list(CompactLoader(kept, batch_size=4, num_workers=2)), plain)
+    assert same(list(DataLoader(kept, 4, collate_fn=collate)), plain)
+    with pytest.raises(IndexError, match="no sample 6"):
+        kept.counted(6)
+
+
+def test_recordings_of_different_length_are_filled_up():
+    recordings = make_motions(2)
+    short = recordings[1]
+    short = type(short)(short.events[short.events["t"] < 40_000], short.sensor, 1, "short")
+    data = EventFrames([recordings[0], short], Frames(window_us=10_000, dtype=np.uint8))
+    (batch,) = CompactLoader(data, batch_size=2)
+    assert batch.lengths[0] > batch.lengths[1] and (batch.x[batch.lengths[1] :, 1] == 0).all()
