@@ -7,16 +7,28 @@ were counted where the formulas have an upper bound. One recording, no reuse in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from neuro.deploy.agreement import html_table, table
-from neuro.deploy.profiles import PROFILES, Chip, Profile, access, fp32, int8, int8_narrow, int8_shared, loihi1
-from neuro.deploy.work import SecondState, Work, ann_work, firing_rate, from_activity, from_twin
+from neuro.deploy.profiles import (
+    PROFILES,
+    Chip,
+    Profile,
+    access,
+    fp32,
+    int8,
+    int8_narrow,
+    int8_shared,
+    loihi1,
+    spinnaker2,
+    with_activations,
+)
+from neuro.deploy.work import SecondState, Work, ann_once_work, ann_work, firing_rate, from_activity, from_twin
 from neuro.errors import ParameterError, explain
 
-__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Work", "access", "ann_work", "break_even_rate",
-           "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1"]  # fmt: skip
+__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Work", "access", "ann_once_work", "ann_work", "break_even_rate",
+           "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1", "spinnaker2", "with_activations"]  # fmt: skip
 
 CONVENTIONS = (
     "An estimate from counts, not a measurement. A spiking layer: one accumulation per operation on +-1, one MAC on another value; per update",
@@ -26,6 +38,7 @@ CONVENTIONS = (
     "ANN, run once per time step: a MAC, a weight read and an input read per operation, a bias addition and a comparison per output, written once;",
     "dense: all operations; sparse: those on nonzero activations, which alone are written. Words cost their share of a 64-bit SRAM access",
     "(10 pJ at 8 KB, 20 at 32 KB, 100 at 1 MB, interpolated), the memory as large as the layer, or as the network where it is shared.",
+    "On neither side are pooling, residual sums, scaling, means and the activity's elementwise work priced; batch norms are folded away.",
 )
 PARTS = ("synapse", "neuron", "addressing", "memory")
 Kind = Literal["snn", "dense", "sparse"]
@@ -160,7 +173,7 @@ def _on_chip(w: Work, chip: Chip) -> LayerEnergy:
     return LayerEnergy(w.name, chip.synapse * w.operations, neuron, 0.0, 0.0)
 
 
-def break_even_rate(work: Sequence[Work], ann: EnergyReport, parts: Sequence[str] = PARTS) -> float | None:
+def break_even_rate(work: Sequence[Work], ann: EnergyReport, parts: Sequence[str] = PARTS, *, profile: Profile | Chip | None = None) -> float | None:
     """Spikes per neuron and step at which the spiking network would cost what the ANN costs; None if no rate is low enough.
 
     Spikes, events and operations between layers are scaled by one factor, and what remains without them (updates, the first
@@ -170,10 +183,11 @@ def break_even_rate(work: Sequence[Work], ann: EnergyReport, parts: Sequence[str
     Args:
         work: of the spiking network.  ann: what it is held against, in a Profile.
         parts: the parts of the energy that count, of `PARTS`; ("synapse",) compares operations only.
+        profile: in which the spiking network is priced; None: that of the ANN.
     """
-    profile = ann.profile
+    profile = profile or ann.profile
     if not isinstance(profile, Profile):
-        raise ParameterError(explain("break_even_rate: the ANN must be priced in a Profile."))
+        raise ParameterError(explain("break_even_rate: both must be priced in a Profile."))
 
     def cost(factor: float) -> float:
         report = estimate([_scaled(w, factor) for w in work], profile)
@@ -197,12 +211,14 @@ def _scaled(w: Work, factor: float) -> Work:
 class EnergyComparison:
     """A spiking network and its ANN over several profiles: (snn, dense, sparse, break-even against each) by profile name.
 
-    silent: layers whose neurons never fired.
+    silent: layers whose neurons never fired. once: the ANN of matched bits that is run once, and the rate that breaks even with
+    it, by profile; empty where it was not given.
     """
 
     reports: dict[str, tuple[EnergyReport, EnergyReport | None, EnergyReport | None, float | None, float | None]]
     rate: float
     silent: tuple[str, ...] = ()
+    once: dict[str, tuple[EnergyReport, float | None]] = field(default_factory=dict)
 
     HEAD = ("profile", "SNN µJ", "compute", "memory", "ANN dense µJ", "ANN sparse µJ", "SNN/dense", "SNN/sparse", "break-even dense", "break-even sparse")
 
@@ -230,6 +246,9 @@ class EnergyComparison:
         ]
         if self.silent:
             said.append(f"SILENT, so that what they drive cost nothing, and a break-even rate says nothing of them: {', '.join(self.silent)}.")
+        for name, (ann, even) in self.once.items():
+            rate = "never" if even is None else f"{even:.4f}"
+            said.append(f"Run once with matched bits, {ann.profile.name}: {ann.total:.4g} µJ, SNN/ANN {self.reports[name][0].total / ann.total:.3f}, break-even {rate}.")
         return [*said, *(f"{n}: {r[0].profile.source}" for n, r in self.reports.items()), *CONVENTIONS]
 
     def __repr__(self) -> str:
@@ -240,10 +259,14 @@ class EnergyComparison:
 
 
 def compare_energy(
-    work: Sequence[Work], dense: Sequence[Work], sparse: Sequence[Work], profiles: Sequence[Any] = PROFILES
-) -> EnergyComparison:
-    """Price a spiking network and its two ANNs (`ann_work`) in every profile, so that a range is seen and never one bare number."""
-    reports = {}
+    work: Sequence[Work], dense: Sequence[Work], sparse: Sequence[Work], profiles: Sequence[Any] = PROFILES, *,
+    once: tuple[Sequence[Work], int] | None = None,
+) -> EnergyComparison:  # fmt: skip
+    """Price a spiking network and its two ANNs (`ann_work`) in every profile, so that a range is seen and never one bare number.
+
+    once: of `ann_once_work`, the ANN of matched bits that is run once; None: left out.
+    """
+    reports, single = {}, {}
     for p in profiles:
         snn = estimate(work, p)
         if isinstance(p, Chip):
@@ -251,4 +274,7 @@ def compare_energy(
             continue
         ann = estimate(dense, p, "dense"), estimate(sparse, p, "sparse")
         reports[p.name] = (snn, *ann, *(break_even_rate(work, a) for a in ann))
-    return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes))
+        if once is not None:
+            matched = estimate(once[0], with_activations(p, min(once[1], p.activation_bits)), "sparse")
+            single[p.name] = matched, break_even_rate(work, matched, profile=p)
+    return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes), single)

@@ -1,9 +1,11 @@
-"""Energy per operation and per memory access: named constants with their sources, in pJ. Data, no code but the interpolation."""
+"""Energy per operation and per memory access: named constants with their sources, in pJ. Data, no code but the interpolations."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from neuro.errors import ParameterError, explain
 
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm, 0.9 V"
 SRAM = ((8 * 1024, 10.0), (32 * 1024, 20.0), (1024 * 1024, 100.0))  # bytes -> pJ per 64-bit access, Horowitz
@@ -56,7 +58,28 @@ loihi1 = Chip(
     23.6, 81.0, 52.0, 1.7,
 )  # fmt: skip
 
-PROFILES: tuple[Profile | Chip, ...] = (int8, int8_shared, int8_narrow, fp32, loihi1)
+spinnaker2 = Chip(
+    "spinnaker2", "figures that software estimators use for SpiNNaker 2, not measured again: synaptic event 450, neuron update 2190, with or without a spike",
+    450.0, 2190.0, 2190.0, 0.0,
+)  # fmt: skip
+
+PROFILES: tuple[Profile | Chip, ...] = (int8, int8_shared, int8_narrow, fp32, loihi1, spinnaker2)
+
+
+def with_activations(profile: Profile, bits: int) -> Profile:
+    """The profile with activations of so many bits.
+
+    An integer multiplication is priced in proportion to its bits: Horowitz's INT32 takes 15.5 times as much as INT8, for 16
+    times the product of the widths. Floating point keeps its price, only what is moved shrinks.
+
+    >>> p = with_activations(int8, 4)
+    >>> p.mul, p.activation_bits, p.name
+    (0.1, 4, 'int8_45nm_a4')
+    """
+    if not 1 <= bits <= profile.activation_bits:
+        raise ParameterError(explain(f"with_activations: {profile.name} has activations of 1 to {profile.activation_bits} bits.", f"bits {bits}"))
+    mul = profile.mul * bits / profile.activation_bits if profile.weight_bits < 32 else profile.mul
+    return replace(profile, name=f"{profile.name}_a{bits}", source=f"{profile.source}; activations {bits} bit, multiplications in proportion", mul=mul, activation_bits=bits)
 
 
 def access(bits: float, size: float) -> float:

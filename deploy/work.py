@@ -68,7 +68,8 @@ class Work:
         return 1 if self.second is None else 2
 
 
-_SYNAPSES = (g.Conv2d, g.Linear, g.AttentionProduct)
+_WEIGHTED = (g.Conv1d, g.Conv2d, g.Linear)
+_SYNAPSES = (*_WEIGHTED, g.AttentionProduct)
 _NEURONS = (g.Neuron, g.Recurrent)
 
 
@@ -161,13 +162,32 @@ def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[li
     Args:
         x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
     """
+    return _ann(graph, x, lengths, None)
+
+
+def ann_once_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[list[Work], int]:
+    """The ANN that says as much in one pass, and the bits of its activations: `ceil(log2(T + 1))` for T steps.
+
+    It reads the mean of the recording over its steps and is run once. An activation is `relu` of the mean of the spiking
+    network's own input current, rounded to T levels below the largest of its layer; those that round to zero are skipped.
+    A neuron that fires at most once a step can tell T + 1 values apart, so that the opponent is given no more (Yan et al. 2024,
+    arXiv:2409.08290).
+
+    Args:
+        x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
+    """
+    most = x.shape[0] if lengths is None else int(torch.as_tensor(lengths).max())
+    return _ann(graph, x, lengths, most)[1], most.bit_length()
+
+
+def _ann(graph: Graph, x: Tensor, lengths: Tensor | None, levels: int | None) -> tuple[list[Work], list[Work]]:
     graph = fold_norms(graph)
     steps = [x.shape[0]] * x.shape[1] if lengths is None else torch.as_tensor(lengths).tolist()
     weights = [v for node in graph for v in vars(node).values() if isinstance(v, Tensor)]
     names = [n.name for n in graph if isinstance(n, _SYNAPSES) or _alone(graph, n)]
     totals = {name: np.zeros(5) for name in names}
     for b, n in enumerate(steps):
-        _add_ann(graph, x[:n, b : b + 1], weights, totals)
+        _add_ann(graph, x[:n, b : b + 1], weights, totals, levels)
     dense, sparse = [], []
     for name in names:
         all_, effective, events, outputs, active = totals[name] / len(steps)
@@ -179,14 +199,20 @@ def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[li
     return dense, sparse
 
 
-def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray]) -> None:
-    """Walk one recording: neurons give relu of their current, products are counted on what an ANN would feed them."""
+def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray], levels: int | None) -> None:
+    """Walk one recording: neurons give relu of their current, products are counted on what an ANN would feed them.
+
+    levels: of the activations of an ANN that is run once, on means over time; None: run in every step, not rounded.
+    """
     values = graph.values(x)
+    if levels is not None:
+        values = {name: v.mean(0, keepdim=True) if v.dim() == len(graph.shapes[name]) + 2 else v for name, v in values.items()}
+        x = values[graph.input.name]
     shadow = {graph.input.name: x}
     with torch.no_grad():
         for node in graph.nodes[1:]:
             if isinstance(node, g.Neuron):
-                shadow[node.name] = values[node.inputs[0]].relu()
+                shadow[node.name] = _levels(values[node.inputs[0]].relu(), levels)
                 if node.name in totals:
                     totals[node.name] += (0, 0, 0, shadow[node.name].numel(), int(shadow[node.name].count_nonzero()))
                 continue
@@ -203,6 +229,12 @@ def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, n
             shadow[node.name] = y
 
 
+def _levels(x: Tensor, levels: int | None) -> Tensor:
+    """x in 0 .. max, rounded to so many steps of the largest."""
+    top = x.max() if x.numel() else x.sum()
+    return x if levels is None or top == 0 else (x / top * levels).round() * (top / levels)
+
+
 def _events(activity: Activity, node: g.Node) -> float:
     """Nonzero inputs; of an attention product q, k and v, without the scores between its two products."""
     if isinstance(node, g.AttentionProduct) and all(s in {layer.path for layer in activity} for s in node.inputs):
@@ -211,7 +243,7 @@ def _events(activity: Activity, node: g.Node) -> float:
 
 
 def _held(node: g.Node) -> int:
-    return node.weight.numel() if isinstance(node, (g.Conv2d, g.Linear)) else 0
+    return node.weight.numel() if isinstance(node, _WEIGHTED) else 0
 
 
 def _leaks(node: g.Node) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 aten = torch.ops.aten
 
@@ -178,6 +179,31 @@ def base_name(func: Any) -> str:
     return name if name in _FREE or name in _ELEMENTWISE or not name.endswith("_") else name[:-1]
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False, *,
+              scale: float | None = None, enable_gqa: bool = False) -> Tensor:  # fmt: skip
+    """`softmax(scale * (q k^T) + mask) v`, in this order: torch's own scales q and k first, and spikes would be none any more."""
+    if enable_gqa and q.dim() > 2 and k.shape[-3] != q.shape[-3]:
+        k, v = (t.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for t in (k, v))
+    scores = (q @ k.transpose(-2, -1)) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return torch.softmax(scores, -1) @ v
+
+
+class _Fused(TorchFunctionMode):
+    """Counts `scaled_dot_product_attention` by its definition, whichever kernel torch takes; torch's own result is returned."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.nn.functional.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        attention(*args, **kwargs)
+        with _disable_current_modes():
+            return func(*args, **kwargs)
+
+
 class Counter(TorchDispatchMode):
     """Counts every operator of a forward into a `Tally`.
 
@@ -189,8 +215,21 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.where = where
         self.tally = Tally()
+        self._fused, self._depth = _Fused(), 0
         self._held = {place: w for w in weights if w.numel() and (place := _place(w)) is not None}
         self._inside: dict[int, tuple[Tensor, Tensor]] = {}  # of padded tensors, what is no padding
+
+    def __enter__(self) -> Counter:
+        self._depth += 1
+        if self._depth == 1:  # a decomposition enters again
+            self._fused.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *why: Any) -> None:
+        super().__exit__(*why)
+        self._depth -= 1
+        if self._depth == 0:
+            self._fused.__exit__(*why)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -257,17 +296,11 @@ class Counter(TorchDispatchMode):
         p.biases += p.outputs - before if bias is not None else 0
 
     def _attention(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Fused attention: counted by its definition (two products and a softmax); the kernel's own result is returned."""
+        """A fused kernel that was called as such: counted by its definition; the kernel's own result is returned."""
         named = dict(zip([a.name for a in func._schema.arguments], args, strict=False)) | kwargs
-        if func._can_decompose():
-            with self:
-                return func.decompose(*args, **kwargs)
         q, k, v = (named[n] for n in ("query", "key", "value"))
-        mask = named.get("attn_mask", named.get("attn_bias"))
         with self:
-            aten._scaled_dot_product_attention_math(
-                q, k, v, mask, 0.0, named.get("is_causal", False), scale=named.get("scale"), enable_gqa=q.shape[-3] != k.shape[-3]
-            )
+            attention(q, k, v, named.get("attn_mask", named.get("attn_bias")), is_causal=named.get("is_causal", False), scale=named.get("scale"), enable_gqa=True)
         return func(*args, **kwargs)
 
     def _is_weight(self, x: Tensor) -> bool:

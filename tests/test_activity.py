@@ -203,12 +203,30 @@ def test_one_spike_in_a_pair_of_activations_needs_no_multiplier():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_fused_attention_is_counted(causal):
-    x = spikes(2, 3, 4, 8)
-    found = layer(_Call(lambda x, w: F.scaled_dot_product_attention(x, x, x, is_causal=causal)), x)
+@pytest.mark.parametrize("dims", [3, 4])
+@pytest.mark.parametrize("values", [1.0, 3.0, 0.5])
+def test_fused_attention_is_counted(causal, dims, values):
+    """q k^T meets where both are not zero, of the spikes' own values and not of what torch scales; each score that is not masked meets v."""
+    x = spikes(2, 3, 4, 8)[:, : dims - 2] if dims == 4 else spikes(2, 4, 8)
+    found = layer(_Call(lambda x, w: F.scaled_dot_product_attention(x, x, x, is_causal=causal)), values * x)
     after = torch.tril(torch.ones(4, 4)) if causal else torch.ones(4, 4)
-    expected = [both_nonzero(s) + int((after @ (s != 0).float()).sum()) for s in x]
-    assert found.effective.tolist() == expected and found.dense.tolist() == [2 * 3 * 4 * 4 * 8] * 2
+    first, second = [both_nonzero(s) for s in x], [int((after @ (s != 0).float()).sum()) for s in x]
+    assert found.effective.tolist() == [a + b for a, b in zip(first, second, strict=True)]
+    assert found.dense.tolist() == [2 * x[0].numel() * 4] * 2
+    certain = [int((s[..., 0, :] != 0).sum()) if causal else 0 for s in x]  # the first token sees itself alone: a softmax of 1
+    real = [n - c for n, c in zip(found.effective.tolist(), certain, strict=True)]
+    one = {1.0: (found.ac, [a + b for a, b in zip(first, second, strict=True)]), 3.0: (found.graded, first), 0.5: (found.mac, real)}[values]
+    assert one[0].tolist() == one[1]
+
+
+def test_fused_attention_of_groups_and_masks():
+    x, mask = spikes(1, 4, 5, 8), torch.rand(5, 5) < 0.6
+    mask.fill_diagonal_(True)
+    for given in (mask, torch.where(mask, 0.0, -torch.inf)):
+        net = _Call(lambda x, w, given=given: F.scaled_dot_product_attention(x, x[:, :2], x[:, :2], attn_mask=given, enable_gqa=True))
+        kv = x[:, :2].repeat_interleave(2, 1)
+        expected = int((x @ kv.mT).sum() + (mask.float() @ kv).sum())
+        assert layer(net, x).ac.tolist() == [expected]
 
 
 def test_multihead_attention_and_transposed_layers_are_counted():
@@ -289,6 +307,7 @@ def test_an_accumulator_made_of_a_weight_is_no_weight():
     assert neuro.activity(_Call(lambda x, w: x @ w.clone().mul_(2)), x, batch_axis=0).total("dense").tolist() == [64, 64]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch's own, of the copy that is meant here
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5])
 def test_taps_on_padding_are_not_in_the_map_whoever_padded(kernel):
     """padding='same' pads an even kernel by an operator of its own; F.pad does so for any."""

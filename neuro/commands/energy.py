@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuro.datasets.loading import collate
-from neuro.deploy.energy import ann_work, compare_energy, from_activity
+from neuro.deploy.energy import ann_once_work, ann_work, compare_energy, from_activity
 from neuro.measuring import activity
 from neuro.tracing import trace
 from neuro.training.evaluate import Labelled, Named, events_only, spread
@@ -13,7 +13,7 @@ from neuro.training.runs import load
 
 
 def main(run: Path, data: Path, samples: int = 32) -> None:
-    """Count the operations of a run's model by value type and estimate energy per recording, beside an 8-bit ANN of the same layers.
+    """Count the operations of a run's model by value type and estimate energy per recording, beside ANNs of the same layers: in every step, and once with matched bits.
 
     Args:
         run: folder of a run, or a model.safetensors.
@@ -28,4 +28,4 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
     graph = trace(model, x[: int(lengths[0]), :1])
     print(counted)
     print()
-    print(compare_energy(from_activity(counted, graph), *ann_work(graph, x, lengths)))
+    print(compare_energy(from_activity(counted, graph), *ann_work(graph, x, lengths), once=ann_once_work(graph, x, lengths)))
