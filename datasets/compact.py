@@ -39,9 +39,10 @@ class ByteSamples(Dataset):
         return Sample(torch.from_numpy(x), label)
 
 
-def collate_bytes(samples: Sequence[Sample]) -> Batch:
-    """`collate`, of uint8 where all samples are."""
-    return collate(samples, torch.uint8 if all(s.x.dtype == torch.uint8 for s in samples) else torch.float32)
+def collate_bytes(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[int], list[int]]:
+    """What `collate` gives, x of uint8 where all samples are; the rest as lists, each tensor being a file of its own."""
+    x, lengths, label = collate(samples, torch.uint8 if all(s.x.dtype == torch.uint8 for s in samples) else torch.float32)
+    return x, lengths.tolist(), label.tolist()
 
 
 class CompactLoader(DataLoader):
@@ -62,5 +63,5 @@ class CompactLoader(DataLoader):
         super().__init__(ByteSamples(data), collate_fn=collate_bytes, **how)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in super().__iter__():
-            yield batch._replace(x=batch.x.float())
+        for x, lengths, label in super().__iter__():
+            yield Batch(x.float(), torch.tensor(lengths), torch.tensor(label))

@@ -41,7 +41,7 @@ def test_bytes_travel_as_bytes_and_others_as_floats():
         data = EventFrames(recordings, Frames(bins=4, dtype=dtype))
         loader = CompactLoader(data, batch_size=2)
         assert ByteSamples(data)[0].x.dtype == expected
-        assert loader.collate_fn([loader.dataset[0]]).x.dtype == expected
+        assert loader.collate_fn([loader.dataset[0]])[0].dtype == expected
         assert next(iter(loader)).x.dtype == torch.float32
 
 
