@@ -4,9 +4,9 @@
 
 Files hold events in N-MNIST's layout, which N-Caltech101 has as well and both sides read. Each side opens the file, reads the
 events, counts them into 16 frames, and makes batches [16, B, 2, H, W] of float32 in a DataLoader with `--workers` processes
-that live on. `digits`: 256 simulated recordings as of N-MNIST, 34 x 34, batches of 32. `scenes`: 64 recordings of 100 000
-uniform events on 128 x 128, batches of 8. Both are shuffled. tonic's side is what its NMNIST class does: read_mnist_file,
-ToFrame, PadTensors; its cache is DiskCachedDataset over that, compressed as by default, or plain.
+that live on; ours is a `CompactLoader`, and beside it the same with a plain DataLoader. `digits`: 256 simulated recordings as of N-MNIST, 34 x 34, batches of 32. `scenes`: 64 recordings of 100 000
+uniform events on 128 x 128, batches of 8. Both are shuffled. Each side uses its reader of this layout, tonic's what its NMNIST
+class does: read_mnist_file, ToFrame, PadTensors; its cache is DiskCachedDataset over that, compressed as by default, or plain.
 
 One turn is one epoch. The sides take turns, a first epoch is not counted (it fills the caches and compiles), figures are
 medians. `one process` is the same work without a DataLoader: samples one after another, no batches. The operating system has
@@ -20,6 +20,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +30,11 @@ from peers import alternating, machine
 from torch.utils.data import DataLoader, Dataset
 
 from neuro.datasets.cache import cache_frames
+from neuro.datasets.compact import CompactLoader
 from neuro.datasets.events import Recording, Sensor, make_events
-from neuro.datasets.formats.nmnist import write_nmnist
+from neuro.datasets.formats.nmnist import read_nmnist, write_nmnist
 from neuro.datasets.loading import EventFrames, collate
 from neuro.datasets.mnist import MNIST
-from neuro.datasets.reading import read_events
 from neuro.datasets.saccades import SaccadeRecordings
 from neuro.datasets.transforms import Frames
 
@@ -52,7 +53,8 @@ class Files:
 
     def __getitem__(self, i: int) -> Recording:
         path = self.paths[i]
-        return Recording(read_events(path, sensor=self.sensor).events, self.sensor, int(path.parent.name), path.name)
+        events = read_nmnist(path, sensor=self.sensor)
+        return Recording(events, self.sensor, int(path.parent.name), path.name)
 
 
 class TonicFiles(Dataset):
@@ -114,11 +116,12 @@ def measure(case: Case, folder: Path, rounds: int, workers: int) -> bool:
     """Print the rows of one case; False where ours is below the target or lost events."""
     paths, sensor, total = write(case.recordings(), folder / "files")
     ours, theirs = EventFrames(Files(paths, sensor), Frames(bins=BINS, dtype=np.uint8)), TonicFiles(paths, sensor)
-    pad = tonic.collation.PadTensors(batch_first=False)
+    tonics = partial(DataLoader, collate_fn=tonic.collation.PadTensors(batch_first=False))
     lzf, plain = (tonic.DiskCachedDataset(theirs, str(folder / name), compress=name == "lzf") for name in ("lzf", "plain"))
     sides = {
-        "ours": (ours, collate), "tonic": (theirs, pad), "ours, cached": (cache_frames(ours, folder / "ours", case.name), collate),
-        "tonic, cached": (lzf, pad), "tonic, cached plain": (plain, pad),
+        "ours": (ours, CompactLoader), "ours, DataLoader": (ours, partial(DataLoader, collate_fn=collate)), "tonic": (theirs, tonics),
+        "ours, cached": (cache_frames(ours, folder / "ours", case.name), CompactLoader),
+        "tonic, cached": (lzf, tonics), "tonic, cached plain": (plain, tonics),
     }  # fmt: skip
     sums: dict[str, float] = {}
 
@@ -131,11 +134,11 @@ def measure(case: Case, folder: Path, rounds: int, workers: int) -> bool:
             data[i]
 
     loaders = {
-        name: DataLoader(data, case.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0, collate_fn=how)
+        name: how(data, batch_size=case.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
         for name, (data, how) in sides.items()
-    }  # fmt: skip
+    }
     for name in ("ours", "tonic"):  # before any worker is forked, so that each has the compiled code
-        sums[name] = sum(float(how([data[i]])[0].sum()) for data, how in [sides[name]] for i in range(len(paths)))
+        sums[name] = sum(float(sides[name][0][i][0].sum()) for i in range(len(paths)))
     spent = alternating({name: lambda name=name: epoch(name) for name in sides}, rounds)
     single = alternating({name: lambda data=data: alone(data) for name, (data, _) in sides.items()}, rounds)
     lost = total - sums["tonic"]
