@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-PEERS = {"spikingjelly": "2.0.0", "snntorch": "1.0.0", "norse": "1.1.0"}  # the releases that the figures speak of
+PEERS = {"spikingjelly": "2.0.0", "snntorch": "1.0.0", "norse": "1.1.0", "neurobench": "2.3.0"}  # the releases that the figures speak of
 
 
 def load(name: str, module: str | None = None) -> ModuleType | None:

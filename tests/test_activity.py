@@ -141,6 +141,26 @@ class _Sum(nn.Module):
         return self.fc(x + x)
 
 
+def test_scaled_spikes_are_multiplications_where_they_fall_and_nowhere_else():
+    """A converted network sends spikes times a scale of their channel: one operation per spike and weight, not a dense layer."""
+    torch.manual_seed(0)
+    scale = torch.rand(5) + 0.1
+
+    class Converted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.lif, self.b = Linear(6, 5), LIF(), Linear(5, 3)
+
+        def forward(self, x):
+            return self.b(self.lif(self.a(x)) * scale)
+
+    net, x = Converted(), 3 * spikes(16, 2, 6)
+    fired = net.lif(net.a(x)).sum((0, 2))
+    found = neuro.activity(net, x)["b"]
+    assert found.mac.tolist() == (3 * fired).long().tolist() and found.ac.sum() == 0 and fired.min() > 0
+    assert (found.effective < found.dense).all() and found.dense.tolist() == [16 * 15] * 2
+
+
 def test_residual_sums_and_averages_are_no_spikes():
     assert neuro.activity(_Sum(), spikes(2, 1, 6))["fc"].graded.sum() > 0
     assert neuro.activity(_Sum(), spikes(2, 1, 6))["fc"].ac.sum() == 0
