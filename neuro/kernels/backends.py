@@ -4,9 +4,9 @@
 |---|---|
 | `DTYPES` | types of inputs that it takes |
 | `supports(x, state, params, lengths)` | whether it can be given these tensors |
-| `forward(program, x, state, params, numbers, lengths, keep)` | outputs, states afterwards, and with `keep` what backward reads |
+| `forward(program, x, state, params, numbers, lengths, keep)` | outputs, states afterwards, and with `keep` what it keeps for backward |
 | `backward(program, grad_y, grad_state, x, state, params, kept, numbers, lengths, wants, wants_state)` | gradients |
-| `kernels(program)` | what it has made of a program: its `.program`, and the types `.kept` of what backward reads |
+| `kernels(program)` | what it has made of a program: its `.program`, the types `.kept` of what forward keeps for backward, and which inputs backward `.reads` too |
 | `kept_shape(call)` | the shape of each of those |
 """
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuro.kernels import cache, calls
 from neuro.kernels.calls import Call
-from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, Ends, Layout, backward_source, forward_source
+from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, SINGLE, Ends, Layout, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
@@ -33,6 +33,7 @@ class Kernels:
         costly = sum(node.op in OPERATIONS and OPERATIONS[node.op].costly for node in program.nodes)
         self.seconds = (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE  # of one element
         self.kept = [self.program.dtype] * self.program.states  # a state every SEGMENT steps
+        self.reads = (True,) * self.program.inputs  # backward runs forward again
         self._made: dict[Any, Any] = {}
 
     def forward(self, layout: Layout, keep: bool) -> tuple[Callable[..., Any], int]:
@@ -68,7 +69,8 @@ def kernels(program: str) -> Kernels:
 
 
 def forward(
-    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool,
+    *, call: Call | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` the states that backward starts from [segments, R, C].
 
@@ -78,10 +80,11 @@ def forward(
         state, params: in the program's precision. A parameter broadcasts against [B, ...].
         numbers: the step's Python numbers.
         lengths: int64 [B] or None.
+        call: how tensors of the shape [T, R, C] are cut up, where parameters vary in a way that their shapes do not say.
     """
     made = kernels(program)
     traced, first = made.program, x[0]
-    call = calls.of(first.shape, params, lengths)
+    call = call or calls.of(first.shape, params, lengths)
     outputs = [fresh(first.shape, first.dtype) for _ in traced.outputs]
     ends = [fresh(s.shape, traced.dtype) for s in state]
     kept = [fresh(kept_shape(call), dtype) for dtype in made.kept] if keep else []
@@ -98,11 +101,12 @@ def forward(
 def backward(
     program: str, grad_y: Sequence[Tensor | None], grad_state: Sequence[Tensor | None], x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor],
     kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool], wants_state: bool = True,
+    *, call: Call | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
     made = kernels(program)
     dtype, first = made.program.dtype, x[0]
-    call = calls.of(first.shape, params, lengths)
+    call = call or calls.of(first.shape, params, lengths)
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants = tuple(wants)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
@@ -110,7 +114,7 @@ def backward(
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
     block = _block(call, most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
-    sums = [torch.empty(call.items(block), dtype=torch.float64) if call.params[k] == "one" else torch.empty(rows, dtype=dtype) for k in summed]
+    sums = [torch.empty(call.items(block), dtype=torch.float64) if call.params[k] in SINGLE else torch.empty(rows, dtype=dtype) for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [k.numpy() for k in kept]
     arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
@@ -145,7 +149,7 @@ def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor
     """The arrays that both kernels begin with."""
     arrays = [_array(v).reshape(call.T, call.R, call.C) for v in x]
     arrays += [_array(s).reshape(call.R, call.C) for s in state]
-    sizes = {"one": (1,), "column": (call.C,), "each": (call.R, call.C)}
+    sizes = {"one": (1,), "row": (-1,), "column": (call.C,), "each": (call.R, call.C)}
     arrays += [_array(calls.param_values(p, kind, x[0].shape[1:])).reshape(sizes[kind]) for p, kind in zip(params, call.params, strict=True)]
     arrays.append(np.array(numbers, np.float64))
     if lengths is not None:

@@ -12,7 +12,7 @@ import importlib.util
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from neuro.kernels import cache, calls
 from neuro.kernels.calls import Call
 from neuro.kernels.cpu_source import Ends
 from neuro.kernels.derivative import derive
-from neuro.kernels.expression import Node
-from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is_small, kept_nodes, numbers_met
+from neuro.kernels.expression import Node, Unsupported
+from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is_small, kept_nodes, numbers_met, reads
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.program import Program
 
@@ -41,16 +41,17 @@ class Kernels:
     def __init__(self, program: Program):
         self.program = program
         self.kept = [torch.int8 if is_small(program.nodes[i]) else program.dtype for i in kept_nodes(program)]
+        self.reads = reads(program)
         self._made: dict[Any, Any] = {}
 
-    def forward(self, layout: Layout, keep: bool) -> tuple[Any, tuple[Node, ...]]:
+    def forward(self, layout: Layout, keep: bool) -> tuple[_Loaded, tuple[Node, ...]]:
         """The kernel, and the nodes whose numbers it is given."""
         key = (layout, keep)
         if key not in self._made:
             self._made[key] = _function(forward_source(self.program, layout, keep), "forward"), self.program.nodes
         return self._made[key]
 
-    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[Any, tuple[Node, ...], frozenset[int], tuple[int, ...]]:
+    def backward(self, layout: Layout, wants: tuple[bool, ...], ends: Ends) -> tuple[_Loaded, tuple[Node, ...], frozenset[int], tuple[int, ...]]:
         """The kernel, its nodes, and the inputs and parameters whose gradient is not zero everywhere."""
         key = (layout, wants, ends)
         if key not in self._made:
@@ -79,7 +80,7 @@ def forward(
         lengths: int64 [B] on the device, or None.
 
     Raises:
-        Unsupported: the step uses a function that these kernels lack.
+        Unsupported: Triton is not installed, or cannot make the kernel.
     """
     made, first = kernels(program), x[0]
     traced = made.program
@@ -88,7 +89,8 @@ def forward(
     outputs = [_fresh(first, first.shape, first.dtype) for _ in traced.outputs]
     ends = [_fresh(first, s.shape, traced.dtype) for s in state]
     kept = [_fresh(first, kept_shape(call), dtype) for dtype in made.kept] if keep else []
-    _launch(kernel, [*_given(nodes, traced, x, state, params, numbers, lengths, call), *outputs, *ends, *kept], call)
+    arrays = [*[v.detach().contiguous() for v in x], *_given(state, params, first.shape, lengths, call), *outputs, *ends, *kept]
+    _launch(kernel, arrays, _bits(nodes, tuple([float(n) for n in numbers]), traced.dtype), call)
     return [*outputs, *ends, *kept]
 
 
@@ -96,7 +98,10 @@ def backward(
     program: str, grad_y: Sequence[Tensor | None], grad_state: Sequence[Tensor | None], x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor],
     kept: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, wants: Sequence[bool], wants_state: bool = True,
 ) -> list[Tensor]:  # fmt: skip
-    """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states."""
+    """Gradients of the inputs and parameters that `wants` names (inputs first); between them, with `wants_state`, those of the states.
+
+    Of an input that `kernels(program).reads` does not name, only shape, type and device matter.
+    """
     made, first, wants = kernels(program), x[0], tuple(wants)
     dtype = made.program.dtype
     call = calls.of(first.shape, params, lengths)
@@ -105,11 +110,12 @@ def backward(
     grad_x = {k: _fresh(v, v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format) for k, v in enumerate(x) if wants[k]}
     begins = [_fresh(first, s.shape, dtype) for s in state] if wants_state else []
     sums = {k: _fresh(first, (call.items(_block(call)),) if call.params[k] == "one" else (call.R, call.C), dtype) for k in summed}
-    arrays = [*_given(nodes, made.program, x, state, params, numbers, lengths, call), *kept, *[g.contiguous() for g in grad_y if g is not None]]
+    arrays = [v.detach().contiguous() if read else v for v, read in zip(x, made.reads, strict=True)]
+    arrays += [*_given(state, params, first.shape, lengths, call), *kept, *[g.contiguous() for g in grad_y if g is not None]]
     if ends.after:
         arrays += [torch.zeros(s.shape, dtype=dtype, device=s.device) if g is None else g.contiguous() for g, s in zip(grad_state, state, strict=True)]
     arrays += [*[grad_x[k] for k in grad_x if k in inputs], *begins, *sums.values()]
-    _launch(kernel, arrays, call)
+    _launch(kernel, arrays, _bits(nodes, tuple([float(n) for n in numbers]), dtype), call)
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
     return [*grad_x.values(), *begins, *[calls.param_gradient(params[k], sums.get(k), call.params[k], first.shape[1:]) for k in wanted]]
 
@@ -134,31 +140,35 @@ def _block(call: Call) -> int:
     return 512 if call.R * call.C >= 2**18 else 128
 
 
-def _launch(kernel: Any, arrays: list[Tensor], call: Call) -> None:
+def _launch(kernel: _Loaded, arrays: list[Tensor], numbers: tuple[int, ...], call: Call) -> None:
     """Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold."""
     block, device = _block(call), arrays[0].device
     on: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else torch.get_device_module(device).device(device)
-    with on:
-        kernel[(call.items(block),)](*arrays, call.T, call.C, call.R * call.C, BLOCK=block, num_warps=4, enable_fp_fusion=False)
+    kind = (device, *[a.dtype for a in arrays])
+    try:
+        with on:
+            launch = kernel.function[(call.items(block),)]
+            launch(*arrays, *numbers, call.T, call.C, call.R * call.C, BLOCK=block, num_warps=4, enable_fp_fusion=False)
+    except Exception as wrong:  # compilers and drivers fail in many ways
+        if kind in kernel.ran:
+            raise
+        raise Unsupported(f"Triton cannot run it on {device} ({type(wrong).__name__}: {wrong})") from wrong
+    kernel.ran.add(kind)
 
 
-def _given(
-    nodes: tuple[Node, ...], program: Program, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float],
-    lengths: Tensor | None, call: Call,
-) -> list[Tensor]:  # fmt: skip
-    """The tensors that both kernels begin with."""
-    found = [t.detach().contiguous() for t in (*x, *state)]
-    found += [calls.param_values(p, kind, x[0].shape[1:]) for p, kind in zip(params, call.params, strict=True)]
-    found.append(_numbers(nodes, tuple(float(n) for n in numbers), program.dtype, x[0].device))
+def _given(state: Sequence[Tensor], params: Sequence[Tensor], shape: torch.Size, lengths: Tensor | None, call: Call) -> list[Tensor]:
+    """The tensors that both kernels take after the inputs [T, B, ...]."""
+    found = [s.detach().contiguous() for s in state]
+    found += [calls.param_values(p, kind, shape[1:]) for p, kind in zip(params, call.params, strict=True)]
     return found if lengths is None else [*found, lengths.contiguous()]
 
 
 @functools.lru_cache(maxsize=1024)
-def _numbers(nodes: tuple[Node, ...], numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Values of the plain nodes that meet an element: computed in double, rounded once. Kept, since a copy to a GPU waits for it."""
+def _bits(nodes: tuple[Node, ...], numbers: tuple[float, ...], dtype: torch.dtype) -> tuple[int, ...]:
+    """Values of the plain nodes that meet an element: computed in double, rounded once."""
+    real, whole = (np.float64, np.int64) if dtype == torch.float64 else (np.float32, np.int32)
     with np.errstate(all="ignore"):
-        values = [_value(nodes, index, numbers) for index in numbers_met(nodes)]
-    return torch.tensor(values or [0.0], dtype=torch.float64).to(dtype).to(device)
+        return tuple([int(real(_value(nodes, index, numbers)).view(whole)) for index in numbers_met(nodes)])
 
 
 def _value(nodes: tuple[Node, ...], index: int, numbers: tuple[float, ...]) -> np.float64:
@@ -171,16 +181,26 @@ def _value(nodes: tuple[Node, ...], index: int, numbers: tuple[float, ...]) -> n
     return eval(OPERATIONS[node.op].plain.format(*given), {"abs": abs, **given})  # type: ignore[union-attr]
 
 
+class _Loaded:
+    """A kernel, and the devices and types that it ran with."""
+
+    def __init__(self, function: Any):
+        self.function = function
+        self.ran: set[tuple[Any, ...]] = set()
+
+
 @functools.lru_cache(maxsize=4096)
-def _function(source: str, name: str) -> Callable[..., Any]:
+def _function(source: str, name: str) -> _Loaded:
     """The kernel `name` of `source`. Triton reads the text of a function from its file, so it is written to one."""
+    if importlib.util.find_spec("triton") is None:
+        raise Unsupported("Triton is not installed (pip install 'neuro-snn[gpu]')")
     with _lock:
         file = f"triton_{hashlib.sha256(source.encode()).hexdigest()}.py"
         path = _written(cache.folder() / file, source)
         spec = importlib.util.spec_from_file_location(f"neuro_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         spec.loader.exec_module(module)  # type: ignore[union-attr]
-        return getattr(module, name)
+        return _Loaded(getattr(module, name))
 
 
 def _written(path: Path, source: str) -> Path:

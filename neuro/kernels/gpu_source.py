@@ -3,14 +3,18 @@
 A program instance of Triton works through a block of neighbouring neurons of one sample (a row): the state stays in
 registers while it runs all steps, so a step reads its input and writes its output and nothing else. Forward also writes
 what the minimum cut asks for; backward reads that instead of running forward again. A parameter of one value gets its
-gradient as one partial sum per instance, added up afterwards in a fixed order: there are no atomic operations.
+gradient as one partial sum per instance, added up afterwards in a fixed order: there are no atomic operations. Python numbers
+are arguments, so that a number that changes from call to call compiles nothing and copies nothing: as the bits of a number in
+the program's precision, since Triton takes a float for float32.
 
 Words that round alike everywhere are taken where Triton has a choice: its `/` and `sqrt` of float32 are approximations, so
 `div_rn` and `sqrt_rn` are written. Its `exp` of float32 is one too (relative error about |x| * 6e-8), without an exact twin.
+`pow` and `atan` exist only in the vendors' libraries, which Triton's interpreter lacks: they are written out below, in double.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from dataclasses import dataclass
 from neuro.kernels.cpu_source import Ends, Text
 from neuro.kernels.cut import minimum_cut
 from neuro.kernels.derivative import Backward, derive
-from neuro.kernels.expression import Node, Unsupported
+from neuro.kernels.expression import Node
 from neuro.kernels.operations import OPERATIONS, operands
 from neuro.kernels.program import LEAVES, Program, needed
 
@@ -30,9 +34,9 @@ import triton.language as tl
 
 @triton.jit
 def expm1(x, ONE):
-    """Kahan's form: the rounding of exp(x) cancels against that of its logarithm."""
+    """Kahan's form: the rounding of exp(x) cancels against that of its logarithm. Not where u has few digits left: there it is -1."""
     u = tl.exp(x)
-    return tl.where(u == ONE, x, tl.where(u == 0.0, -ONE, tl.where(u == float("inf"), u, DIVIDE((u - ONE) * x, tl.log(u)))))
+    return tl.where(u == ONE, x, tl.where(u - ONE == -1.0, -ONE, tl.where(u == float("inf"), u, DIVIDE((u - ONE) * x, tl.log(u)))))
 
 
 @triton.jit
@@ -56,7 +60,44 @@ def rint(x, WHOLE):
     return tl.where(tl.abs(x) < WHOLE, tl.where(x < 0.0, -size, size), x)
 
 
+@triton.jit
+def divide(a, b):
+    """Of doubles, which this operator divides exactly."""
+    return a / b
+
+
+@triton.jit
+def power(a, b, ONE):
+    """exp(b * log|a|) in double, where its error is about |b * log a| * 2e-16 of it; a negative base takes whole exponents."""
+    x, y = a.to(tl.float64), b.to(tl.float64)
+    size = tl.where((tl.abs(x) == 1.0) | (y == 0.0), 1.0, tl.exp(y * tl.log(tl.abs(x))))
+    whole = tl.floor(y) == y
+    odd = whole & (tl.floor(y * 0.5) * 2.0 != y)
+    signed = tl.where(odd, size * -1.0, tl.where(whole | (x == float("-inf")), size, float("nan")))
+    return tl.where((x < 0.0) & (y != 0.0), signed, size).to(ONE.dtype)
+
+
+@triton.jit
+def atan(x, ONE):
+    """In double: the reciprocal where that is smaller, a turn by 30 degrees where that leaves less, Taylor's series up to tan(15 degrees)."""
+    size = tl.abs(x.to(tl.float64))
+    small = tl.where(size > 1.0, divide(tl.full(x.shape, 1.0, tl.float64), size), size)
+    root = tl.full(x.shape, ROOT, tl.float64)
+    turned = small > tl.full(x.shape, TAN, tl.float64)
+    rest = tl.where(turned, divide(small * root - 1.0, root + small), small)
+    square = rest * rest
+    series = tl.full(x.shape, 0.0, tl.float64)
+TAYLOR
+    angle = rest * series + tl.where(turned, tl.full(x.shape, SIXTH, tl.float64), 0.0)
+    angle = tl.where(size > 1.0, tl.full(x.shape, HALF, tl.float64) - angle, angle)
+    return tl.where(x == 0.0, x, tl.where(x < 0.0, angle * -1.0, angle).to(ONE.dtype))
+
+
 '''
+_TERMS = 15  # tan(pi / 12) ** 30 / 31 is 2e-19
+_TAYLOR = "\n".join(f"    series = series * square + tl.full(x.shape, {(-1) ** n / (2 * n + 1)!r}, tl.float64)" for n in reversed(range(_TERMS)))
+for _name, _text in {"TAYLOR": _TAYLOR, "ROOT": repr(3**0.5), "TAN": repr(math.tan(math.pi / 12)), "SIXTH": repr(math.pi / 6), "HALF": repr(math.pi / 2)}.items():
+    HEADER = HEADER.replace(_name, _text)
 
 # Spelled otherwise than in `operations`. The rest is written as there, with functions of `tl`.
 _SPELLED = {
@@ -72,8 +113,9 @@ _SPELLED = {
     "round": "rint({0}, WHOLE)",
     "trunc": "where({0} < ZERO, ceil({0}), floor({0}))",
     "not": "({0} == 0)",
+    "pow": "power({0}, {1}, ONE)",
+    "atan": "atan({0}, ONE)",
 }
-_MISSING = ("pow", "atan")  # only in the vendors' libraries, which Triton's interpreter lacks: they could not be tested
 _WORDS = re.compile(r"\b(where|exp|log|sin|cos|floor|ceil)\(")
 
 
@@ -93,6 +135,12 @@ def kept_nodes(program: Program) -> list[int]:
     return [i for i in _cut(program) if program.nodes[i].op != "x"]
 
 
+def reads(program: Program) -> tuple[bool, ...]:
+    """Which inputs backward reads."""
+    found = {program.nodes[i].value for i in _cut(program) if program.nodes[i].op == "x"}
+    return tuple([k in found for k in range(program.inputs)])
+
+
 def _cut(program: Program) -> list[int]:
     found = derive(program, (True,) * program.inputs, (True,) * program.params)
     return minimum_cut(program.nodes, found.reads, x_cost=4, width=program.dtype.itemsize, spike_cost=1)
@@ -104,7 +152,7 @@ def is_small(node: Node) -> bool:
 
 
 def numbers_met(nodes: Sequence[Node]) -> list[int]:
-    """Plain nodes that meet an element: computed in double, rounded once, and given to the kernel as an array."""
+    """Plain nodes that meet an element: computed in double, rounded once, and given to the kernel as bits."""
     return [i for i, node in enumerate(nodes) if node.kind == "plain" and any(i in n.args and n.kind != "plain" for n in nodes)]
 
 
@@ -112,16 +160,14 @@ class _Kernel:
     """Text of one kernel."""
 
     def __init__(self, program: Program, nodes: Sequence[Node], layout: Layout):
-        for node in nodes:
-            if node.kind != "plain" and node.op in _MISSING:
-                raise Unsupported(f"{node.op}, which GPU kernels have no word for")
         self.nodes, self.layout, self.text = nodes, layout, Text()
         self.real = "tl." + str(program.dtype).removeprefix("torch.")
 
     def begin(self, name: str, arguments: Iterable[str]) -> None:
         text = self.text
-        text('@triton.jit(do_not_specialize=["T"])')
-        text(f"def {name}({', '.join([*arguments, 'T', 'C', 'stride', 'BLOCK: tl.constexpr'])}):")
+        numbers = [f"number{k}" for k in range(len(numbers_met(self.nodes)))]
+        text(f"@triton.jit(do_not_specialize={['T', *numbers]})")
+        text(f"def {name}({', '.join([*arguments, *numbers, 'T', 'C', 'stride', 'BLOCK: tl.constexpr'])}):")
         text.depth += 1
         text(f"ZERO = tl.full([BLOCK], 0.0, {self.real})")
         text(f"ONE = tl.full([BLOCK], 1.0, {self.real})")
@@ -138,7 +184,8 @@ class _Kernel:
         """What does not change from step to step."""
         place = {index: k for k, index in enumerate(numbers_met(self.nodes))}
         for index in sorted({a for i in order for a in operands(self.nodes[i].op, self.nodes[i].args) if a in place}):
-            self.text(f"n{index} = tl.broadcast_to(tl.load(numbers + {place[index]}), [BLOCK])")
+            bits = f"tl.full([BLOCK], number{place[index]}, {self.real.replace('float', 'int')})"
+            self.text(f"n{index} = {bits}.to({self.real}, bitcast=True)")
         for index in order:
             node = self.nodes[index]
             if node.op == "param":
@@ -178,23 +225,16 @@ class _Kernel:
                 self.text("rest += stride")
 
     def source(self) -> str:
-        header = HEADER
-        if self.real == "tl.float64":
-            header = header.replace("@triton.jit", "@triton.jit\ndef divide(a, b):\n    return a / b\n\n\n@triton.jit", 1)
-        return self.spell(header) + "\n".join(self.text.lines) + "\n"
+        return self.spell(HEADER) + "\n".join(self.text.lines) + "\n"
 
 
 def _arguments(program: Program, layout: Layout) -> list[str]:
     found = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in range(program.states)]
-    return found + [f"p{k}" for k in range(program.params)] + ["numbers"] + ["lengths"] * layout.lengths
+    return found + [f"p{k}" for k in range(program.params)] + ["lengths"] * layout.lengths
 
 
 def forward_source(program: Program, layout: Layout, keep: bool) -> str:
-    """Source of `forward`; with `keep` it writes what backward reads.
-
-    Raises:
-        Unsupported: the step uses a function that these kernels lack.
-    """
+    """Source of `forward`; with `keep` it writes what backward reads."""
     kernel, kept = _Kernel(program, program.nodes, layout), kept_nodes(program) if keep else []
     text, states = kernel.text, range(program.states)
     ys = [f"y{k}" for k in range(len(program.outputs))]
@@ -224,11 +264,7 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> str:
 
 
 def backward_source(program: Program, backward: Backward, layout: Layout, ends: Ends) -> str:
-    """Source of `backward`.
-
-    Raises:
-        Unsupported: the gradient uses a function that these kernels lack.
-    """
+    """Source of `backward`."""
     nodes, states, kept = backward.nodes, range(program.states), kept_nodes(program)
     kernel = _Kernel(program, nodes, layout)
     text = kernel.text

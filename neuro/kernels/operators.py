@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuro.errors import explain
 from neuro.kernels import backends, calls
 
 ByLoop = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
@@ -43,7 +44,9 @@ class _Scan(torch.autograd.Function):
         kept = results[given:]
         ctx.set_materialize_grads(False)
         ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, given - len(state)
-        ctx.save_for_backward(*tensors, *kept, *([] if lengths is None else [lengths]))
+        reads = _backend(x[0]).kernels(program).reads
+        ctx.like = (x[0].shape, x[0].dtype, x[0].device)
+        ctx.save_for_backward(*[v if read else None for v, read in zip(x, reads, strict=True)], *state, *params, *kept, *([] if lengths is None else [lengths]))
         ctx.with_lengths, ctx.by_loop = lengths is not None, by_loop
         return tuple(results[:given])
 
@@ -55,11 +58,26 @@ class _Scan(torch.autograd.Function):
         kept = saved[len(needs) :]
         x, state, params = _parts(saved[: len(needs)], ctx.sizes)
         if torch.is_grad_enabled():  # create_graph=True
+            if any(v is None for v in x):
+                raise NotImplementedError(_NOT_TWICE)
             return (None, None, None, None, None, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
+        x = [_shaped(*ctx.like) if v is None else v for v in x]
         wants = needs[: len(x)] + needs[len(x) + states :]
         wants_state = any(needs[len(x) : len(x) + states])
         found = _backend(x[0]).backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants, wants_state)
         return (None, None, None, None, None, *_spread_out(found, wants, len(x), states, wants_state))
+
+
+_NOT_TWICE = explain(
+    "scan: this gradient cannot be differentiated again.",
+    "On a GPU the input is not kept where the gradient does not need it.",
+    cure="Run the scan inside `with neuro.scanning.plain_loop():`.",
+)
+
+
+def _shaped(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor that nobody reads, of one element's memory."""
+    return torch.empty(1, dtype=dtype, device=device).expand(shape)
 
 
 def _backend(x: Tensor) -> ModuleType:

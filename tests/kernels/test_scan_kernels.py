@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from three_states import Three, ThreeParams, normal, three_step
 
 import neuro
 from neuro.kernels import cpu, programs
@@ -29,28 +30,6 @@ from neuro.surrogate import (
     Surrogate,
     Triangle,
 )
-
-
-class Three(NamedTuple):
-    """State of a neuron with three of them, as a user would write it."""
-
-    i: torch.Tensor
-    v: torch.Tensor
-    w: torch.Tensor
-
-
-class ThreeParams(NamedTuple):
-    a: torch.Tensor | float
-    b: torch.Tensor | float
-    c: torch.Tensor | float
-    threshold: float
-
-
-def three_step(x, state, p, *, spike, reset):
-    i = p.a * state.i + x
-    v = p.b * state.v + torch.tanh(i) - 0.3 * state.w + torch.exp(-state.v.square())
-    s = spike(v - p.threshold - 0.1 * state.w)
-    return s, Three(i, reset(v, s, p.threshold), p.c * state.w + torch.sigmoid(v) * (1 - s))
 
 
 def runs_by_kernel(monkeypatch):
@@ -118,11 +97,6 @@ def assert_kernel_is_the_loop(step, x, state, params, lengths=None, rtol=1e-5, e
         scale = b.abs().max().clamp(min=1e-3)
         assert a.dtype == b.dtype and a.shape == b.shape
         torch.testing.assert_close(a / scale, b / scale, rtol=1e-4 if rtol > 1e-6 else 1e-9, atol=max(rtol, 1e-9))
-
-
-def normal(*shape, dtype=torch.float32, grad=True, seed=3):
-    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.2 + 0.4
-    return made.to(dtype).requires_grad_(grad)
 
 
 def zeros(*shape, dtype=torch.float32):
