@@ -13,17 +13,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from neuro.datasets.events import Sensor, check_events, describe
-from neuro.datasets.formats.block import NO_EVENTS, Head
+from neuro.datasets.formats.block import NO_EVENTS, Block
+from neuro.datasets.opening import Opened, Source, open_file
 from neuro.errors import FormatError, ParameterError, explain
+from neuro.files import replacing
 
-FORMATS = ("aedat2", "aedat3", "evt2", "evt21", "evt3", "dat")
-WRITERS = {".aedat": "aedat2", ".aedat3": "aedat3", ".raw": "evt2", ".evt3": "evt3", ".dat": "dat", ".bin": "nmnist", ".bs2": "nmnist"}
+WRITERS = {
+    ".aedat": "aedat2", ".aedat3": "aedat3", ".raw": "evt2", ".evt3": "evt3", ".dat": "dat", ".bin": "nmnist", ".bs2": "nmnist",
+    ".es": "es", ".h5": "hdf5", ".hdf5": "hdf5", ".npy": "npy", ".npz": "npz", ".csv": "text", ".txt": "text",
+}  # fmt: skip
 PIECE = 1 << 18  # events or words decoded at a time
 
 Damaged = Literal["refuse", "prefix"]
@@ -33,7 +36,9 @@ Damaged = Literal["refuse", "prefix"]
 class EventFile:
     """What a file holds. `others` counts what is no event (triggers, frames, invalid events).
 
-    `fault` is what ended the reading where damage was allowed; nothing after it is in `events`.
+    `fault` is what ended the reading where damage was allowed; nothing after it is in `events`. `dropped_bytes` lie
+    behind it, and `dropped_events` whole events among them; None where that cannot be told (bytes of compressed
+    files, events behind a packet that cannot be read).
     `sensor_stated` is False where the file does not give its size and the sensor is just large enough for the events.
     """
 
@@ -45,98 +50,102 @@ class EventFile:
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     others: Mapping[str, int] = field(default_factory=dict)
     fault: str = ""
+    dropped_bytes: int | None = 0
+    dropped_events: int | None = 0
 
     def __str__(self) -> str:
         span = f", {self.events['t'][0]} to {self.events['t'][-1]} us" if len(self.events) else ""
         size = f"{self.sensor.width}x{self.sensor.height}{'' if self.sensor_stated else ' (seen, not stated)'}"
-        return f"{self.path.name}: {self.format}, {len(self.events)} events{span}, {size}{', damaged: ' + self.fault if self.fault else ''}"
+        return f"{self.path.name}: {self.format}, {len(self.events)} events{span}, {size}{self.damage()}"
+
+    def damage(self) -> str:
+        """The fault and what was dropped, in words; nothing for a file without fault."""
+        if not self.fault:
+            return ""
+        lost, events = ("an unknown number of" if n is None else n for n in (self.dropped_bytes, self.dropped_events))
+        return f", damaged: {self.fault}; dropped {lost} bytes, {events} whole events"
 
 
-class Opened(NamedTuple):
-    """A file whose format is known."""
+@dataclass
+class Log:
+    """What a reading meets beside events."""
 
-    module: ModuleType
-    data: np.ndarray
-    head: Head
-    path: Path
-
-
-def open_file(path: str | PathLike) -> Opened:
-    """Map the file and find the format that recognises it; N-MNIST, which has no mark, by suffix and length.
-
-    Raises:
-        FormatError: an empty file, no format recognises it, or its head is damaged.
-    """
-    path = Path(path)
-    if not path.stat().st_size:
-        raise FormatError(explain(f"read_events: {path} is empty.", "0 bytes"))
-    data = np.memmap(path, np.uint8, "r").view(np.ndarray)
-    for name in FORMATS:
-        module = importlib.import_module(f"neuro.datasets.formats.{name}")
-        if module.recognise(data):
-            return Opened(module, data, module.head(data), path)
-    if path.suffix.lower() in (".bin", ".bs2"):
-        module = importlib.import_module("neuro.datasets.formats.nmnist")
-        return Opened(module, data, module.head(data), path)
-    start = bytes(data[:16])
-    cure = f"Formats read here: {', '.join(FORMATS)}, and N-MNIST by the suffix .bin or .bs2."
-    raise FormatError(explain(f"read_events: no format recognises {path}.", f"it begins with {start!r}", cure=cure))
+    others: Counter = field(default_factory=Counter)
+    fault: str = ""
+    dropped_bytes: int | None = 0
+    dropped_events: int | None = 0
 
 
-def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, log: dict) -> Iterator[np.ndarray]:
-    """Blocks of events that keep order of time and the sensor's bounds; faults raise or end the reading.
-
-    Counts go into `log`: others (Counter), fault, facts that the caller reports.
-    """
+def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, log: Log) -> Iterator[np.ndarray]:
+    """Blocks of events that keep order of time and the sensor's bounds; faults raise or end the reading."""
     if damaged not in ("refuse", "prefix"):
         raise ParameterError(explain("read_events: damaged must be 'refuse' or 'prefix'.", f"damaged={damaged!r}"))
     last, count = None, 0
-    for events, others, fault in opened.module.blocks(opened.data, opened.head, size):
-        log["others"].update(others)
+    blocks = opened.module.blocks(opened.data, opened.head, size)
+    for block in blocks:
+        log.others.update(block.others)
+        events, fault, keep = block.events, block.fault, len(block.events)
         bad = first_fault(events, sensor, last)
         if bad is not None:
-            index, why = bad
-            fault = f"event {count + index} {why}: {describe(events[index])}"
-            events = events[:index]
+            keep, why = bad
+            fault = f"event {count + keep} {why}: {describe(events[keep])}"
         if fault and damaged == "refuse":
             cure = "damaged='prefix' gives the events before it."
             raise FormatError(explain(f"read_events: {opened.path} is damaged.", f"{opened.module.NAME}: {fault}", cure=cure))
-        if len(events):
-            last = int(events["t"][-1])
-            count += len(events)
-            yield events
+        if keep:
+            last = int(events["t"][keep - 1])
+            count += keep
+            yield events[:keep]
         if fault:
-            log["fault"] = fault
+            log.fault = fault
+            log.dropped_bytes = None if block.place is None else len(opened.data) - block.place(keep)
+            log.dropped_events = behind(block, keep, blocks)
             return
+
+
+def behind(block: Block, keep: int, blocks: Iterator[Block]) -> int | None:
+    """Whole events behind event `keep` of a block, the rest of the file included; None where it cannot be told."""
+    count = len(block.events) - keep
+    if block.fault:
+        return None if block.rest is None else count + block.rest
+    for later in blocks:
+        count += len(later.events)
+        if later.fault:
+            return None if later.rest is None else count + later.rest
+    return count
 
 
 def first_fault(events: np.ndarray, sensor: Sensor | None, last: int | None) -> tuple[int, str] | None:
     """Index of the first event that steps back in time or lies off the sensor, and which of the two."""
     if not len(events):
         return None
-    x, y, t = events["x"], events["y"], events["t"]
-    found = []
-    if last is not None and t[0] < last:
-        found.append((0, f"is before the last, at {last} us"))
-    late = np.flatnonzero(t[1:] < t[:-1])
-    if len(late):
-        found.append((int(late[0]) + 1, f"is before the last, at {t[late[0]]} us"))
+    from neuro.datasets.formats.order import first_bad  # numba is heavy
+
     width, height = (sensor.width, sensor.height) if sensor else (32767, 32767)
-    if x.min() < 0 or y.min() < 0 or x.max() >= width or y.max() >= height:
-        outside = np.flatnonzero((x < 0) | (y < 0) | (x >= width) | (y >= height))
-        found.append((int(outside[0]), f"is outside the sensor of {width}x{height}"))
-    return min(found, default=None)
+    x, y, t = events["x"], events["y"], events["t"]
+    start = int(t[0]) if last is None else last
+    index = first_bad(x, y, t, width, height, start)
+    if index < 0:
+        return None
+    before = int(t[index - 1]) if index else start
+    if t[index] < before:
+        return index, f"is before the last, at {before} us"
+    return index, f"is outside the sensor of {width}x{height}"
 
 
-def read_events(path: str | PathLike, *, sensor: Sensor | None = None, damaged: Damaged = "refuse") -> EventFile:
-    """All events of a file, with its sensor and what its header says.
+def read_events(
+    path: Source, *, sensor: Sensor | None = None, damaged: Damaged = "refuse", item: int | str | None = None, format: str = ""
+) -> EventFile:
+    """All events of a file, or of its bytes, with its sensor and what its header says.
 
     `sensor` overrides the size that the file states. `damaged="prefix"` gives the events before the first fault
-    (truncation, a step back in time, a coordinate off the sensor) and names the fault; a head that cannot be read is an
-    error in any case.
+    (truncation, a step back in time, a coordinate off the sensor), names the fault and counts what was dropped; a head
+    that cannot be read is an error in any case. `item` chooses, by name or number, one recording of a file that holds
+    several. `format` names the format instead of recognising it.
 
     Raises:
         FormatError: no known format, or damage.
+        FileNotFoundError: no such file.
 
     >>> import tempfile; from neuro.datasets.events import make_events
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -144,14 +153,16 @@ def read_events(path: str | PathLike, *, sensor: Sensor | None = None, damaged: 
     ...     print(read_events(f"{folder}/a.dat"))
     a.dat: DAT, 2 events, 5 to 6 us, 8x8
     """
-    opened = open_file(path)
+    opened = open_file(path, format=format, item=item)
     stated = sensor or opened.head.sensor
-    log: dict = {"others": Counter(), "fault": ""}
+    log = Log()
     parts = list(checked(opened, stated, damaged, PIECE, log))
     events = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NO_EVENTS.copy()
-    size = stated or seen(events)
-    others = {name: number for name, number in log["others"].items() if number}
-    return EventFile(events, size, stated is not None, opened.module.NAME, opened.path, opened.head.facts, others, log["fault"])
+    others = {name: number for name, number in log.others.items() if number}
+    return EventFile(
+        events, stated or seen(events), stated is not None, opened.module.NAME, opened.path, opened.head.facts, others,
+        log.fault, log.dropped_bytes, log.dropped_events,
+    )  # fmt: skip
 
 
 def seen(events: np.ndarray) -> Sensor:
@@ -160,8 +171,9 @@ def seen(events: np.ndarray) -> Sensor:
 
 
 def iterate_events(
-    path: str | PathLike, events: int = PIECE, *, sensor: Sensor | None = None, damaged: Damaged = "refuse"
-) -> Iterator[np.ndarray]:
+    path: Source, events: int = PIECE, *, sensor: Sensor | None = None, damaged: Damaged = "refuse",
+    item: int | str | None = None, format: str = "",
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Arrays of exactly `events` events, the last one shorter, at a memory that does not grow with the file.
 
     Raises:
@@ -170,10 +182,9 @@ def iterate_events(
     """
     if events < 1:
         raise ParameterError(explain("iterate_events: at least one event at a time.", f"events={events}"))
-    opened = open_file(path)
+    opened = open_file(path, format=format, item=item)
     held, count = [], 0
-    pieces = checked(opened, sensor or opened.head.sensor, damaged, min(events, PIECE), {"others": Counter(), "fault": ""})
-    for piece in pieces:
+    for piece in checked(opened, sensor or opened.head.sensor, damaged, min(events, PIECE), Log()):
         held.append(piece)
         count += len(piece)
         if count >= events:
@@ -186,22 +197,39 @@ def iterate_events(
         yield np.concatenate(held)
 
 
+def encode_events(events: np.ndarray, sensor: Sensor, format: str) -> bytes:
+    """The bytes of a file of `format`, one of the values of `WRITERS`.
+
+    Raises:
+        FormatError: events out of order or off the sensor, or values that the format cannot hold.
+    """
+    check_events(events, sensor)
+    module = importlib.import_module(f"neuro.datasets.formats.{format}")
+    low, high = (int(events["t"][0]), int(events["t"][-1])) if len(events) else (0, 0)
+    if low < getattr(module, "FIRST_US", 0) or high > module.LAST_US:
+        fact = f"events from {low} to {high} us, {module.NAME} holds {getattr(module, 'FIRST_US', 0)} to {module.LAST_US} us"
+        raise FormatError(explain("write_events: a time does not fit.", fact, cure="Subtract the first time."))
+    side = getattr(module, "SIDE", 32767)
+    if max(sensor.width, sensor.height) > side:
+        raise FormatError(explain(f"write_events: {module.NAME} holds sensors of at most {side}x{side}.", repr(sensor)))
+    return module.encode(events, sensor)
+
+
 def write_events(path: str | PathLike, events: np.ndarray, sensor: Sensor, *, format: str = "") -> None:
     """Write the format that `format` or the suffix names; `read_events` gives the same events back.
+
+    A file that stands at `path` is replaced once the new one is complete.
 
     Raises:
         ParameterError: no format of that name or suffix can be written.
         FormatError: events out of order or off the sensor, or values that the format cannot hold.
+        WriteError: no space, no permission.
     """
     path = Path(path)
     name = format or WRITERS.get(path.suffix.lower(), "")
     if name not in WRITERS.values():
         known = ", ".join(f"{suffix} {name}" for suffix, name in WRITERS.items())
         raise ParameterError(explain("write_events: no format for this file.", f"{path.name}   format={format!r}", cure=f"Known: {known}."))
-    check_events(events, sensor)
-    module = importlib.import_module(f"neuro.datasets.formats.{name}")
-    low, high = (int(events["t"][0]), int(events["t"][-1])) if len(events) else (0, 0)
-    if low < 0 or high > module.LAST_US:
-        fact = f"events from {low} to {high} us, {module.NAME} holds 0 to {module.LAST_US} us"
-        raise FormatError(explain("write_events: a time does not fit.", fact, cure="Subtract the first time."))
-    path.write_bytes(module.encode(events, sensor))
+    data = encode_events(events, sensor, name)
+    with replacing(path) as file:
+        file.write(data)

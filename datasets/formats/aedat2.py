@@ -17,7 +17,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import Sensor
-from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill, text_lines, unwrap
+from neuro.datasets.formats.block import (
+    LONGEST_LINE,
+    PRINTABLE,
+    Block,
+    Head,
+    fill,
+    foreign,
+    leftover,
+    steps,
+    text_lines,
+    unwrap,
+)
+from neuro.errors import FormatError, explain
 
 NAME = "AEDAT 2"
 WORD = np.dtype([("a", ">u4"), ("t", ">u4")])
@@ -40,6 +52,9 @@ def recognise(data: np.ndarray) -> bool:
 def head(data: np.ndarray) -> Head:
     """Chip and lines; a guess of the chip is called one."""
     lines, at = text_lines(data, b"#")
+    rest = bytes(data[at : at + LONGEST_LINE])
+    if rest.startswith(b"#") and at + len(rest) == len(data) and not rest.translate(None, PRINTABLE + b"\r"):
+        raise foreign("AEDAT 2: the file ends within its header.", f"{len(data)} bytes")
     chip = next((line.rpartition(".")[2] for line in lines if line.strip(" #").startswith("AEChip:")), "")
     key = next((name for name in CHIPS if chip.lower().startswith(name)), "")
     facts: dict = {"chip": chip or "not stated"}
@@ -68,14 +83,24 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
         if dropped:
             a, t = a[keep], t[keep]
         events = fill(a >> 12 & 1023, a >> 22 & 511, t, a >> 11 & 1) if davis else fill(a >> 1 & 127, a >> 8 & 127, t, ~a & 1)
-        yield Block(events, {"special, frame or IMU words": dropped} if dropped else {})
+        others = {"special, frame or IMU words": dropped} if dropped else {}
+        yield Block(events, others, place=steps(head.start + start * 8, 8, keep))
     if rest:
-        yield Block(NO_EVENTS, {}, f"{rest} bytes left of an event of 8 at byte {len(data) - rest}")
+        yield leftover(data, rest, 8)
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:
-    """The bytes of a file: the chip's own size says its layout."""
-    chip = next(name for name, size in CHIPS.items() if size == sensor)
+    """The bytes of a file: the chip's own size says its layout.
+
+    Raises:
+        FormatError: no chip has this size.
+    """
+    chip = next((name for name, size in CHIPS.items() if size == sensor), "")
+    if not chip:
+        sizes = ", ".join(sorted({f"{size.width}x{size.height}" for size in CHIPS.values()}))
+        raise FormatError(
+            explain("AEDAT 2: the format knows sensors by their chip, and none has this size.", f"{sensor.width}x{sensor.height}; chips have {sizes}")
+        )
     names = {"dvs128": "DVS128", "davis240": "DAVIS240C"}
     text = f"#!AER-DAT2.0\r\n# Timestamps tick is 1 us\r\n# AEChip: neuro.{names.get(chip, chip.capitalize())}\r\n#End Of ASCII Header\r\n"
     words = np.empty(len(events), WORD)

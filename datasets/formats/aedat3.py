@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import Sensor
-from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill, foreign, text_lines
+from neuro.datasets.formats.block import NO_EVENTS, Block, Head, ended, fill, foreign, steps, text_lines
 
 NAME = "AEDAT 3.1"
 PACKET = struct.Struct("<hhiiiiii")
@@ -55,34 +55,35 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     at = head.start
     while at < len(data):
         if len(data) - at < PACKET.size:
-            yield Block(NO_EVENTS, {}, f"{len(data) - at} bytes left of a packet's head at byte {at}")
+            yield ended(f"{len(data) - at} bytes left of a packet's head at byte {at}", at)
             return
         kind, _, width, _, overflows, capacity, number, valid = PACKET.unpack(bytes(data[at : at + PACKET.size]))
         if width < 1 or number < 0 or capacity < 0 or overflows < 0 or (kind == 1 and width != 8):
-            yield Block(NO_EVENTS, {}, f"a packet that cannot be at byte {at}: type {kind}, {number} events of {width} bytes")
+            yield ended(f"a packet that cannot be at byte {at}: type {kind}, {number} events of {width} bytes", at, None)
             return
         at += PACKET.size
         there = min(number, (len(data) - at) // width)
         if kind == 1:
             for start in range(at, at + there * 8, size * 8):
-                yield polarity(data[start : min(start + size * 8, at + there * 8)].view(WORD), overflows, valid == number)
+                words = data[start : min(start + size * 8, at + there * 8)].view(WORD)
+                yield polarity(words, overflows, valid == number, start)
         elif there:
             yield Block(NO_EVENTS, {f"{KINDS.get(kind, 'unknown')} events": there})
         if there < number:
-            yield Block(NO_EVENTS, {}, f"the packet before byte {at} states {number} events, {there} are there")
+            yield ended(f"the packet before byte {at} states {number} events, {there} are there", at + there * width)
             return
         at += number * width
 
 
-def polarity(words: np.ndarray, overflows: int, keep_all: bool) -> Block:
-    """The events of one stretch of a polarity packet."""
+def polarity(words: np.ndarray, overflows: int, keep_all: bool, at: int) -> Block:
+    """The events of one stretch of a polarity packet, which begins at byte `at`."""
     a, t = words["a"], words["t"].astype(np.int64) + (overflows << 31)
-    others = {}
+    others, good = {}, None
     if not keep_all:
         good = (a & 1) == 1
         others = {"invalid events": len(a) - int(good.sum())}
         a, t = a[good], t[good]
-    return Block(fill(a >> 17, a >> 2 & 0x7FFF, t, a >> 1 & 1), others)
+    return Block(fill(a >> 17, a >> 2 & 0x7FFF, t, a >> 1 & 1), others, place=steps(at, 8, good))
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:
@@ -91,7 +92,7 @@ def encode(events: np.ndarray, sensor: Sensor) -> bytes:
     parts = [f"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: {name}\r\n#!END-HEADER\r\n".encode()]
     high = events["t"] >> 31
     cuts = np.union1d(np.arange(0, len(events), 8192), np.flatnonzero(np.diff(high)) + 1).astype(int)
-    for start, stop in zip(cuts, [*cuts[1:], len(events)], strict=True):
+    for start, stop in zip(cuts, np.append(cuts[1:], len(events))[: len(cuts)], strict=True):
         part = events[start:stop]
         words = np.empty(len(part), WORD)
         x, y, p = (part[c].astype(np.uint32) for c in "xyp")

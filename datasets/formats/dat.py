@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import Sensor
-from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill, foreign, size_from, text_lines, unwrap
+from neuro.datasets.formats.block import Block, Head, fill, foreign, leftover, size_from, steps, text_lines, unwrap
 
 NAME = "DAT"
 WORD = np.dtype([("t", "<u4"), ("a", "<u4")])
-HIGHEST = 2**14 - 1
+SIDE = 2**14
 
 
 def recognise(data: np.ndarray) -> bool:
@@ -51,9 +51,10 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
         part = words[start : start + size]
         a, t = part["a"], unwrap(part["t"], 32, last)
         last = int(t[-1])
-        yield Block(fill(a & x_mask, a >> y_at & y_mask, t, (a >> p_at & 15 if not old else a >> p_at & 1) > 0))
+        events = fill(a & x_mask, a >> y_at & y_mask, t, (a >> p_at & 15 if not old else a >> p_at & 1) > 0)
+        yield Block(events, place=steps(head.start + start * 8, 8))
     if rest:
-        yield Block(NO_EVENTS, {}, f"{rest} bytes left of an event of 8 at byte {len(data) - rest}")
+        yield leftover(data, rest, 8)
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:

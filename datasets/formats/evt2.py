@@ -20,6 +20,7 @@ from neuro.datasets.formats.block import Block, Head
 NAME = "EVT 2.0"
 NAMES = {10: "triggers", 14: "other words", 15: "continued words", 16: "events before the first time"}
 LAST_US = 2**34 - 1
+SIDE = 2048
 head = prophesee.head
 
 

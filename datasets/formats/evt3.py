@@ -58,3 +58,4 @@ def encode(events: np.ndarray, sensor: Sensor) -> bytes:
 
 
 LAST_US = 2**40
+SIDE = 2048

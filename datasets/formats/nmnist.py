@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor, check_events, describe
-from neuro.datasets.formats.block import NO_EVENTS, Block, Head, fill
+from neuro.datasets.formats.block import Block, Head, fill, leftover, steps
 from neuro.errors import FormatError, explain
 
 SENSOR = Sensor(34, 34)
@@ -99,9 +99,10 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     for start in range(0, whole, size):
         raw = data[start * WIDTH : min(start + size, whole) * WIDTH].reshape(-1, WIDTH)
         high, middle = raw[:, 2].astype(np.int64), raw[:, 3].astype(np.int64)
-        yield Block(fill(raw[:, 0], raw[:, 1], (high & 127) << 16 | middle << 8 | raw[:, 4], high >> 7))
+        events = fill(raw[:, 0], raw[:, 1], (high & 127) << 16 | middle << 8 | raw[:, 4], high >> 7)
+        yield Block(events, place=steps(start * WIDTH, WIDTH))
     if rest:
-        yield Block(NO_EVENTS, {}, f"{rest} bytes left of an event of {WIDTH} at byte {whole * WIDTH}")
+        yield leftover(data, rest, WIDTH)
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:

@@ -8,12 +8,12 @@ Source: Prophesee, "RAW file format", Metavision SDK documentation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import NO_EVENTS, Block, Head, size_from, text_lines
+from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, size_from, text_lines
 
 GENERATIONS = {"gen3": Sensor(480, 640), "gen41": Sensor(720, 1280), "gen4": Sensor(720, 1280), "imx636": Sensor(720, 1280)}
 
@@ -30,7 +30,7 @@ def head(data: np.ndarray) -> Head:
     lines, _ = text_lines(data, b"% ")
     at = 0
     for count, line in enumerate(lines):
-        at += bytes(data[at : at + (1 << 16)]).index(b"\n") + 1
+        at += bytes(data[at : at + LONGEST_LINE + 2]).index(b"\n") + 1
         if line == "end":
             lines = lines[:count]
             break
@@ -59,12 +59,27 @@ def decode(data: np.ndarray, head: Head, size: int, width: int, most: int, loop,
     for start in range(0, whole, step):
         part, others = np.ascontiguousarray(words[start : start + step]), np.zeros(17, np.int64)
         room = capacity(part, most, loop)
-        events = np.empty(room, EVENT)
-        n = loop(part, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state, others)
+        events, before = np.empty(room, EVENT), state.copy()
+        n = run(loop, part, events, state, others)
         counts = {names.get(k, f"words of type {k:#x}"): int(others[k]) for k in np.flatnonzero(others)}
-        yield Block(events[:n] if n == room else events[:n].copy(), counts)
+        place = placed(loop, part, len(events), before, head.start + start * width)
+        yield Block(events[:n] if n == room else events[:n].copy(), counts, place=place)
     if rest:
-        yield Block(NO_EVENTS, {}, f"{rest} bytes left of a word of {width} at byte {len(data) - rest}")
+        yield leftover(data, rest, width, "a word")
+
+
+def run(loop, words: np.ndarray, events: np.ndarray, state: np.ndarray, others: np.ndarray) -> int:
+    """Call the loop on the columns of `events`."""
+    return loop(words, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state, others)
+
+
+def placed(loop, words: np.ndarray, room: int, state: np.ndarray, at: int) -> Callable[[int], int]:
+    """`Block.place` of words from byte `at`: decodes them again up to an event, which only a fault asks for."""
+
+    def count(units: int) -> int:
+        return run(loop, words[:units], np.empty(room, EVENT), state.copy(), np.zeros(17, np.int64))
+
+    return lambda k: at + words.itemsize * least(count, len(words), k)
 
 
 def capacity(words: np.ndarray, most: int, loop) -> int:

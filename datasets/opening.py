@@ -1,0 +1,84 @@
+"""Which format a file of events has: by its content; N-MNIST, which has no mark, by its suffix."""
+
+from __future__ import annotations
+
+import importlib
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from neuro.datasets.formats.block import Head
+from neuro.errors import FormatError, ParameterError, explain, unknown
+
+FORMATS = ("aedat2", "aedat3", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "text")  # in this order; text has no mark
+BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
+
+Source = str | PathLike | bytes | bytearray | memoryview
+
+
+class Opened(NamedTuple):
+    """A file whose format is known."""
+
+    module: ModuleType
+    data: np.ndarray
+    head: Head
+    path: Path
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of a format by its name."""
+    known = (*FORMATS, *BY_SUFFIX.values())
+    if name not in known:
+        raise unknown("format", name, known)
+    return importlib.import_module(f"neuro.datasets.formats.{name}")
+
+
+def open_file(source: Source, *, format: str = "", item: int | str | None = None) -> Opened:
+    """Map the file and read its head. `format` names the format instead of looking for it.
+
+    Raises:
+        FormatError: an empty file, no format recognises it, or its head is damaged.
+        ParameterError: `item` for a file that holds one recording.
+    """
+    data, path = mapped(source)
+    module = module_of(format) if format else recognised(data, path)
+    if getattr(module, "SEVERAL", False):
+        return Opened(module, data, module.head(data, item), path)
+    if item is not None:
+        raise ParameterError(explain(f"read_events: {path} holds one recording.", f"item={item!r}   format {module.NAME}"))
+    return Opened(module, data, module.head(data), path)
+
+
+def mapped(source: Source) -> tuple[np.ndarray, Path]:
+    """The bytes as an array of uint8, mapped from a file or taken from memory, and a name for messages."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data, path = np.frombuffer(source, np.uint8), Path("(memory)")
+    else:
+        path = Path(source)
+        if path.is_dir():
+            raise FormatError(explain(f"read_events: {path} is a folder.", cure="Give one file of it."))
+        data = np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.empty(0, np.uint8)
+    if not len(data):
+        raise FormatError(explain(f"read_events: {path} is empty.", "0 bytes"))
+    data.flags.writeable = False  # also so that the compiled loops see one type of array
+    return data, path
+
+
+def recognised(data: np.ndarray, path: Path) -> ModuleType:
+    """The first format that recognises the bytes."""
+    if path.suffix.lower() in BY_SUFFIX:  # any bytes at all may be N-MNIST, so marks come first only where they are long
+        short = ("text",)
+        name = BY_SUFFIX[path.suffix.lower()]
+    else:
+        short, name = (), ""
+    for known in FORMATS:
+        if known not in short and module_of(known).recognise(data):
+            return module_of(known)
+    if name:
+        return module_of(name)
+    start = bytes(data[:16])
+    cure = f"Formats read here: {', '.join(FORMATS)}, and N-MNIST by the suffix .bin or .bs2."
+    raise FormatError(explain(f"read_events: no format recognises {path}.", f"it begins with {start!r}", cure=cure))
