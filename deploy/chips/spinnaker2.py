@@ -1,0 +1,35 @@
+"""SpiNNaker 2: ARM cores with SRAM and accelerators; neurons and connections are software."""
+
+from neuro.deploy.chips.chip import Chip, Fact, Shapes, unknown
+
+LM = "Nazeer et al., Language Modeling on a SpiNNaker 2 Neuromorphic Chip, AICAS 2024, arXiv 2312.09084"
+SOFTWARE = Fact("yes", "a program computes it")
+
+SPINNAKER2 = Chip(
+    name="spinnaker2",
+    title="SpiNNaker 2",
+    memory="kernels",
+    cores=Fact(152, f"vendor's documents as read in {LM}; 144 in other descriptions", "secondary"),
+    core={"memory_bits": Fact(96 * 1024 * 8, f"{LM}: 96 kB of a PE's 128 kB SRAM for data", "secondary")},
+    whole={},
+    splits=Fact(True, f"{LM}: layers are split over PEs", "secondary"),
+    shares_cores=Fact(False, "one program per PE is assumed", "inferred"),
+    first=Shapes(), conv=Shapes(), dense=Shapes(),
+    weight_bits=Fact((8, 16, 32), "8-bit MAC array, 16 by joining; float32 on the ARM core", "secondary"),
+    input_bits=Fact(32, "software"), spike_bits=Fact(32, "packets carry a payload", "secondary"), state_bits=Fact(32, "a word per state is assumed", "inferred"),
+    delays=unknown("software; the memory for spikes on their way is not counted"),
+    steps=Fact("clocked", "software steps"), leak=Fact(True, "software"), current=Fact(True, "software"), resets=Fact(("zero", "subtract"), "software"),
+    operations={name: SOFTWARE for name in ("bias", "residual", "attention", "recurrent", "max_pool", "avg_pool", "groups", "dilation", "conv1d",
+                                            "token_mean", "readout", "adaptive")},
+    learning=Fact("any", "software", "inferred"),
+    energy={
+        "synapse_pj": Fact(450.0, "figure that software estimators use, not measured again", "secondary"),
+        "active_pj": Fact(2190.0, "as above", "secondary"), "silent_pj": Fact(2190.0, "as above", "secondary"), "spike_pj": Fact(0.0, "within the above", "inferred"),
+        "power_mw": Fact((390.0, 390.0), f"{LM}: chip during its language model", "secondary"),
+    },
+    lacks=(
+        "Memory for spike buffers, routing tables and delays depends on the program and is not counted: a lower bound of PEs.",
+        "Each weight is stored once; a program that unrolls convolutions needs more.",
+        "DRAM beside the chip is not used here. Time per operation is unknown: no latency is estimated.",
+    ),
+)  # fmt: skip
