@@ -1,7 +1,7 @@
 """Static images before an event camera that makes three saccades along a triangle, as N-MNIST was recorded.
 
-The path, its speed, the screen's contrast and the sensor's threshold are such that MNIST's images give recordings like
-N-MNIST's of the same images (tests/datasets/test_saccades.py says how alike). The place on a leg of the triangle follows a movement of least jerk,
+The path, its speed, the screen's contrast and the sensor's threshold are such that MNIST's images give, with
+`path=AS_NMNIST`, recordings like N-MNIST's of the same images (tests/datasets/test_saccades.py says how alike). The place on a leg of the triangle follows a movement of least jerk,
 
     s(u) = 10 u^3 - 15 u^4 + 6 u^5,   u from 0 to 1 in 100 ms,
 
@@ -37,6 +37,8 @@ class Triangle:
     step_us: time between frames; within a frame's time the image should move by less than about a quarter of a pixel.
     margin: pixels of the sensor on each side of the image.
     black: intensity of a black screen, where a white one has 1.
+    negative: show dark what is bright in the image. N-MNIST's events are those of dark digits on a bright screen: a stroke
+        that moves to the right fires OFF at its right edge.
     """
 
     corners: tuple[tuple[float, float], ...] = ((0.0, 0.0), (2.6, 5.0), (5.2, 0.0))
@@ -44,6 +46,7 @@ class Triangle:
     step_us: int = 2_000
     margin: int = 3
     black: float = 0.2
+    negative: bool = False
 
     def __post_init__(self) -> None:
         right = len(self.corners) >= 2 and self.leg_us >= self.step_us >= 1 and self.margin >= 0 and 0 <= self.black <= 1
@@ -65,6 +68,9 @@ class Triangle:
         return times, corners[leg] * (1 - part) + np.roll(corners, -1, axis=0)[leg] * part
 
 
+AS_NMNIST = Triangle(negative=True)
+
+
 def saccades(image: np.ndarray, seed, camera: VideoCamera = CAMERA, path: Triangle = Triangle()) -> Recording:
     """The recording of one image: three saccades in 300 ms, on a sensor larger than the image by `path.margin` all round.
 
@@ -73,16 +79,20 @@ def saccades(image: np.ndarray, seed, camera: VideoCamera = CAMERA, path: Triang
 
     Raises:
         ShapeError: not an image.
-        ParameterError: intensities that are not finite or negative, or of another type.
+        ParameterError: intensities that are not finite or negative, or of another type; above 1 where a negative is shown.
 
     >>> recording = saccades(np.eye(28), seed=0)
     >>> recording.sensor, bool(recording.events["t"].max() <= 300_000)
     (Sensor(height=34, width=34), True)
     """
-    shown = path.black + (1 - path.black) * grey(image)
+    image = grey(image)
+    if path.negative and image.max() > 1:
+        raise ParameterError(explain("saccades: a negative needs intensities of at most 1.", f"highest {image.max()}"))
+    ground = 1.0 if path.negative else path.black
+    shown = ground + (path.black - 1 if path.negative else 1 - path.black) * image
     sensor = Sensor(shown.shape[0] + 2 * path.margin, shown.shape[1] + 2 * path.margin)
     times, places = path.places()
-    return Recording(camera.record(pan(shown, places, sensor, path.black), times, seed), sensor)
+    return Recording(camera.record(pan(shown, places, sensor, ground), times, seed), sensor)
 
 
 class SaccadeRecordings(Sequence):

@@ -8,7 +8,7 @@ from neuro.datasets.events import Recording, Sensor, check_events
 from neuro.datasets.loading import EventFrames
 from neuro.datasets.mnist import MNIST
 from neuro.datasets.nmnist import NMNIST
-from neuro.datasets.saccades import CAMERA, SaccadeRecordings, Triangle, saccades
+from neuro.datasets.saccades import AS_NMNIST, SaccadeRecordings, Triangle, saccades
 from neuro.datasets.transforms import Frames
 from neuro.datasets.video import VideoCamera
 from neuro.deploy import nir
@@ -48,6 +48,9 @@ def test_the_edges_tell_the_direction():
     on, off = first[first["p"]], first[~first["p"]]
     assert len(on) > 50 and len(off) > 50
     assert on["x"].mean() > off["x"].mean() + 1 and on["y"].mean() > off["y"].mean() + 2
+    dark = saccades(image, 0, QUIET, Triangle(negative=True)).events  # a dark square on a bright screen: the other way round
+    dark = dark[dark["t"] < 100_000]
+    assert dark[dark["p"]]["x"].mean() < dark[~dark["p"]]["x"].mean() - 1
     third = events[events["t"] >= 200_000]  # to the left
     assert third[third["p"]]["x"].mean() < third[~third["p"]]["x"].mean() - 4
 
@@ -105,6 +108,8 @@ def test_wrong_values_are_refused():
         SaccadeRecordings(np.zeros((1, 4, 4)), [0], seed=-1)
     with pytest.raises(IndexError, match="no recording 1 among 1"):
         SaccadeRecordings(np.zeros((1, 4, 4)), [0])[1]
+    with pytest.raises(ParameterError, match="highest 2.0"):
+        saccades(np.full((4, 4), 2.0), 0, path=AS_NMNIST)
     with pytest.raises(ShapeError, match="not an image"):
         saccades(np.zeros((2, 4, 4)), 0)
 
@@ -116,39 +121,41 @@ def digits(real_data):
 
 
 def test_digits_look_as_n_mnist_recorded_them(real_data, digits):
-    """Number of events, picture of both polarities, rate over time, of the same images.
+    """Number of events, where and when each polarity fires, rate over time, of the same images.
 
-    Measured on 25 images: 4128 events against 3622; pictures correlate by 0.89 with the recording of the same image, by 0.62
-    with the others, and 23 recordings are most like their own image; rates in 30 bins correlate by 0.87.
+    Measured on 25 images: 3611 events against 3622. Pictures of both polarities, one for each saccade, correlate by 0.81 with
+    the recording of the same image (0.30 with a bright digit on a dark screen, whose polarities are the wrong way round),
+    by 0.37 with the others, and all 25 are most like their own image. Rates in 30 bins correlate by 0.86.
     """
     real, pairs = NMNIST(real_data / "nmnist", "test"), []
     for i, name in enumerate(real.names):
         image = int(name.split("/")[-1][:5]) - 60001  # recording 60000 + n shows image n - 1
         if image % 2 == 0:
             assert digits.labels[image // 2] == real.labels[i]
-            pairs.append((real[i].events, saccades(digits.x[image // 2], [7, i], CAMERA).events))
+            pairs.append((real[i].events, saccades(digits.x[image // 2], [7, i], path=AS_NMNIST).events))
     assert len(pairs) >= 20
     counts = np.array([(len(a), len(b)) for a, b in pairs])
-    assert 0.8 < counts[:, 1].sum() / counts[:, 0].sum() < 1.2
-    assert np.corrcoef(counts.T)[0, 1] > 0.8
+    assert 0.85 < counts[:, 1].sum() / counts[:, 0].sum() < 1.15
+    assert np.corrcoef(counts.T)[0, 1] > 0.85
     likeness = np.corrcoef([picture(a) for a, _ in pairs], [picture(b) for _, b in pairs])[: len(pairs), len(pairs) :]
-    assert np.diag(likeness).mean() > 0.85
-    assert (likeness.argmax(1) == np.arange(len(pairs))).mean() > 0.8
+    assert np.diag(likeness).mean() > 0.75
+    assert (likeness.argmax(1) == np.arange(len(pairs))).all()
     rates = [sum(np.histogram(pair[side]["t"], 30, (0, 300_000))[0] for pair in pairs) for side in (0, 1)]
     assert np.corrcoef(*rates)[0, 1] > 0.8
 
 
+def picture(events):
+    """Counts of both polarities in each 100 ms, flat."""
+    leg = np.minimum(events["t"] // 100_000, 2)
+    cells = ((leg * 2 + events["p"]) * 34 + events["y"]) * 34 + events["x"]
+    return np.bincount(cells, minlength=3 * 2 * 34 * 34).astype(float)
+
+
 def test_a_network_trained_on_n_mnist_reads_the_simulated_digits(real_data, digits):
-    """The convolutional graph published with the NIR paper, which gets 48 of 50 real ones; here 94 of the first 100 images."""
+    """The convolutional graph published with the NIR paper, which gets 48 of 50 real ones; here 48 of the first 50 images."""
     network = nir.load(real_data / "nir_graphs/02_cnn/cnn_sinabs.nir")
-    made = SaccadeRecordings(digits.x[:50], digits.labels[:50])
+    made = SaccadeRecordings(digits.x[:50], digits.labels[:50], path=AS_NMNIST)
     frames = np.stack([Frames(bins=300)(r.events, r.sensor) for r in made], axis=1).astype(np.float32)
     with torch.no_grad():
         answer = torch.cat([network(part).sum(0).argmax(1) for part in torch.from_numpy(frames).split(10, dim=1)])
-    assert (answer.numpy() == made.labels).sum() >= 44
-
-
-def picture(events):
-    """Counts of both polarities, flat."""
-    cells = (events["p"].astype(int) * 34 + events["y"]) * 34 + events["x"]
-    return np.bincount(cells, minlength=2 * 34 * 34).astype(float)
+    assert (answer.numpy() == made.labels).sum() >= 45
