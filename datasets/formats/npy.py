@@ -6,6 +6,7 @@ fits, and the facts say "guessed". The sensor is not stated. Source: NumPy, "NEP
 
 from __future__ import annotations
 
+import ast
 import io
 from collections.abc import Iterator
 from typing import IO
@@ -18,6 +19,7 @@ from neuro.datasets.formats.block import Block, Head, Mapped, ended, foreign, st
 
 NAME = "NumPy"
 MARK = b"\x93NUMPY"
+LONGEST_HEADER = 10_000  # bytes; arrays of events have short ones
 FIRST_US, LAST_US = 1 - 2**62, 2**62 - 1
 
 
@@ -32,17 +34,19 @@ def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     Raises:
         FormatError: no header, or an array of objects, dates or text.
     """
-    form = np.lib.format
     try:
-        version = form.read_magic(file)
-        read = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}.get(version)
-        if read is None:
-            raise ValueError(f"version {version} of the format")
-        shape, fortran, dtype = read(file)
-    except (ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError, RecursionError, MemoryError) as error:  # all that parsing a foreign literal raises
-        raise foreign("NumPy: the header cannot be read.", str(error)[:200]) from error
+        mark = file.read(8)
+        size = int.from_bytes(file.read({1: 2, 2: 4}[mark[6]]), "little")
+        if mark[:6] != MARK or size > LONGEST_HEADER:
+            raise ValueError(f"mark {mark!r}   {size} bytes")
+        stated = ast.literal_eval(file.read(size).decode("latin-1").strip())
+        shape, fortran, dtype = stated["shape"], bool(stated["fortran_order"]), np.lib.format.descr_to_dtype(stated["descr"])
+    except (ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as error:
+        raise foreign("NumPy: the header cannot be read.", f"{type(error).__name__}: {error}"[:200]) from error
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise foreign("NumPy: the header states a shape that cannot be.", f"shape {shape}"[:200])
     plain = [dtype] if dtype.names is None else [dtype[name] for name in dtype.names]
-    if any(d.kind not in "biuf" or d.shape or d.itemsize > 8 for d in plain) or any(n < 0 for n in shape):
+    if any(d.kind not in "biuf" or d.shape or d.itemsize > 8 for d in plain):
         raise foreign("NumPy: an array of events holds numbers of at most 8 bytes.", f"dtype {dtype}   shape {shape}")
     return shape, fortran, dtype
 
