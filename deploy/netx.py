@@ -3,7 +3,7 @@
     report = write_netx(network, "network.net")     # names the first layer that netx cannot hold
     network, notes = read_netx("network.net")
 
-lava-dl runs such a file by `netx.hdf5.Network("network.net", reset_interval=T)`. Nothing of lava-dl is needed here.
+The report says how lava-dl runs the file. Nothing of lava-dl is needed here.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def compare(a: IntegerNetwork, b: IntegerNetwork, steps: int) -> tuple[int, int]
     shape = (steps, RECORDINGS, *a.input.shape)
     x = ((rng.random(shape) < 0.3) * rng.integers(1, 2**a.input.message_bits, shape)).astype(np.int32)
     ours, theirs = run_twin(a, x, record=True), run_twin(b, x, record=True)
-    for (name, s), t in zip(ours.spikes.items(), theirs.spikes.values(), strict=True):
-        if not np.array_equal(s, t) or not np.array_equal(ours.membranes[name], theirs.membranes[list(theirs.spikes)[list(ours.spikes).index(name)]]):
+    for name, other in zip(ours.spikes, theirs.spikes, strict=True):
+        if not np.array_equal(ours.spikes[name], theirs.spikes[other]) or not np.array_equal(ours.membranes[name], theirs.membranes[other]):
             raise GraphError(explain(f"netx: the file's network differs from the given one in {name!r}.", "Nothing was written.", cure="Please report this."))
     if not np.array_equal(ours.logits, theirs.logits):
         raise GraphError(explain("netx: the file's network gives other scores.", "Nothing was written.", cure="Please report this."))

@@ -196,7 +196,9 @@ class _Writer:
 
     def chain(self) -> Chain:
         last, first = self.network.readout, self.network.input
-        if first.message_bits > 1 and self.layers[0].neuron is None:
-            self.notes.append(f"{first.name}: its values are graded; give them to lava-dl as Network(file, input_message_bits={first.message_bits}).")
+        driven = self.layers[0].neuron is not None      # its offsets count from the input's neurons, or one step too early
+        arguments = "reset_interval=T" + ("" if driven else ", reset_offset=1")
+        arguments += f", input_message_bits={first.message_bits}" if first.message_bits > 1 and not driven else ""
+        self.notes.append(f"In lava-dl, with recordings of T steps: netx.hdf5.Network(file, {arguments})")
         document = {"version": 1, "name": self.network.name, "message_bits": first.message_bits, "scale": float(last.scale), "readout": last.name, "layers": self.names}
         return Chain(tuple(self.layers), document, self.most_steps, tuple(self.notes))

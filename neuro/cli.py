@@ -35,18 +35,24 @@ COMMANDS: dict[str, Command] = {
     "energy": Command("neuro.commands.energy:main", "operations and energy per recording: neuro energy RUN", ("run",)),
     "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
     "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
-    "lava": Command("", "the chip's simulator: neuro lava install | doctor"),
+    "lava": Command("", "the chip's simulator and lava-dl's files: neuro lava install | doctor | netx | read"),
+    "data": Command("", "event files: neuro data view FILE"),
     "nir": Command("", "NIR files: neuro nir check FILE | export RUN"),
 }
 LAVA: dict[str, Command] = {
     "install": Command("neuro.commands.lava:install", "make the Python 3.10 environment that holds Lava"),
     "doctor": Command("neuro.commands.lava:doctor", "say which interpreter runs Lava, and whether it works"),
+    "netx": Command("neuro.commands.lava:netx", "write a network file as lava-dl's netx: neuro lava netx FILE [--expand] [--round-bias]", ("file",)),
+    "read": Command("neuro.commands.lava:read", "read a netx file into a network file: neuro lava read FILE", ("file",)),
 }
 NIR: dict[str, Command] = {
     "check": Command("neuro.commands.nir:check", "what a NIR file holds, whether it runs here, who misreads it: neuro nir check FILE", ("file",)),
     "export": Command("neuro.commands.nir:export", "write a run's network as NIR, checked: neuro nir export RUN --data FOLDER --dt SECONDS", ("run",)),
 }
-TABLES = {"lava": LAVA, "nir": NIR}  # commands that have commands of their own
+DATA: dict[str, Command] = {
+    "view": Command("neuro.commands.view:main", "a recording as a strip, an animation or a page: neuro data view FILE --out FILE.gif", ("file",)),
+}
+TABLES = {"data": DATA, "lava": LAVA, "nir": NIR}  # commands that have commands of their own
 OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
 
 
