@@ -26,5 +26,5 @@ def three_step(x, state, p, *, spike, reset):
 
 
 def normal(*shape, dtype=torch.float32, grad=True, seed=3, device="cpu"):
-    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.2 + 0.4
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.2 + 0.4
     return made.to(device, dtype).requires_grad_(grad)
