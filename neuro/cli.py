@@ -36,7 +36,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
     "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
     "lava": Command("", "the chip's simulator and lava-dl's files: neuro lava install | doctor | netx | read"),
-    "data": Command("", "event files: neuro data view FILE"),
+    "data": Command("", "event files: neuro data info | view | convert"),
     "nir": Command("", "NIR files: neuro nir check FILE | export RUN"),
 }
 LAVA: dict[str, Command] = {
@@ -50,6 +50,8 @@ NIR: dict[str, Command] = {
     "export": Command("neuro.commands.nir:export", "write a run's network as NIR, checked: neuro nir export RUN --data FOLDER --dt SECONDS", ("run",)),
 }
 DATA: dict[str, Command] = {
+    "info": Command("neuro.commands.data:info", "counts, rate, sensor, hot pixels, header of an event file: neuro data info FILE --plot PICTURE", ("file",)),
+    "convert": Command("neuro.commands.data:convert", "write a recording in another format: neuro data convert SOURCE TARGET", ("source", "target")),
     "view": Command("neuro.commands.view:main", "a recording as a strip, an animation or a page: neuro data view FILE --out FILE.gif", ("file",)),
 }
 TABLES = {"data": DATA, "lava": LAVA, "nir": NIR}  # commands that have commands of their own
@@ -137,7 +139,7 @@ def call(function: Callable[..., Any], argv: Sequence[str], *, prog: str, bare: 
     for name in bare:
         hint = function.__annotations__[name]
         several = "list" in str(hint)
-        parser.add_argument(name, type=Path, help="one or more files" if several else "the file" if name == "file" else "the folder of a run", **({"nargs": "+"} if several else {}))
+        parser.add_argument(name, type=Path, help="one or more files" if several else "the file" if name in ("file", "source", "target") else "the folder of a run", **({"nargs": "+"} if several else {}))
     given = parser.parse_args(["--" + a[2:].split("=")[0].replace("-", "_") + a[len(a.split("=")[0]) :] if a[:2] == "--" else a for a in argv])
     return function(**{name: given[name] for name in (*names, *bare)})
 
