@@ -13,9 +13,6 @@ from neuro.datasets.events import Sensor
 from neuro.datasets.reading import EventFile, read_events
 from neuro.errors import ParameterError, explain
 from neuro.files import replacing
-from neuro.plots.animations import event_animation
-from neuro.plots.figure import inline, to_png
-from neuro.plots.strips import event_counts, event_strip
 
 WIDEST = 512  # pixels of a picture; larger sensors are shown in blocks of pixels
 STRIP, ANIMATION = 8, 40  # pictures
@@ -112,6 +109,10 @@ def speed(events: np.ndarray, seconds: float) -> str:
 
 def drawn(kind: str, found: EventFile, events: np.ndarray, sensor: Sensor, bins: int, seconds: float, facts: list[str]) -> bytes:
     """The bytes of the picture or page."""
+    from neuro.plots.animations import event_animation
+    from neuro.plots.figure import inline, to_png
+    from neuro.plots.strips import event_counts, event_strip
+
     if kind == ".png":
         return to_png(event_strip(events, sensor, bins))
     each = max(seconds / bins, SHORTEST)
