@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from neuro.datasets.loading import Batch, Sample, collate
+from neuro.errors import ParameterError, explain
 
 
 class Counted(Protocol):
@@ -51,6 +52,9 @@ class CompactLoader(DataLoader):
     data: `EventFrames` or `CachedFrames`, whose frames are best of dtype uint8; those of other types travel as float32.
     how: as for DataLoader.
 
+    Raises:
+        ParameterError: data of another kind.
+
     >>> from neuro.datasets.loading import EventFrames
     >>> from neuro.datasets.motions import make_motions
     >>> from neuro.datasets.transforms import Frames
@@ -60,6 +64,9 @@ class CompactLoader(DataLoader):
     """
 
     def __init__(self, data: Counted, **how: Any) -> None:
+        if not hasattr(data, "counted"):
+            cure = "Give EventFrames or CachedFrames; for others use DataLoader with collate_fn=collate."
+            raise ParameterError(explain("CompactLoader: this data set has no frames of counts.", type(data).__name__, cure=cure))
         super().__init__(ByteSamples(data), collate_fn=collate_bytes, **how)
 
     def __iter__(self) -> Iterator[Batch]:

@@ -34,8 +34,9 @@ def pan(image: np.ndarray, path: np.ndarray, sensor: Sensor, beyond: float = 0.0
     image, path = grey(image), np.asarray(path, np.float64)
     if path.ndim != 2 or path.shape[1] != 2:
         raise ShapeError(explain("pan: the path must be [F, 2].", f"path {list(path.shape)}"))
-    if not (np.abs(path) <= FARTHEST).all() or not 0 <= beyond < math.inf:
-        fact = f"beyond={beyond}   path between {path.min()} and {path.max()}"
+    farthest = np.abs(path).max(initial=0.0)
+    if not farthest <= FARTHEST or not 0 <= beyond < math.inf:
+        fact = f"beyond={beyond}   farthest place {farthest}"
         raise ParameterError(explain("pan: a place is too far away or not a number, or `beyond` is no intensity.", fact))
     return (placed(image, dx, dy, sensor, beyond) for dx, dy in path)
 

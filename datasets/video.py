@@ -18,6 +18,7 @@ from neuro.errors import ParameterError, ShapeError, explain
 
 LOWEST = 0.01  # a threshold drawn below this log intensity is raised to it
 LATEST_US = 2.0**53  # whole microseconds are exact as floats up to here: 285 years
+BRIGHTEST = 16.0  # times white; above it the values are most likely 0 to 255
 MOST_HZ = 1e6  # leak and noise above one event per microsecond mean nothing
 ROOM = 1 << 16  # events that are made room for at first
 
@@ -61,13 +62,13 @@ class VideoCamera:
     def record(self, frames: Iterable[np.ndarray], times_us: Iterable[float], seed) -> np.ndarray:
         """All events of a video, in the order of time, stamped in whole microseconds (rounded down).
 
-        frames: intensity, each [H, W]: floats from 0 up, 1 being white, or unsigned integers, whose largest value is white.
+        frames: intensity, each [H, W]: floats from 0 to 16, 1 being white, or unsigned integers, whose largest value is white.
         times_us: one per frame, strictly increasing.
         seed: whatever `numpy.random.default_rng` takes; one seed gives one recording.
 
         Raises:
             ShapeError: a frame that is not [H, W] or not as large as the first; more frames than times, or fewer.
-            ParameterError: intensities that are negative or not finite; times that do not increase.
+            ParameterError: intensities out of that range or not finite; times that do not increase.
 
         >>> frames = np.linspace(0, 1, 5)[:, None, None] * np.ones((8, 8))
         >>> events = VideoCamera(threshold=0.5, mismatch=0).record(frames, np.arange(5) * 1000, seed=0)
@@ -144,9 +145,9 @@ def log_intensity(frame: np.ndarray, dark: float) -> np.ndarray:
         cure = "Give floats, 1 being white, or unsigned integers."
         raise ParameterError(explain("VideoCamera: the unit of these intensities is not clear.", f"dtype {frame.dtype}", cure=cure))
     intensity = frame.astype(np.float64) / (np.iinfo(frame.dtype).max if kind == "u" else 1)
-    if not (np.isfinite(intensity).all() and intensity.min() >= 0):
-        fact = f"lowest {intensity.min()}, highest {intensity.max()}"
-        raise ParameterError(explain("VideoCamera: intensities must be finite and not negative.", fact))
+    if not (np.isfinite(intensity).all() and intensity.min() >= 0 and intensity.max() <= BRIGHTEST):
+        fact, cure = f"lowest {intensity.min()}, highest {intensity.max()}", "1 is white: divide values of 0 to 255 by 255."
+        raise ParameterError(explain(f"VideoCamera: intensities must be finite, not negative, and at most {BRIGHTEST:g}.", fact, cure=cure))
     return np.log(intensity + dark)
 
 

@@ -8,11 +8,14 @@ from torch.utils.data import DataLoader
 from neuro.datasets.augment import TimeJitter
 from neuro.datasets.cache import cache_frames
 from neuro.datasets.compact import ByteSamples, CompactLoader
+from neuro.datasets.examples import EncodedExamples
 from neuro.datasets.loading import EventFrames, collate
+from neuro.datasets.mnist import MNIST
 from neuro.datasets.motions import make_motions
 from neuro.datasets.sampling import EpochBatches
 from neuro.datasets.transforms import Frames
 from neuro.datasets.voxels import VoxelGrid
+from neuro.errors import ParameterError
 
 
 def same(a, b):
@@ -60,6 +63,11 @@ def test_cached_frames_come_the_same_way(tmp_path):
     assert same(list(DataLoader(kept, 4, collate_fn=collate)), plain)
     with pytest.raises(IndexError, match="no sample 6"):
         kept.counted(6)
+
+
+def test_data_without_counts_is_refused():
+    with pytest.raises(ParameterError, match="EncodedExamples"):
+        CompactLoader(EncodedExamples(MNIST.simulated(2), lambda x, rng: x[None]))
 
 
 def test_recordings_of_different_length_are_filled_up():

@@ -68,6 +68,7 @@ def test_what_is_no_image_or_no_path_is_refused():
         (good, [0, 0], 0, ShapeError, "path"),
         (good, [[0, math.nan]], 0, ParameterError, "not a number"),
         (good, [[0, 1e9]], 0, ParameterError, "too far"),
+        (good, np.empty((0, 2)), math.inf, ParameterError, "beyond=inf"),
         (good, [[0, 0]], -1, ParameterError, "beyond=-1"),
     ):
         with pytest.raises(error, match=words):

@@ -306,6 +306,7 @@ def test_wrong_videos_are_refused():
         (good, [0, 1e300], ParameterError, "2\\^53"),
         (good - 1, [0, 1], ParameterError, "not negative"),
         (good * math.nan, [0, 1], ParameterError, "finite"),
+        (good + 255.0, [0, 1], ParameterError, "divide values"),
         (good.astype(int), [0, 1], ParameterError, "int64"),
         (np.zeros((2, 3, 4, 3)), [0, 1], ShapeError, r"\[3, 4, 3\]"),
         (np.zeros((2, 0, 4)), [0, 1], ShapeError, r"\[0, 4\]"),
