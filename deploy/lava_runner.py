@@ -13,14 +13,11 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import multiprocessing
 import os
 import re
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,16 +27,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np  # noqa: E402
 from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
-from lava.magma.runtime.message_infrastructure import multiprocessing as workers  # noqa: E402
 from lava.proc.conv.models import PyConvModelFixed  # noqa: E402
 from lava.proc.conv.process import Conv  # noqa: E402
 from lava.proc.dense.models import PyDenseModelBitAcc  # noqa: E402
 from lava.proc.dense.process import Dense  # noqa: E402
 from lava.proc.io.source import PySendModelFixed, RingBuffer  # noqa: E402
 
-_spec = importlib.util.spec_from_file_location("lava_processes", HERE / "lava_processes.py")
-P = sys.modules["lava_processes"] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(P)
+
+def beside(name):
+    """A module that stands beside this file, whose folder is not on the path."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+P, W = beside("lava_processes"), beside("lava_workers")
 
 VERSION = 1
 LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
@@ -218,28 +221,6 @@ class Builder:
                         interval=self.steps, offset=window["first"], **window)
 
 
-def fail_loudly():
-    """A worker that raises ends the whole run with its traceback on stderr; Lava keeps it in a pipe and waits for ever."""
-    main = os.getpid()
-
-    def run(self):
-        try:
-            multiprocessing.Process.run(self)
-            self._cconn.send(None)
-        except Exception:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os.kill(main, signal.SIGUSR1)
-
-    def give_up(*_):
-        for worker in multiprocessing.active_children():
-            worker.terminate()
-        os._exit(1)
-
-    workers.SystemProcess.run = run
-    signal.signal(signal.SIGUSR1, give_up)
-
-
 def collect(builder, probe):
     """What the processes saved, aligned, recording by recording, in PyTorch's layout."""
     result = {}
@@ -278,7 +259,7 @@ def run(network, inputs, out, probe=(), unroll=256):
 
 
 if __name__ == "__main__":
-    fail_loudly()
+    W.watch()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for argument in ("network", "inputs", "out"):
         parser.add_argument(argument)

@@ -90,6 +90,7 @@ def to_layers(network: IntegerNetwork) -> Chain:
     """
     network.check()
     writer = _Writer(network)
+    writer.refuse_kinds()
     for node in network.nodes:
         writer.take(node)
     return writer.chain()
@@ -105,10 +106,15 @@ class _Writer:
         self.forms: dict[type[Node], Callable[[Any], None]] = {
             Input: self.input, Conv: self.synapse, Dense: self.synapse, LIF: self.neurons, Flatten: self.flatten, Readout: self.readout}
 
+    def refuse_kinds(self) -> None:
+        """Name every node of a kind that netx does not have; the remedy is for the first, a pool only where nothing else is left."""
+        bad = sorted((n for n in self.network.nodes if type(n) not in self.forms), key=lambda n: isinstance(n, MaxPool))
+        if bad:
+            fact, cure = REMEDIES.get(KIND_OF[type(bad[0])], ("netx has no such layer.", "Give the network file to `neuro lava script`."))
+            more = f"Nor can {', '.join(f'{type(n).__name__} {n.name!r}' for n in bad[1:6])}{' ...' if len(bad) > 6 else ''}." if bad[1:] else ""
+            raise refuse(bad[0], fact, more, cure=cure)
+
     def take(self, node: Node) -> None:
-        if type(node) not in self.forms:
-            fact, cure = REMEDIES.get(KIND_OF[type(node)], ("netx has no such layer.", "Give the network file to `neuro lava script`."))
-            raise refuse(node, fact, cure=cure)
         if node.inputs not in ((), (self.last,)):
             raise refuse(node, f"It reads {node.inputs[0]!r}; before it stands {self.last!r}.", "netx is a chain: each layer reads the one before it.",
                          cure="Give the network file to `neuro lava script`.")
