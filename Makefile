@@ -1,5 +1,6 @@
 # make demo     install, then the whole path once: events, training, counts, integer network, Lava, report
 # make test     install, then every test
+# make gpu      install Triton too, then test the GPU kernels (without a GPU: in Triton's interpreter) and time them on a GPU
 # make bench    install the libraries we compare with beside ours, then every benchmark
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 SEED ?= 0
 
-.PHONY: demo test test-full test-pythons lint bench lava clean
+.PHONY: demo test test-full test-pythons lint bench gpu lava clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@start=$$(date +%s); \
@@ -57,6 +58,12 @@ bench: $(BENCH)/installed
 		echo; echo "== $$script"; $(BENCH)/bin/python $$script $$with || failed="$$failed $$script"; \
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+gpu: $(VENV)/installed-test $(BENCH)/installed
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
+	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
+	@$(BIN)/pytest tests/kernels/test_gpu.py tests/kernels/test_scans_on_gpu.py
+	@$(BENCH)/bin/python benchmarks/scan_gpu.py
 
 clean:
 	rm -rf build dist *.egg-info neuro_snn.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """LIF on a GPU, forward and backward: our Triton kernels against SpikingJelly's backends and copy bandwidth, in one run.
 
-    python benchmarks/scan_gpu.py [--rounds 20]
+    make gpu                                        the tests of GPU kernels, then this
+    python benchmarks/scan_gpu.py [--rounds 20]     this alone
 
 `floor` copies as many bytes as a perfect kernel moves: forward reads x and writes y, backward reads x and the gradient and
 writes the input's. Each call is timed by the GPU's own clock, all take turns, and the figure is the median. Without a GPU the
@@ -12,14 +13,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import warnings
 from collections.abc import Callable
 
 import peers
 import torch
 from torch import Tensor
 
-from neuro.kernels import gpu
-from neuro.kernels.program import trace
 from neuro.neurons import LIF
 
 SIZES = {4: (64, 65536), 16: (64, 65536), 100: (16, 65536)}  # T -> batch, neurons
@@ -27,16 +27,16 @@ SIZES = {4: (64, 65536), 16: (64, 65536), 100: (16, 65536)}  # T -> batch, neuro
 
 def ours(x: Tensor, grad: Tensor) -> tuple[Callable[[], Tensor], Tensor]:
     """A call that makes the input's gradient, and the spikes."""
-    neuron, v = LIF(), torch.zeros_like(x[0])
-    choices = {"spike": neuron.spike, "reset": neuron.reset}
-    program = trace(neuron.step, x, LIF.State(v), neuron.params(), choices, torch.float32, bake=False)[0].to_json()
-    numbers = [float(n) for n in neuron.params()]
+    neuron, leaf = LIF(), x.clone().requires_grad_()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The step")  # the plain loop would be measured
+        torch.autograd.grad(neuron(leaf), leaf, grad)
 
     def call() -> Tensor:
-        kept = gpu.forward(program, [x], [v], [], numbers, None, True)[2:]
-        return gpu.backward(program, [grad], [None], [x], [v], [], kept, numbers, None, [True], False)[0]
+        return torch.autograd.grad(neuron(leaf), leaf, grad)[0]
 
-    return call, gpu.forward(program, [x], [v], [], numbers, None, False)[0]
+    with torch.no_grad():
+        return call, neuron(x)
 
 
 def theirs(backend: str, x: Tensor, grad: Tensor) -> tuple[Callable[[], Tensor], Tensor]:
