@@ -14,6 +14,7 @@ FOLDERS = {"neuro": "neuro", "models": "neuro.models", "datasets": "neuro.datase
 ELSEWHERE = {  # modules that run in an interpreter other than ours
     "neuro.deploy.lava_runner": "lava-nc",
     "neuro.deploy.lava_processes": "lava-nc",
+    "neuro.deploy.lava_workers": "lava-nc",
 }
 TEXT = {".py", ".md", ".toml", ".txt", ".cff", ".yml", ".yaml", ".sh", ".ipynb", ""}
 
