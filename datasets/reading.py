@@ -24,7 +24,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import replacing
 
 WRITERS = {
-    ".aedat": "aedat2", ".aedat3": "aedat3", ".raw": "evt2", ".evt3": "evt3", ".dat": "dat", ".bin": "nmnist", ".bs2": "nmnist",
+    ".aedat": "aedat2", ".aedat3": "aedat3", ".aedat4": "aedat4", ".raw": "evt2", ".evt3": "evt3", ".dat": "dat", ".bin": "nmnist", ".bs2": "nmnist",
     ".es": "es", ".h5": "hdf5", ".hdf5": "hdf5", ".npy": "npy", ".npz": "npz", ".csv": "text", ".txt": "text",
 }  # fmt: skip
 PIECE = 1 << 18  # events or words decoded at a time

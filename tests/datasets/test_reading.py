@@ -63,7 +63,7 @@ def test_no_events_can_be_written_and_read(name):
     assert len(read_events(encode_events(empty, SENSOR, name)).events) == 0
 
 
-@pytest.mark.parametrize("name", ["aedat2", "dat", "evt2", "evt3", "aedat3", "hdf5", "npy", "npz", "text"])
+@pytest.mark.parametrize("name", ["aedat2", "dat", "evt2", "evt3", "aedat3", "aedat4", "hdf5", "npy", "npz", "text"])
 def test_times_above_31_bits_are_kept(name):
     events = make_events([1, 2, 3], [4, 5, 6], [2**31 - 1, 2**31 + 5, 2**32 - 1], [True, False, True])
     assert read_events(encode_events(events, SENSOR, name)).events["t"].tolist() == events["t"].tolist()
@@ -164,7 +164,7 @@ def test_a_packet_that_states_2_to_the_31_events_is_damage(tmp_path):
 def samples() -> list:
     """Sample files with their independent values, where the data is."""
     root = Path(os.environ.get("NEURO_DATA", "nowhere")) / "event_formats"
-    wanted = (".aedat", ".raw", ".dat", ".bin", ".es", ".csv", ".txt", ".npy", ".npz", ".h5")
+    wanted = (".aedat", ".aedat4", ".raw", ".dat", ".bin", ".es", ".csv", ".txt", ".npy", ".npz", ".h5")
     no_events = ("header_only.aedat", "color.es", "generic.es", "nmnist_aertb.h5")
     files = [f for f in sorted(root.rglob("*")) if f.suffix in wanted and f.name not in no_events]
     return files or [pytest.param(None, marks=pytest.mark.skip("NEURO_DATA holds no event_formats"))]
