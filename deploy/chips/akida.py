@@ -6,6 +6,7 @@ DOC = "akida_examples, doc/user_guide/1.0_hw_constraints.rst"
 ZOO = "akida_examples, zoo pages"
 PAPER = "Putra, Wickramasinghe, Shafique, arXiv 2504.00957"
 POOLS = Fact(((2, 1), (2, 2)), DOC)
+AFTER = Fact("conv", f"{DOC}: after a max pool another convolution must follow")
 NO_POOL = Fact((), f"{DOC}: only the global mean, which is not built here")
 
 AKIDA = Chip(
@@ -21,8 +22,9 @@ AKIDA = Chip(
         kernels=Fact((3, 5, 7), DOC), strides=Fact({0: (1, 2, 3)}, DOC), padding=Fact("same or valid", DOC),
         filters=Fact({(1, 3): 512, (1, 5): 192, (1, 7): 96, (3, 3): 192, (3, 5): 64, (3, 7): 32}, DOC),
         in_size=Fact((5, 256), f"{DOC}: width 5 to 256, height from 5"), max_pools=Fact(((1, 1), (2, 2)), f"{DOC}: stride = size"), sum_pools=NO_POOL,
+        after_pool=AFTER,
     ),
-    conv=Shapes(kernels=Fact((1, 3, 5, 7), DOC), strides=Fact({3: (1, 2), 0: (1,)}, DOC), padding=Fact("same", DOC), max_pools=POOLS, sum_pools=NO_POOL),
+    conv=Shapes(kernels=Fact((1, 3, 5, 7), DOC), strides=Fact({3: (1, 2), 0: (1,)}, DOC), padding=Fact("same", DOC), max_pools=POOLS, sum_pools=NO_POOL, after_pool=AFTER),
     dense=Shapes(inputs=Fact(57_334, f"{DOC}: width x height x channels"), max_pools=Fact((), DOC), sum_pools=NO_POOL),
     weight_bits=Fact((2, 4), f"{DOC}: 1, 2 or 4; the conversion quantises to 2 at least"),
     first_weight_bits=Fact((2, 4, 8), DOC),
@@ -42,6 +44,7 @@ AKIDA = Chip(
         "dilation": Fact("no", DOC), "conv1d": Fact("no", DOC), "token_mean": Fact("no", f"{DOC}: not among the layers"),
         "readout": Fact("yes", f"{DOC}: a FullyConnected without activation ends a model"),
         "adaptive": Fact("no", f"{DOC}: no membrane"),
+        "relay": Fact("no", DOC, "inferred"), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     learning=Fact("last binary dense", "akida edge learning: the last FullyConnected, 1-bit weights and 1-bit inputs"),
     energy={

@@ -46,7 +46,7 @@ class Shapes:
 
     kernels: sizes of square kernels. strides: kernel -> strides, under 0 for all others. padding: "same", or the largest number.
     filters: (input channels, kernel) -> most filters. channels, inputs, outputs: the most. in_size, out_size: of a map's side.
-    max_pools, sum_pools: (size, stride) that may follow; () for none.
+    max_pools, sum_pools: (size, stride) that may follow; () for none. after_pool: the kind of layer that must read a pool.
     """
 
     kernels: Fact = NOT_FOUND
@@ -60,6 +60,7 @@ class Shapes:
     out_size: Fact = NOT_FOUND
     max_pools: Fact = NOT_FOUND
     sum_pools: Fact = NOT_FOUND
+    after_pool: Fact = NOT_FOUND
 
 
 @dataclass(frozen=True)
@@ -117,4 +118,4 @@ class Chip:
         assert self.lacks and self.memory in ("synapses", "kernels", "words"), self.name
 
 
-OPERATIONS = ("bias", "residual", "attention", "recurrent", "max_pool", "avg_pool", "groups", "dilation", "conv1d", "token_mean", "readout", "adaptive")
+OPERATIONS = ("bias", "residual", "attention", "recurrent", "max_pool", "avg_pool", "groups", "dilation", "conv1d", "token_mean", "readout", "adaptive", "relay", "norm")

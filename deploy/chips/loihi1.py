@@ -38,6 +38,7 @@ LOIHI1 = Chip(
         "avg_pool": Fact("no", "no pooling; means of spikes are not spikes", "inferred"),
         "readout": Fact("yes", "a neuron that never fires, read from its membrane, as in lava-dl's PilotNet"),
         "adaptive": Fact("no", f"{LAVA}: no adaptive threshold among the public fixed-point models", "secondary"),
+        "relay": Fact("no", "a product is delivered to a neuron, which alone sends on", "inferred"), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     fan_out=unknown("MAX_OUT_AXONS of nengo-loihi is 4096 per core; what one connection costs of it is not public"),
     learning=Fact("any", f"{DAVIES}: microcoded pairwise and trace-based rules on any plastic connection", "secondary"),

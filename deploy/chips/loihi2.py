@@ -37,6 +37,7 @@ LOIHI2 = Chip(
         "avg_pool": Fact("no", "lava.proc has no pooling"),
         "readout": Fact("yes", "a neuron that never fires, read from its membrane, as in lava-dl's PilotNet"),
         "adaptive": Fact("no", f"{LAVA}: possible in microcode, whose tools are not public", "secondary"),
+        "relay": Fact("no", "a product is delivered to a neuron, which alone sends on", "inferred"), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     learning=Fact("any", f"{BRIEF}: three-factor rules in microcode", "secondary"),
     lacks=(

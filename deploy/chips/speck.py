@@ -37,6 +37,7 @@ SPECK = Chip(
         "groups": Fact("full kernels, zero outside the groups", "exact", "inferred"), "dilation": Fact("no", "not among the parameters of a core", "inferred"),
         "conv1d": Fact("no", "kernels are square", "inferred"), "token_mean": Fact("no", "not among the parameters of a core", "inferred"),
         "readout": Fact("spikes counted in the readout: the last layer fires", DOC), "adaptive": Fact("no", DOC),
+        "relay": Fact("no", DOC), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     fan_out=Fact(2, f"{DOC}: destinations per core"),
     learning=Fact("none", "no learning is described", "secondary"),

@@ -20,7 +20,7 @@ SPINNAKER2 = Chip(
     delays=unknown("software; the memory for spikes on their way is not counted"),
     steps=Fact("clocked", "software steps"), leak=Fact(True, "software"), current=Fact(True, "software"), resets=Fact(("zero", "subtract"), "software"),
     operations={name: SOFTWARE for name in ("bias", "residual", "attention", "recurrent", "max_pool", "avg_pool", "groups", "dilation", "conv1d",
-                                            "token_mean", "readout", "adaptive")},
+                                            "token_mean", "readout", "adaptive", "relay", "norm")},
     learning=Fact("any", "software", "inferred"),
     energy={
         "synapse_pj": Fact(450.0, "figure that software estimators use, not measured again", "secondary"),

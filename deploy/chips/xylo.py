@@ -25,6 +25,7 @@ XYLO = Chip(
         "avg_pool": Fact("no", "one core of neurons, no maps", "inferred"), "groups": Fact("no", "no convolutions", "inferred"),
         "dilation": Fact("no", "no convolutions", "inferred"), "conv1d": Fact("no", "no convolutions", "inferred"), "token_mean": Fact("no", DOC, "inferred"),
         "readout": Fact("spikes counted: the last layer fires", f"{DOC}: output neurons spike"), "adaptive": Fact("no", DOC, "inferred"),
+        "relay": Fact("no", DOC), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     fan_out=unknown("sparse routing limits fan-in and fan-out; no figure was found"),
     learning=Fact("none", "no learning is described", "secondary"),

@@ -1,0 +1,275 @@
+"""A network on a chip: which layers fit, what must change, which core holds what, how full it is, what it may cost, what may learn.
+
+The four steps of Putra, Wickramasinghe and Shafique, "Enabling Efficient Processing of Spiking Neural Networks with On-Chip Learning on
+Commodity Neuromorphic Processors for Edge AI Systems" (arXiv 2504.00957): the chip as a table (`neuro.deploy.chips`), compatibility
+of each layer, mapping of layers to cores, and the layers that may learn on the chip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neuro import graph as g
+from neuro.deploy.agreement import html_table, table
+from neuro.deploy.chips import Chip
+from neuro.deploy.chips import chip as chip_of
+from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict
+from neuro.deploy.mapping_counts import Counted, counted
+from neuro.deploy.mapping_estimates import Estimate, estimates
+from neuro.deploy.mapping_layers import Layer, Network, layers_of
+from neuro.deploy.mapping_rewrites import binary, rewritten
+from neuro.deploy.placement import Placement, capacity, place
+from neuro.errors import GraphError, ParameterError, explain
+from neuro.graph import Graph, fold_norms
+
+FORMAT, VERSION = "neuro-mapping", 1
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """Every layer of a network held against a chip. `learns`: layer -> (whether it may learn there, why)."""
+
+    chip: Chip
+    network: Network
+    findings: tuple[Finding, ...]
+    learns: Mapping[str, tuple[bool, str]]
+
+    HEAD = ("layer", "neurons", "verdict", "why", "learns")
+
+    def of(self, layer: str) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.layer == layer)
+
+    def verdict(self, layer: str = "") -> str:
+        """Of one layer, or of the network."""
+        return verdict(self.of(layer) if layer else self.findings)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A row per finding, and one for each layer without any."""
+        found = []
+        for layer in self.network.layers:
+            whys = [f"{f.rule}: {f.what}" + (f" -> {f.change}" if f.change else f"; limit {shown(f.limit.value)}") for f in sorted(self.of(layer.name), key=lambda f: -ORDER.index(f.verdict))]
+            head = (layer.name, f"{layer.neurons:,}", self.verdict(layer.name))
+            found.append((*head, whys[0] if whys else "", "may" if self.learns[layer.name][0] else "no"))
+            found += [("", "", "", why, "") for why in whys[1:]]
+        return found
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.chip.title}: the network {self.verdict()}", *table(self.HEAD, self.rows())])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.HEAD, self.rows())
+
+    def refuse(self) -> None:
+        """Raise a GraphError that names every layer that cannot be held, with number, limit and source."""
+        lines = [str(f) for f in self.findings if f.verdict == CANNOT]
+        if lines:
+            more = [f"... and {len(lines) - 8} more"] if len(lines) > 8 else []
+            raise GraphError(explain(f"the network does not fit {self.chip.title}.", *lines[:8], *more, cure="Change these layers, or choose another chip."))
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A network placed on a chip.
+
+    compatibility: of the network as it was given. changes: what was changed before it was placed, all without training. graph: the network
+    so changed. outstanding: findings that only training can mend; the placement is of the network as it is.
+    """
+
+    compatibility: Compatibility
+    placement: Placement
+    graph: Graph
+    changes: tuple[str, ...]
+    outstanding: tuple[Finding, ...]
+    estimates: tuple[Estimate, ...]
+    layers: Mapping[str, Counted]
+
+    HEAD = ("layer", "neurons", "connections", "weights", "bits", "cores", "fullest core")
+
+    @property
+    def chip(self) -> Chip:
+        return self.compatibility.chip
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """A row per placed layer."""
+        found = []
+        for name, what in self.layers.items():
+            n, parts = what.layer.neurons, self.placement.of(name)
+            fills = [(share, r) for p in parts for r, share in self.placement.fill(p.core).items()]
+            share, resource = max(fills, default=(0.0, ""))
+            cores = sorted({p.core for p in parts})
+            found.append((name, f"{n:,}", f"{what.connections(0, n):,}", f"{what.weights(0, n):,}", str(what.weight_bits),
+                          f"{len(cores)}: {spans(cores)}", f"{share:.1%} of {resource.replace('_', ' ')}" if resource else "no limit known"))  # fmt: skip
+        return found
+
+    def utilisation(self) -> dict[str, tuple[int, int | None]]:
+        """Resource -> (taken on all used cores, held by all cores of the chip; None: unknown)."""
+        used = [self.placement.used(core) for core in self.placement.cores]
+        rooms = [capacity(self.chip, core) for core in range(self.chip.cores.value)]
+        return {r: (sum(u[r] for u in used), None if rooms[0][r] is None else sum(room[r] or 0 for room in rooms)) for r in self.chip.core}
+
+    def summary(self) -> list[str]:
+        """Lines under the table."""
+        lines = [f"{len(self.placement.cores)} of {self.chip.cores.value} cores hold the network, each neuron once."]
+        for resource, (used, most) in self.utilisation().items():
+            share = "" if most is None else f" of {most:,} on the chip ({used / most:.2%})"
+            lines.append(f"{resource.replace('_', ' ')}: {used:,}{share}; per core {self.chip.core[resource]}")
+        lines += [f"changed: {c}" for c in self.changes]
+        lines += [f"needs training: {f.layer}: {f.what} -> {f.change}" for f in self.outstanding]
+        lines += [str(e) for e in self.estimates]
+        may = [name for name, (yes, _) in self.compatibility.learns.items() if yes]
+        why = next(iter(self.compatibility.learns.values()))[1]
+        lines.append(f"may learn on the chip: {', '.join(may) or 'no layer'}. {why if not may else ''}".rstrip())
+        return lines + [f"not in these data: {lack}" for lack in self.chip.lacks]
+
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.chip.title}: the network {self.compatibility.verdict()}", *table(self.HEAD, self.rows()), *self.summary()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.HEAD, self.rows(), self.summary())
+
+
+ORDER = (FITS, CHANGE, RETRAIN, CANNOT)
+
+
+def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: int | None = None, steps: int | None = None) -> Compatibility:
+    """Hold every layer against the chip's limits; nothing is refused.
+
+    Args:
+        weight_bits: width to use, at most; the widest that the chip has within it is taken (AKD1000: 8 in the first layer, then 4).
+        input_bits: of an input value; None: not told, and not checked.
+        steps: T of a recording; None: not told.
+
+    Raises:
+        UnknownName: a chip that is not in the tables.
+        ParameterError: fewer weight bits than the chip has, or numbers below 1.
+        GraphError: values laid out as no chip takes them.
+    """
+    chip = chip_of(chip) if isinstance(chip, str) else chip
+    for name, value in (("weight_bits", weight_bits), ("input_bits", input_bits), ("steps", steps)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ParameterError(explain(f"map: {name} must be a whole number from 1.", f"{name} {value!r}"))
+    folded = fold_norms(graph)
+    network = layers_of(folded)
+    asked = Question(folded, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
+    return Compatibility(chip, network, findings(asked), learners(folded, network, chip))
+
+
+def map_network(
+    graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: int | None = None, steps: int | None = None,
+    rates: Mapping[str, float] | None = None, seconds: float | None = None,
+) -> Mapped:  # fmt: skip
+    """Place a network on a chip, after the changes that it needs and that can be made without training.
+
+    Args:
+        graph: from `neuro.trace`; it is left as it is, `Mapped.graph` is the changed one.
+        weight_bits, input_bits, steps: as `assess`.
+        rates: mean value sent per neuron and step by node name, from `firing_rates`; for estimates between their bounds.
+        seconds: duration of a recording.
+
+    Raises:
+        GraphError: the network does not fit: layer, limit and number. Others as `assess`.
+
+    >>> import torch, neuro
+    >>> net = neuro.layers.Sequential(neuro.layers.Linear(3, 2000, bias=False), neuro.neurons.LIF())
+    >>> mapped = map_network(neuro.trace(net, torch.zeros(4, 1, 3)), "loihi1")
+    >>> [(p.layer, p.core, p.start, p.stop) for p in mapped.placement.parts]
+    [('1', 0, 0, 1024), ('1', 1, 1024, 2000)]
+    """
+    found = assess(graph, chip, weight_bits=weight_bits, input_bits=input_bits, steps=steps)
+    found.refuse()
+    chip = found.chip
+    named = _bits_by_node(chip, found.network, weight_bits)
+    changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits))
+    network = layers_of(changed)
+    bits = bits_on(chip, network, weight_bits)
+    layers = {layer.name: counted(layer, bits(layer, layer.products[0].name)) for layer in network.layers}
+    placement = place(chip, list(layers.values()))
+    _refuse_totals(chip, layers)
+    outstanding = tuple(f for f in found.findings if f.verdict == RETRAIN)
+    if rates is not None:
+        lacking = [s for layer in network.layers for s in layer.sources if s not in rates]
+        if lacking:
+            raise ParameterError(explain("map: rates are missing.", f"of {', '.join(dict.fromkeys(lacking))}", cure="Take them from neuro.deploy.mapping.firing_rates(changed graph, x)."))
+    return Mapped(found, placement, changed, changes, outstanding, estimates(chip, placement, layers, steps, rates, seconds), layers)
+
+
+def bits_on(chip: Chip, network: Network, most: int) -> Callable[[Layer, str], int]:
+    """Width of a product's weights: the widest that the chip has, up to `most`."""
+
+    def bits(layer: Layer, product: str) -> int:
+        fact = chip.first_weight_bits if chip.first_weight_bits is not None and network.input in layer.sources else chip.weight_bits
+        within = [b for b in fact.value if b <= most]
+        if not within:
+            raise ParameterError(explain(f"map: {chip.title} has no weights of {most} bits or fewer.", f"it has {fact}"))
+        return max(within)
+
+    return bits
+
+
+def _bits_by_node(chip: Chip, network: Network, most: int) -> dict[str, int]:
+    bits = bits_on(chip, network, most)
+    return {p.name.removesuffix(".recurrent"): bits(layer, p.name) for layer in network.layers for p in layer.products}
+
+
+def learners(graph: Graph, network: Network, chip: Chip) -> dict[str, tuple[bool, str]]:
+    """Layer -> (whether it may learn on the chip, why)."""
+    found, last = {}, network.layers[-1]
+    for layer in network.layers:
+        weighted = any(p.weight is not None for p in layer.products)
+        if chip.learning.value == "none":
+            found[layer.name] = (False, f"{chip.title}: {chip.learning.source}")
+        elif not weighted:
+            found[layer.name] = (False, "it has no weights")
+        elif chip.learning.value == "any":
+            found[layer.name] = (True, chip.learning.source)
+        else:
+            dense = layer is last and len(layer.products) == 1 and layer.products[0].kind == "dense"
+            ones = dense and layer.sources != (network.input,) and all(s != network.input and binary(graph, s) for s in layer.sources)
+            found[layer.name] = (dense and ones, chip.learning.source if dense else "only the last, dense layer may; " + chip.learning.source)
+            if dense and not ones:
+                found[layer.name] = (False, "its inputs are not binary spikes; " + chip.learning.source)
+    return found
+
+
+def firing_rates(graph: Graph, x: Any, lengths: Any = None) -> dict[str, float]:
+    """Mean value per neuron and step of every timed node for recordings x [T, B, ...]; steps beyond a sample's length do not count."""
+    import torch
+
+    values, T = graph.values(x, lengths), x.shape[0]
+    steps = torch.full((x.shape[1],), T) if lengths is None else lengths
+    mask = torch.arange(T)[:, None] < steps[None, :]
+    return {node.name: float(values[node.name][mask].double().mean()) for node in graph if node.timed and isinstance(node, (g.Input, g.Neuron, g.Recurrent, g.Linear, g.Conv1d, g.Conv2d))}
+
+
+def _refuse_totals(chip: Chip, layers: Mapping[str, Counted]) -> None:
+    """Limits of the whole chip that no core shows."""
+    totals = {
+        "neurons": sum(what.layer.neurons for what in layers.values()),
+        "synapses": sum(what.connections(0, what.layer.neurons) for what in layers.values()),
+    }
+    for name, total in totals.items():
+        fact = chip.whole.get(name)
+        if fact is not None and total > fact.value:
+            worst = max(layers, key=lambda n: layers[n].layer.neurons if name == "neurons" else layers[n].connections(0, layers[n].layer.neurons))
+            raise GraphError(explain(f"the network has {total:,} {name}, {chip.title} holds {fact.value:,}.", f"layer {worst!r} has most", f"limit: {fact}", cure="A smaller network, or a larger chip."))
+
+
+def shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def spans(numbers: list[int]) -> str:
+    """Sorted numbers as ranges.
+
+    >>> spans([0, 1, 2, 5])
+    '0-2, 5'
+    """
+    found: list[list[int]] = []
+    for n in numbers:
+        if found and n == found[-1][1] + 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in found)

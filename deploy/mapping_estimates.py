@@ -1,0 +1,104 @@
+"""Energy and time on a chip, as ranges: from nothing firing to everything firing in every step, and at measured rates where given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuro.deploy.chips import Chip
+from neuro.deploy.mapping_counts import Counted
+from neuro.deploy.placement import Placement
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity with its range. low, high, at_rates: None where it is unknown. why: how it was found, or why it was not."""
+
+    what: str
+    unit: str
+    low: float | None
+    high: float | None
+    at_rates: float | None
+    why: str
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.what}: unknown. {self.why}"
+        shown = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} .. {self.high:.4g}"
+        measured = "" if self.at_rates is None else f", {self.at_rates:.4g} at the measured rates"
+        return f"{self.what}: {shown} {self.unit}{measured}. {self.why}"
+
+
+def estimates(chip: Chip, placement: Placement, layers: Mapping[str, Counted], steps: int | None, rates: Mapping[str, float] | None, seconds: float | None) -> tuple[Estimate, ...]:
+    """Energy and time of one recording of so many steps (1 where not told), and the chip's power.
+
+    Args:
+        rates: mean value per neuron and step, by layer, and of the input under its own name.
+        seconds: duration of a recording, for chips of which only power is known.
+    """
+    T = 1 if steps is None else steps
+    of = f"{T} step{'s' * (T != 1)}" if steps is not None else "one step"
+    return (_energy(chip, layers, T, of, rates), _time(chip, placement, layers, T, of, rates), *_power(chip, seconds), *_reported(chip))
+
+
+def _operations(layer: Counted, start: int, stop: int, rates: Mapping[str, float] | float) -> float:
+    """Synaptic operations per step into these neurons: connections times the mean rate of what they read."""
+    found = 0.0
+    for w in layer.wirings:
+        each = w.connections(start, stop) / len(w.product.sources)
+        found += sum(each * (rates if isinstance(rates, (int, float)) else rates[s]) for s in w.product.sources)
+    return found
+
+
+def _energy(chip: Chip, layers: Mapping[str, Counted], T: int, of: str, rates: Mapping[str, float] | None) -> Estimate:
+    names = ("synapse_pj", "active_pj", "silent_pj", "spike_pj")
+    if not all(n in chip.energy for n in names):
+        return Estimate("energy", "uJ", None, None, None, "No energies per operation are published for this chip.")
+    synapse, active, silent, spike = (chip.energy[n].value for n in names)
+
+    def total(given: Mapping[str, float] | float) -> float:
+        found = 0.0
+        for name, layer in layers.items():
+            n, fires = layer.layer.neurons, 0.0 if layer.layer.role == "readout" else min(1.0, given if isinstance(given, (int, float)) else given.get(name, 0.0))
+            found += synapse * _operations(layer, 0, n, given) + n * (fires * (active + spike) + (1 - fires) * silent)
+        return T * found * 1e-6
+
+    return Estimate("energy", "uJ", total(0.0), total(1.0), None if rates is None else total(rates),
+                    f"{of}; from silence to every input and neuron sending 1 in every step; {chip.energy['synapse_pj']}; without static power and routing between cores.")  # fmt: skip
+
+
+def _time(chip: Chip, placement: Placement, layers: Mapping[str, Counted], T: int, of: str, rates: Mapping[str, float] | None) -> Estimate:
+    names = ("synapse_ns", "active_ns", "silent_ns")
+    if not all(n in chip.energy for n in names):
+        return Estimate("time", "us", None, None, None, "No times per operation are published for this chip.")
+    synapse, active, silent = (chip.energy[n].value for n in names)
+
+    def busiest(given: Mapping[str, float] | float) -> float:
+        spent = dict.fromkeys(placement.cores, 0.0)
+        for part in placement.parts:
+            layer = layers[part.layer]
+            fires = 0.0 if layer.layer.role == "readout" else min(1.0, given if isinstance(given, (int, float)) else given.get(part.layer, 0.0))
+            spent[part.core] += synapse * _operations(layer, part.start, part.stop, given) + part.neurons * (fires * active + (1 - fires) * silent)
+        return T * max(spent.values()) * 1e-3
+
+    return Estimate("time", "us", busiest(0.0), busiest(1.0), None if rates is None else busiest(rates),
+                    f"{of}; the busiest core, its operations one after another; {chip.energy['synapse_ns']}; the barrier between steps is not included.")  # fmt: skip
+
+
+def _power(chip: Chip, seconds: float | None) -> tuple[Estimate, ...]:
+    if "power_mw" not in chip.energy:
+        return (Estimate("power", "mW", None, None, None, "No power of the chip is in these data."),)
+    fact = chip.energy["power_mw"]
+    low, high = fact.value
+    why = f"Reported for other networks, not of this one: {fact.source} [{fact.standing}]."
+    found = Estimate("power", "mW", low, high, None, why)
+    if seconds is None:
+        return (found,)
+    return found, Estimate("energy by power", "uJ", low * seconds * 1e3, high * seconds * 1e3, None, f"that power over {seconds:g} s")
+
+
+def _reported(chip: Chip) -> tuple[Estimate, ...]:
+    if "latency_ms" not in chip.energy:
+        return ()
+    fact = chip.energy["latency_ms"]
+    return (Estimate("latency reported", "ms", *fact.value, None, f"Of other networks, not of this one: {fact.source} [{fact.standing}]."),)
