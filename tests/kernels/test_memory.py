@@ -42,7 +42,7 @@ def test_memory_is_used_again_once_the_tensor_is_gone():
 
 
 def _waiting_places():
-    return [m.ctypes.data for several in memory._waiting.values() for m in several]
+    return [m.ctypes.data for m in memory._waiting]
 
 
 def test_living_tensors_never_share():
@@ -96,3 +96,12 @@ def test_a_child_forked_while_the_lock_is_held_can_allocate():
             os._exit(0 if not done.is_alive() else 1)
         _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_what_waits_gives_way_to_another_size():
+    a, b = fresh(SHAPE, torch.float32), fresh(SHAPE, torch.float32)
+    del a, b
+    gc.collect()
+    assert memory.waiting() == 4 << 20
+    c = fresh((3, 1 << 18), torch.float32)  # 3 MB, which nobody left behind: both of 2 MB go
+    assert memory.waiting() == 0 and c.numel() == 3 << 18
