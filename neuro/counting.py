@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
@@ -211,6 +212,8 @@ class Counter(TorchDispatchMode):
     `weights`: parameters and buffers; what is computed from them alone is a weight too.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, where: Callable[[], tuple[str, bool]], weights: list[Tensor]):
         super().__init__()
         self.where = where
@@ -233,6 +236,11 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, HigherOrderOperator):  # flex_attention, cond: run as they are, and said
+            out = func(*args, **kwargs)
+            path, _ = self.where()
+            self.tally.unknown[path, func.name()] += max([t.numel() for t in _tensors([args, list(kwargs.values()), out])], default=0)
+            return out
         if func._schema.name.startswith("aten::_scaled_dot_product"):
             return self._attention(func, args, kwargs)
         known = func in _MATMUL or func is aten.convolution.default

@@ -511,3 +511,12 @@ def test_importing_what_uses_it_does_not_shadow_the_function():
     import neuro.deploy.energy  # noqa: F401
 
     assert callable(neuro.activity) and callable(neuro.trace)
+
+
+def test_operators_of_higher_order_run_and_are_said():
+    """torch.cond's own operator: its branches are not seen, which is no zero."""
+    net = _Call(lambda x, w: torch.ops.higher_order.cond(x.sum() >= 0, lambda y: y * 2, lambda y: y * 3, (x,)))
+    x = spikes(2, 8)
+    found = neuro.activity(net, x, batch_axis=0)
+    assert {key: n.tolist() for key, n in found.not_counted.items()} == {("", "cond"): [8, 8]} and found.share_not_counted > 0
+    assert torch.equal(net(x), 2 * x)

@@ -74,3 +74,32 @@ def test_parameters_and_plain_values_stay_as_they_are_now():
         net.weight.add_(1)
     net.note, after = "after", net.weight.detach().clone()
     assert restore() == [] and net.note == "after" and net.weight is weight and torch.equal(net.weight, after)
+
+
+def test_what_is_shared_stays_shared():
+    """A tensor that two modules hold, and a view of a parameter, are the same objects afterwards."""
+    a, b = nn.Linear(3, 3), nn.Linear(3, 3)
+    a.kept = b.kept = torch.ones(3)
+    a.view = a.weight.detach()
+    a.list, shared = [a.kept], a.kept
+    restore = keeper(nn.ModuleList([a, b]))
+    a.kept.add_(1)
+    b.kept = torch.zeros(3)
+    a.list.append(torch.ones(1))
+    restore()
+    assert a.kept is shared and b.kept is shared and shared.tolist() == [1.0] * 3 and len(a.list) == 1 and a.list[0] is shared
+    with torch.no_grad():
+        a.weight.fill_(7.0)
+    assert (a.view == 7).all()
+
+
+def test_shapes_and_values_that_are_no_numbers_come_back():
+    net = nn.Module()
+    net.register_buffer("h", torch.tensor([float("nan"), 1.0]))
+    net.register_buffer("none", None)
+    restore = keeper(net)
+    assert restore() == []  # nan is nan
+    net.h.resize_(5).zero_()
+    net.none, net.late = torch.ones(2), nn.Parameter(torch.ones(1))
+    assert len(restore()) == 1 and net.h.shape == (2,) and net.h[1] == 1 and net.h[0].isnan() and net.none is None
+    assert list(dict(net.named_parameters())) == ["late"]
