@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -114,8 +114,16 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Iterab
     return "<table><tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + f"</tr>{body}</table>" + "".join(f"<p>{html.escape(n)}</p>" for n in notes)
 
 
+class Valued(Protocol):
+    """What can be compared: a graph, or a network that is trained with its integers, whose neurons are the chip's."""
+
+    def values(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]: ...
+
+    def run(self, x: Tensor, lengths: Tensor | None = None) -> Tensor: ...
+
+
 def compare(
-    graph: Graph, network: IntegerNetwork, x: Tensor, lengths: Tensor | None, layers: Sequence[LayerReport], notes: Sequence[str] = ()
+    graph: Valued, network: IntegerNetwork, x: Tensor, lengths: Tensor | None, layers: Sequence[LayerReport], notes: Sequence[str] = ()
 ) -> QuantizationReport:
     """Run both on x [T, B, ...] and fill in the spikes of `layers` and the predictions. Padded steps are left out."""
     sums = {r.neuron: np.zeros(5, np.int64) for r in layers if r.neuron}
@@ -124,9 +132,10 @@ def compare(
     for first in range(0, x.shape[1], CHUNK):
         part = x[:, first : first + CHUNK]
         steps = None if lengths is None else lengths[first : first + CHUNK]
-        values = graph.values(part, steps)
+        with torch.no_grad():
+            values = graph.values(part, steps)
         twin = run_twin(network, as_counts(part), None if steps is None else steps.cpu().numpy(), record=True)
-        logits = values[graph.output.name].cpu().double().numpy()
+        logits = values[network.readout.name].cpu().double().numpy()
         agree += int((logits.argmax(1) == twin.predictions).sum())
         worst = max(worst, float(np.abs(logits - twin.logits).max()))
         valid = np.arange(len(part))[:, None] < twin.steps[None, :]  # [T, B]
@@ -138,7 +147,7 @@ def compare(
                 int(valid.sum()) * ours[0, 0].size,
                 int(((ours != twin.spikes[name]) & mask).sum()),
                 int((ours * mask).sum()),
-                _at_threshold(graph[name], values, mask),
+                _at_threshold(graph[name], values, mask) if isinstance(graph, Graph) else int(twin.counts[name].equal.sum()),
                 int(twin.counts[name].equal.sum()),
             )
     fields = ("compared", "changed", "spikes", "float_equal", "integer_equal")
@@ -200,13 +209,13 @@ def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batche
 
     `(x, y)` and a bare x are taken too. Counts beyond the network's message_bits raise ShapeError.
     """
-    graph = model if isinstance(model, Graph) else None
+    graph: Any = model if hasattr(model, "values") else None
     ours, theirs, labels = [], [], []
     for batch in batches:
         x, lengths, y = _parts(batch)
         if graph is None:
             graph = trace(model, x[:, :1])  # type: ignore[arg-type]
-        ours.append(graph.run(x, lengths).argmax(1).cpu().numpy())
+        ours.append(graph.run(x, lengths).detach().argmax(1).cpu().numpy())
         theirs.append(run_twin(network, as_counts(x), None if lengths is None else lengths.cpu().numpy(), threads=threads).predictions)
         if y is not None:
             labels.append(torch.as_tensor(y).cpu().numpy())

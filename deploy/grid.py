@@ -7,6 +7,10 @@ above `64 * vth`. With one scale s,
 
 s is the largest for which everything fits (weights, vth <= 131071, |bias| <= 4095 * 2^7, and the worst case of the accumulated
 input below 2^17), lowered by at most 1/vth so that vth is a whole number and no error comes from the threshold.
+
+Fewer than 8 bits are a coarser grid within the same range, so that chip, file and twin know 8-bit weights only:
+multiples of 2^(8 - bits), twice that where signs are mixed. With `clip`, s may be larger than the range of the weights
+allows: outliers are cut off where the mean square error falls by it, which is the rule at 2 to 4 bits.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from neuro.deploy.rules import CURRENT, weight_problem
 from neuro.errors import GraphError, explain
 
 MOST_VTH, MOST_MANT, MOST_EXP = 131071, 4095, 7
+STRETCHES = [1 + i / 8 for i in range(25)]  # of the scale, 1 .. 4, tried where outliers may be cut off
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,39 +41,54 @@ class Fitted:
     rms_error: float  # root of the mean square of the same
 
 
-def to_grid(weight: np.ndarray, scale: float) -> np.ndarray:
-    """Nearest weights that the chip holds, int32: even in -256 .. 254 if signs are mixed, else every one in -255 .. 255."""
-    scaled = weight * scale
+def spacing(weight: np.ndarray, bits: int) -> int:
+    """Distance of neighbours on the grid: 2^(8 - bits), doubled where signs are mixed."""
+    return 2 ** (8 - bits) * (2 if (weight > 0).any() and (weight < 0).any() else 1)
+
+
+def to_grid(weight: np.ndarray, scale: float, bits: int = 8) -> np.ndarray:
+    """Nearest weights that the chip holds, int32: for 8 bits even in -256 .. 254 if signs are mixed, else every one in -255 .. 255."""
+    step = spacing(weight, bits)
+    whole = step * np.round(weight * scale / step)
     if (weight > 0).any() and (weight < 0).any():
-        whole = np.clip(2 * np.round(scaled / 2), -256, 254)
+        whole = np.clip(whole, -256, 256 - step)
         if whole.max() <= 0:  # the positive ones vanished: -256 needs a positive weight beside it
-            whole = np.maximum(whole, -254)
+            whole = np.maximum(whole, step - 256)
     else:
-        whole = np.clip(np.round(scaled), -255, 255)
+        whole = np.clip(whole, step - 256, 256 - step)
     whole = whole.astype(np.int32)
     assert not weight_problem(whole), weight_problem(whole)
     return whole
 
 
-def widest(weight: np.ndarray) -> float:
-    """Largest scale at which every weight is inside the grid; infinite for zeros."""
+def widest(weight: np.ndarray, bits: int = 8, clip: bool = False) -> float:
+    """Largest scale at which every weight is inside the grid; infinite for zeros. `clip`: the one of least square error."""
     high, low = float(weight.max(initial=0)), -float(weight.min(initial=0))
-    if high > 0 and low > 0:
-        return min(254 / high, 256 / low)
-    return 255 / max(high, low) if max(high, low) > 0 else math.inf
+    top = 256 - spacing(weight, bits)
+    if max(high, low) <= 0:
+        return math.inf
+    scale = min(top / high, 256 / low) if high > 0 and low > 0 else top / max(high, low)
+    if not clip:
+        return scale
+    scales = [scale * stretch for stretch in STRETCHES]
+    return min(scales, key=lambda s: float(np.square(to_grid(weight, s, bits) / s - weight).sum()))
 
 
-def fit(name: str, weight: np.ndarray, bias: np.ndarray | None, threshold: float, gain: float, inputs: Range, du: int = 4095) -> Fitted:
+def fit(
+    name: str, weight: np.ndarray, bias: np.ndarray | None, threshold: float, gain: float, inputs: Range, du: int = 4095,
+    bits: int = 8, clip: bool = False,
+) -> Fitted:  # fmt: skip
     """Fit a layer whose inputs lie in `inputs`, with a neuron of this threshold and gain.
 
     Args:
         name: of the layer, for the error.
         weight: float64 [O, ...]; bias: float64 [O] or None; du: the current's memory, 4095 for none.
+        bits: of a weight, 2 .. 8; clip: whether outliers may be cut off, see `widest`.
 
     Raises:
         GraphError: no scale fits, so that a threshold of one unit is too much already.
     """
-    scale = min(widest(weight), MOST_VTH * gain / threshold)
+    scale = min(widest(weight, bits, clip), MOST_VTH * gain / threshold)
     if bias is not None and np.abs(bias).max() > 0:
         scale = min(scale, MOST_MANT * 2**MOST_EXP / (64 * np.abs(bias).max()))
     while True:
@@ -83,7 +103,7 @@ def fit(name: str, weight: np.ndarray, bias: np.ndarray | None, threshold: float
                 )
             )
         exact = vth * gain / threshold
-        whole = to_grid(weight, exact)
+        whole = to_grid(weight, exact, bits)
         low, high = weighted_range(whole, *inputs)
         worst = max(-low, high) * 4096 // (du + 1)
         if worst < CURRENT:

@@ -14,7 +14,7 @@ from neuro.deploy.agreement import LayerReport, QuantizationReport, compare
 from neuro.deploy.grid import fit, fit_product, to_grid, widest
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import Range
-from neuro.errors import GraphError, explain
+from neuro.errors import GraphError, ParameterError, explain
 from neuro.graph import Graph, fold_norms
 from neuro.neurons import cuba_step, lif_step
 from neuro.tracing import trace
@@ -26,9 +26,11 @@ def quantize(
     *,
     lengths: Tensor | None = None,
     message_bits: int | None = 8,
+    weight_bits: int | None = None,
+    clip: bool = False,
     name: str = "network",
 ) -> tuple[IntegerNetwork, QuantizationReport]:
-    """The integer network of a spiking network, and what changed.
+    """The integer network of a spiking network, and what changed; of a `neuro.deploy.qat.QuantizationAware`, the one it trained as.
 
     Weights are rounded to 8 bits per layer with norms folded in, by `neuro.deploy.grid`. Neurons follow the chip: strict
     threshold, truncated leak, hard reset. The mean over tokens becomes a sum, its 1/N part of the next weights.
@@ -38,20 +40,37 @@ def quantize(
             sums of spikes, AttentionProduct, Tokens, Flatten, MeanOverTokens, and a MeanOverTime that ends it.
         x: recordings [T, B, ...], event counts, on which float and integer spikes are compared; lengths: steps of each [B].
         message_bits: of the input's counts, 1 .. 16; None: the fewest that hold x. Fewer bits leave more for the weights.
+            A QuantizationAware keeps its own message_bits and clip.
+        weight_bits: 2 .. 8, None: 8; fewer are a coarser grid within the chip's 8 bits. clip: cut off outliers where that lowers the
+            mean square error of the weights.
         name: of the network.
 
     Raises:
         GraphError: a node that the chip cannot hold, by its name, with a way out; inputs that are not counts.
+        ParameterError: weight_bits out of range, or others than a QuantizationAware was trained for.
     """
+    from neuro.deploy.qat import QuantizationAware  # it quantises in every forward, so it stands above this file
+
+    if isinstance(model, QuantizationAware):
+        if weight_bits not in (None, model.weight_bits):
+            raise ParameterError(explain(f"quantize: weight_bits is {weight_bits}, but the model was trained for {model.weight_bits}.", cure="Leave it out."))
+        input_bits(model.graph(), x, model.message_bits)
+        emitter = model.emitter()
+        network = emitter.network(name)
+        network.check()
+        return network, compare(model, network, x, lengths, emitter.layers, emitter.notes)
+    weight_bits = 8 if weight_bits is None else weight_bits
+    if not 2 <= weight_bits <= 8:
+        raise ParameterError(explain(f"quantize: weight_bits is {weight_bits}.", cure="Give 2 to 8."))
     graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
-    bits = _bits(graph, x, message_bits)
-    emitter = _Emitter(fold_norms(graph), bits)
+    bits = input_bits(graph, x, message_bits)
+    emitter = Emitter(fold_norms(graph), bits, weight_bits, clip)
     network = emitter.network(name)
     network.check()
     return network, compare(graph, network, x, lengths, emitter.layers, emitter.notes)
 
 
-def _bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:
+def input_bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:
     low, high = float(x.min()), float(x.max())
     facts = f"values {low:g} .. {high:g}"
     if low < 0 or not torch.equal(x, x.round()):
@@ -72,11 +91,11 @@ _REFUSED = {  # kind: (fact, cure)
 }
 
 
-class _Emitter:
+class Emitter:
     """Walks the folded graph and writes integer nodes of the same names."""
 
-    def __init__(self, graph: Graph, bits: int):
-        self.graph, self.bits = graph, bits
+    def __init__(self, graph: Graph, bits: int, weight_bits: int = 8, clip: bool = False):
+        self.graph, self.bits, self.weight_bits, self.clip = graph, bits, weight_bits, clip
         self.nodes: list[ints.Node] = []
         self.factor: dict[str, float] = {}  # float value = factor * integer value
         self.layers: list[LayerReport] = []
@@ -165,7 +184,7 @@ class _Emitter:
             weight, bias = self._float(source)
             if du != 4095 and bias is not None and np.any(bias):
                 raise source.refuse("a bias goes past the current's memory on the chip.", f"neuron {node.name}", cure="Leave out bias and norm before a CUBALIF.")
-            found = fit(source.name, weight, bias, threshold, gain, self.ranges[source.inputs[0]], du)
+            found = fit(source.name, weight, bias, threshold, gain, self.ranges[source.inputs[0]], du, self.weight_bits, self.clip)
             self._product(source, found.weight)
             lif = ints.LIF(node.name, source.name, dv, found.vth, found.bias_mant, found.bias_exp, du)
             self.layers.append(LayerReport(source.name, node.name, found.scale, found.vth, found.max_error, found.rms_error, float(np.sqrt((weight**2).mean()))))
@@ -205,10 +224,10 @@ class _Emitter:
             self._add(ints.Readout(node.name, source.name, np.zeros(classes, np.int64), self.factor[source.name]), 1.0)
             return
         weight, bias = self._float(source)
-        scale = widest(weight)
+        scale = widest(weight, self.weight_bits, self.clip)
         if scale == float("inf"):  # no weights: the bias alone decides, and has room for 20 bits
             scale = 1.0 if bias is None or not np.any(bias) else 2**20 / float(np.abs(bias).max())
-        whole = to_grid(weight, scale)
+        whole = to_grid(weight, scale, self.weight_bits)
         self._product(source, whole)
         offset = np.zeros(len(whole), np.int64) if bias is None else np.round(bias * scale).astype(np.int64)
         error = np.abs(whole / scale - weight)

@@ -1,0 +1,152 @@
+"""The integer network in torch, with gradients: the same integers as the twin, and the float network's derivatives.
+
+Forward, every value is a whole number, equal to `neuro.deploy.reference`. Backward, each rounding is taken for the identity
+(straight through; Bengio et al. 2013, arXiv:1308.3432) and each spike for its surrogate, in the float neuron's units:
+
+    W_int = round(s W)                 d W_int / d W = s
+    q(x, k) = trunc(x (4096 - k) / 4096)      d q / d x = (4096 - k) / 4096
+    spike = v > 64 vth                 derivative of the surrogate at theta (v / (64 vth) - 1), times theta / (64 vth)
+
+Products run in float32 where their bound leaves room (every partial sum is a whole number below 2^24), else in float64;
+neurons in float64, which holds the 36 bits of a decay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuro.deploy import network as ints
+from neuro.deploy.network import IntegerNetwork
+from neuro.layers.attention import AttentionProduct
+from neuro.layers.folding import fold, unfold
+
+TOP = 2**23  # registers hold 24 bits
+EXACT, TF32 = 2**23, 2**11  # whole numbers that float32 sums exactly, and that its shortened products on GPUs hold
+
+
+class _Instead(torch.autograd.Function):
+    """`value` forward; backward as if it were `stand_in`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, stand_in: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
+
+
+class _Fire(torch.autograd.Function):
+    """`u > 0` forward, the surrogate's derivative backward; strict whatever the surrogate says."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, surrogate: Any) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.surrogate = surrogate
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (u,) = ctx.saved_tensors
+        return grad * ctx.surrogate.derivative(u), None
+
+
+def instead(value: Tensor, stand_in: Tensor) -> Tensor:
+    """`value`, whose gradient goes to `stand_in`, of the same shape."""
+    return _Instead.apply(value.to(stand_in.dtype), stand_in)
+
+
+def decayed(x: Tensor, k: int) -> Tensor:
+    """sign(x) * (|x| * (4096 - k) >> 12) for whole x in float64; straight through."""
+    y = x * (4096 - k) / 4096
+    return instead(y.detach().trunc(), y)
+
+
+@dataclass(frozen=True, eq=False)
+class Soft:
+    """What backward needs of one neuron layer: surrogate, threshold in float units, whether the reset carries no gradient."""
+
+    surrogate: Any
+    threshold: float
+    detach: bool
+
+
+def lif(a: Tensor, node: ints.LIF, bias: Tensor, soft: Soft) -> Tensor:
+    """Spikes [T, B, ...] of the chip's LIF for whole currents a; bias in the integers' units, broadcast against one step."""
+    a = 64 * a.double()
+    u = v = torch.zeros_like(a[0])
+    unit, spikes = soft.threshold / (64 * node.vth), []
+    for now in a.unbind(0):
+        u = now if node.du == 4095 else decayed(u, node.du + 1) + now
+        v = (decayed(v, node.dv) + u + bias).clamp(1 - TOP, TOP - 1)
+        s = _Fire.apply((v - 64 * node.vth) * unit, soft.surrogate)
+        v = v * (1 - (s.detach() if soft.detach else s))
+        spikes.append(s)
+    return torch.stack(spikes).float()
+
+
+def product(network: IntegerNetwork, node: ints.Conv | ints.Dense, x: Tensor, weight: Tensor) -> Tensor:
+    """Whole numbers times whole weights, exact."""
+    most = max(map(abs, network.ranges[node.name]))
+    high = max(map(abs, network.ranges[node.input]))
+    dtype = torch.float32 if most < EXACT and high < TF32 else torch.float64
+    x, weight = x.to(dtype), weight.to(dtype)
+    if isinstance(node, ints.Conv):
+        y = unfold(F.conv2d(fold(x), weight, None, node.stride, node.padding, node.dilation, node.groups), x)  # type: ignore[arg-type]
+    else:
+        y = F.linear(x, weight)
+    return instead(y.detach().round(), y)  # a convolution by transforms leaves fractions
+
+
+def stateless(node: ints.Node, *xs: Tensor) -> Tensor:
+    """A node without weights, state or rounding."""
+    match node:
+        case ints.Attention():
+            y = node.weight * AttentionProduct(node.heads, 1.0)(*(x.double() for x in xs))
+            return instead(y.detach().round(), y)
+        case ints.MaxPool():
+            return unfold(F.max_pool2d(fold(xs[0]), node.kernel, node.stride, node.padding), xs[0])  # type: ignore[arg-type]
+        case ints.Add():
+            return sum((x.double() for x in xs[1:]), xs[0].double())
+        case ints.Tokens():
+            return xs[0].flatten(3).transpose(2, 3)
+        case ints.Flatten():
+            return xs[0].flatten(2)
+        case ints.TokenSum():
+            return xs[0].double().sum(2)
+    raise TypeError(type(node))
+
+
+def run_torch(
+    network: IntegerNetwork, x: Tensor, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor], soft: Mapping[str, Soft],
+    lengths: Tensor | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Every node's output for counts x [T, B, ...]; the readout's is class scores [B, classes] in the float model's units.
+
+    Args:
+        weights: whole numbers, by Conv and Dense; biases: by neuron and readout, one per channel; soft: by neuron.
+        lengths: steps that count for each recording [B]; None: all.
+    """
+    values = {network.input.name: x}
+    for node in network.nodes[1:-1]:
+        xs = [values[s] for s in node.inputs]
+        if isinstance(node, (ints.Conv, ints.Dense)):
+            values[node.name] = product(network, node, xs[0], weights[node.name])
+        elif isinstance(node, ints.LIF):
+            bias = biases[node.name].double()
+            bias = bias.view(-1, 1, 1) if xs[0].dim() == 5 and bias.dim() else bias
+            values[node.name] = lif(xs[0], node, bias, soft[node.name])
+        else:
+            values[node.name] = stateless(node, *xs)
+    last = network.readout
+    added = values[last.input].double() + biases[last.name].double()
+    steps = torch.full((x.shape[1],), len(x), device=x.device) if lengths is None else lengths.to(x.device)
+    counts = torch.arange(len(x), device=x.device)[:, None] < steps
+    values[last.name] = torch.where(counts[..., None], added, 0).sum(0) * last.scale / steps[:, None]
+    return values
