@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from neuro.deploy.agreement import html_table, table
 from neuro.deploy.profiles import (
@@ -24,11 +24,12 @@ from neuro.deploy.profiles import (
     spinnaker2,
     with_activations,
 )
+from neuro.deploy.traffic import Kind, Traffic, accesses, ann_traffic, shared_bytes, spiking_traffic, traffic
 from neuro.deploy.work import SecondState, Work, ann_once_work, ann_work, firing_rate, from_activity, from_twin
 from neuro.errors import ParameterError, explain
 
-__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Work", "access", "ann_once_work", "ann_work", "break_even_rate",
-           "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1", "spinnaker2", "with_activations"]  # fmt: skip
+__all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Traffic", "Work", "access", "accesses", "ann_once_work", "ann_work", "break_even_rate",
+           "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1", "spinnaker2", "traffic", "with_activations"]  # fmt: skip
 
 CONVENTIONS = (
     "An estimate from counts, not a measurement. A spiking layer: one accumulation per operation on +-1, one MAC on another value; per update",
@@ -41,7 +42,6 @@ CONVENTIONS = (
     "On neither side are pooling, residual sums, scaling, means and the activity's elementwise work priced; batch norms are folded away.",
 )
 PARTS = ("synapse", "neuron", "addressing", "memory")
-Kind = Literal["snn", "dense", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -122,27 +122,11 @@ def estimate(work: Sequence[Work], profile: Profile | Chip, kind: Kind = "snn") 
         if kind != "snn":
             raise ParameterError(explain(f"estimate: {profile.name} has no figures for an ANN.", f"kind {kind!r}", cure="Price it in a Profile, such as int8."))
         return EnergyReport(tuple(_on_chip(w, profile) for w in work), profile, kind)
-    held = (w.weights * profile.weight_bits + (_state_words(w) if w.updates else 0.0) * profile.state_bits for w in work)  # a loop's are held before it
-    shared = sum(held) / 8 if profile.shared_memory else 0.0
-    price = _spiking if kind == "snn" else _ann
+    price, shared = _spiking if kind == "snn" else _ann, shared_bytes(work, profile)
     return EnergyReport(tuple(price(w, profile, shared) for w in work), profile, kind)
 
 
-def accesses(w: Work) -> dict[str, float]:
-    """Words that a spiking layer moves: inputs, weights, biases, potentials (reads; as many writes), outputs."""
-    return {"inputs": w.events, "weights": w.operations, "biases": w.updates, "potentials": w.operations + w.words * w.updates, "outputs": w.spikes}
-
-
-def _state_words(w: Work) -> float:
-    return w.neurons * w.words
-
-
 def _spiking(w: Work, p: Profile, shared: float) -> LayerEnergy:
-    moved = accesses(w)
-    weights, states = shared or w.weights * p.weight_bits / 8, shared or _state_words(w) * p.state_bits / 8
-    weight_words = moved["weights"] * access(p.weight_bits, weights if w.weights else states) + moved["biases"] * access(p.state_bits, weights)
-    state_words = 2 * moved["potentials"] * access(p.state_bits, states)
-    event_words = (moved["inputs"] + moved["outputs"]) * access(p.event_bits, shared)
     second = w.second or SecondState(False)
     leaks = w.leaky + second.leaky
     return LayerEnergy(
@@ -150,20 +134,17 @@ def _spiking(w: Work, p: Profile, shared: float) -> LayerEnergy:
         synapse=w.adds * p.add + w.multiplies * p.mac,
         neuron=w.updates * (leaks * p.mac + (2 + second.adds) * p.add) + w.spikes * (1 + second.spike_adds) * p.add,
         addressing=w.operations * p.add + w.events * 2 * p.mac,
-        memory=weight_words + state_words + event_words,
+        memory=sum(t.energy for t in spiking_traffic(w, p, shared)),
     )
 
 
 def _ann(w: Work, p: Profile, shared: float) -> LayerEnergy:
-    weights, inputs = shared or w.weights * p.weight_bits / 8, shared or w.inputs * p.activation_bits / 8
-    reads = w.operations * (access(p.weight_bits, weights if w.weights else inputs) + access(p.activation_bits, inputs))
-    outputs = w.outputs * access(p.state_bits, weights) + w.spikes * access(p.activation_bits, shared or w.neurons * p.activation_bits / 8)
     return LayerEnergy(
         w.name,
         synapse=w.operations * p.mac,
         neuron=w.outputs * 2 * p.add,
         addressing=(w.events + w.outputs) * p.add,
-        memory=reads + outputs,
+        memory=sum(t.energy for t in ann_traffic(w, p, shared)),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from neuro.datasets.loading import collate
 from neuro.deploy.energy import ann_once_work, ann_work, compare_energy, from_activity
+from neuro.deploy.operations import operations_energy, sop_convention
 from neuro.measuring import activity
 from neuro.tracing import trace
 from neuro.training.evaluate import Labelled, Named, events_only, spread
@@ -25,7 +26,10 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
     frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
     x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     counted = activity(model, x, lengths)
-    graph = trace(model, x[: int(lengths[0]), :1])
     print(counted)
     print()
+    for said, found in (("Operations alone", operations_energy(counted)), ("Convention of papers on spiking transformers", sop_convention(counted))):
+        print(f"{said}: {found.total:.4g} µJ per recording in {found.profile.name}, without memory. {' '.join(found.how)}")
+    print()
+    graph = trace(model, x[: int(lengths[0]), :1])
     print(compare_energy(from_activity(counted, graph), *ann_work(graph, x, lengths), once=ann_once_work(graph, x, lengths)))

@@ -13,8 +13,10 @@ from neuro.deploy.energy import (
     estimate,
     from_activity,
     int8,
+    int8_shared,
     loihi1,
     spinnaker2,
+    traffic,
     with_activations,
 )
 from neuro.deploy.operations import operations_energy, sop_convention
@@ -143,3 +145,23 @@ def test_the_comparison_prints_the_opponent_that_is_run_once():
         with pytest.raises(ParameterError, match="1 to 8 bits"):
             with_activations(int8, bits)
     assert with_activations(fp32, 4).mul == fp32.mul
+
+
+def test_traffic_by_hand_and_its_sum_is_the_memory():
+    net = Sequential(Conv2d(2, 3, 3, padding=1), LIF(), Flatten(), Linear(108, 4), MeanOverTime())
+    x = spikes(5, 2, 2, 6, 6)
+    graph = neuro.trace(net, x)
+    work = from_activity(neuro.activity(net, x), graph)
+    dense, sparse = ann_work(graph, x)
+    for profile in (int8, int8_shared, fp32):
+        for rows, kind in ((work, "snn"), (dense, "dense"), (sparse, "sparse")):
+            moved = traffic(rows, profile, kind)
+            assert sum(t.energy for t in moved) * 1e-6 == pytest.approx(estimate(rows, profile, kind).memory)
+            assert {t.layer for t in moved} == {w.name for w in rows}
+    first = {t.what: t for t in traffic(work, int8)[:6]}
+    assert (first["weights read"].words, first["weights read"].bits, first["weights read"].size) == (work[0].operations, 8, 54)
+    assert first["states read"].words == first["states written"].words == work[0].operations + 5 * 108 and first["states read"].size == 108 * 4
+    assert (first["events read"].words, first["events read"].bits) == (x.sum() / 2, 16) and first["spikes written"].words == work[0].spikes
+    assert {t.size for t in traffic(work, int8_shared)} == {54 + 432 + 112 * 4}  # the readout holds four states
+    with pytest.raises(ParameterError, match="include its memory"):
+        traffic(work, loihi1)
