@@ -64,7 +64,7 @@ def problem(weight: np.ndarray, reach: int) -> str:
         reach: the largest absolute sum that it can give, from the input's range.
 
     >>> problem(np.array([[0, -64], [3, -5]]), 100), problem(np.array([[0, -64]]), 64)
-    ('', 'lava-dl would multiply by -31.875 where the matrix has -64')
+    ('', 'lava-dl would multiply by -32 where the matrix has -64')
     """
     held = held_by_lava_dl(weight)
     if held is None:

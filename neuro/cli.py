@@ -35,13 +35,15 @@ COMMANDS: dict[str, Command] = {
     "energy": Command("neuro.commands.energy:main", "operations and energy per recording: neuro energy RUN", ("run",)),
     "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
     "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
-    "lava": Command("", "the chip's simulator and lava-dl's files: neuro lava install | doctor | netx | read"),
+    "lava": Command("", "the chip's simulator and lava-dl's files: neuro lava install | doctor | run | script | netx | read"),
     "data": Command("", "event files: neuro data info | view | convert"),
     "nir": Command("", "NIR files: neuro nir check FILE | export RUN"),
 }
 LAVA: dict[str, Command] = {
     "install": Command("neuro.commands.lava:install", "make the Python 3.10 environment that holds Lava"),
     "doctor": Command("neuro.commands.lava:doctor", "say which interpreter runs Lava, and whether it works"),
+    "run": Command("neuro.commands.lava:run", "run recordings in Lava and compare with the twin: neuro lava run FILE --inputs FILE.npy", ("file",)),
+    "script": Command("neuro.commands.lava:script", "write a network file as a folder that Lava's users run without us: neuro lava script FILE", ("file",)),
     "netx": Command("neuro.commands.lava:netx", "write a network file as lava-dl's netx: neuro lava netx FILE [--expand] [--round-bias]", ("file",)),
     "read": Command("neuro.commands.lava:read", "read a netx file into a network file: neuro lava read FILE", ("file",)),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from neuro.deploy.lava_environment import doctor as find_out
 from neuro.deploy.lava_environment import install as make
 from neuro.deploy.network import IntegerNetwork
-from neuro.errors import LavaError
+from neuro.errors import FormatError, LavaError, explain
 
 
 def install(pip_args: str | None = None, if_possible: bool = False) -> None:
@@ -65,3 +65,41 @@ def read(file: Path, out: Path | None = None, input_shape: tuple[int, int, int] 
 
     network, notes = read_netx(file, input_shape)
     print("\n".join([repr(network), *notes, f"written to {network.save(out or file.with_suffix('.npz'))}"]))
+
+
+def script(file: Path, out: Path | None = None) -> None:
+    """Write an integer network as a folder that runs with lava-nc and numpy alone, without this package.
+
+    Args:
+        file: a network file of `neuro export`, or the folder of its run.
+        out: the folder to write; default lava beside the file.
+    """
+    from neuro.deploy.lava_script import write_script
+
+    file = of_run(file)
+    path = write_script(IntegerNetwork.load(file), out or file.parent / "lava")
+    print(f"written to {path.parent}; in a Python 3.10 with lava-nc 0.10.0: python {path}")
+
+
+def run(file: Path, inputs: Path, time_limit: float = 600.0) -> None:
+    """Run recordings in Lava and in the twin, and compare every spike and membrane. Exit status 2 where they differ.
+
+    Args:
+        file: a network file of `neuro export`, or the folder of its run.
+        inputs: .npy of integers [T, B, ...], event counts.
+        time_limit: seconds after which Lava is ended.
+    """
+    import numpy as np
+
+    from neuro.deploy.lava import compare, run_lava
+    from neuro.deploy.twin import run_twin
+
+    network = IntegerNetwork.load(of_run(file))
+    try:
+        x = np.load(inputs, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FormatError(explain(f"{inputs}: not a readable .npy file.", str(error))) from error
+    agreement = compare(run_twin(network, x, record=True), run_lava(network, x, time_limit=time_limit), network.readout.name)
+    print(agreement)
+    if not agreement.exact:
+        raise LavaError(explain("Twin and Lava differ.", f"They first part in {agreement.first_layer}.", cure="Please report this, with the network and the inputs."))

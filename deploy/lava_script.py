@@ -1,0 +1,294 @@
+"""An integer network as a folder that a Lava user can read and run: Python 3.10, lava-nc and NumPy, nothing of ours to install.
+
+    network.py          one paragraph per node: its Lava process and its connections
+    arrays.npz          weights and biases, in the order in which Lava takes them
+    example.npz         inputs, and every spike, membrane and score that the twin computed for them
+    lava_processes.py   what Lava has no process for
+    lava_workers.py     ends the run when one of Lava's workers fails
+
+`python network.py` runs the example and compares; `python network.py inputs.npy out.npz` runs recordings.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from neuro.deploy.joins import KIND_OF
+from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.nodes import LIF, Attention, Conv, Dense, MaxPool, Node
+from neuro.deploy.twin import run_twin
+from neuro.errors import GraphError, explain
+from neuro.files import replacing
+
+BESIDE = ("lava_processes.py", "lava_workers.py")
+STEPS, RECORDINGS = 8, 2    # of the example
+
+HEAD = '''"""{title}: {nodes} nodes, {weights} weights, {neurons} neurons, in Lava's CPU simulation.
+
+    python network.py                          runs example.npz and compares every spike, membrane and score
+    python network.py inputs.npy out.npz       runs recordings: integers [R, T, {shape}], 0 .. {most}
+
+Python 3.10, lava-nc 0.10.0, numpy<2. Recordings are streamed back to back; every neuron starts each of them from zero.
+A Conv, Dense or attention delivers one step later, so that a node sees a recording `latency` steps late.
+out.npz: spikes/<layer> and membranes/<layer> [R, T, ...] and acc [R, classes], in the order [C, H, W]; scores are acc * {scale!r} / T.
+"""
+
+import os
+import sys
+import tempfile
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import lava_processes as ours
+import lava_workers
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv.models import PyConvModelFixed
+from lava.proc.conv.process import Conv
+from lava.proc.dense.models import PyDenseModelBitAcc
+from lava.proc.dense.process import Dense
+from lava.proc.io.source import PySendModelFixed, RingBuffer
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LATENCY = {latency}     # of the readout, in steps
+MODELS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed, **ours.MODELS}}
+
+
+def build(stream, T, R, logs):
+    """Processes for R recordings of T steps. stream: {layout}, time last. logs: a folder for what neurons and readout write down.
+
+    Returns the map from process to model by which Lava runs each of them in fixed point.
+    """
+    W = np.load(os.path.join(HERE, "arrays.npz"))
+    models = {{}}
+
+    def place(process, model=None):
+        models[process] = model or MODELS[type(process)]
+        return process
+
+    def window(latency, name):
+        """The time steps in which recordings pass a node; Lava's first is 1."""
+        return dict(first=1 + latency, last=latency + T * R, path=os.path.join(logs, name))
+'''
+
+TAIL = '''
+    return models
+
+
+def run(data):
+    """data [R, T, {shape}] -> arrays by name, as out.npz holds them."""
+    R, T = data.shape[:2]
+    if data.shape[2:] != {shape_tuple} or data.dtype.kind not in "iub" or not data.size or data.min() < 0 or data.max() > {most}:
+        raise ValueError(f"inputs {{data.shape}} {{data.dtype}}: expected [R, T, {shape}], integers 0 .. {most}")
+    stream = np.moveaxis(data.reshape(R * T, *data.shape[2:]), 0, -1){reorder}
+    stream = np.concatenate([stream, np.zeros((*stream.shape[:-1], 1 + LATENCY), stream.dtype)], -1).astype(np.int32)
+    with tempfile.TemporaryDirectory() as logs:
+        models = build(stream, T, R, logs)
+        first = next(iter(models))
+        try:
+            first.run(RunSteps(num_steps=T * R + LATENCY), Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
+        finally:
+            first.stop()
+        return collect(logs, T, R)
+
+
+def collect(logs, T, R):
+    """What neurons and readout wrote down, maps in the order [C, H, W]."""
+    found = {{"acc": np.load(os.path.join(logs, "{readout}.npy")).reshape(R, T, -1)[:, -1]}}
+    for layer in {layers}:
+        with np.load(os.path.join(logs, layer + ".npz")) as log:
+            for what in ("spikes", "membranes"):
+                x = log[what].reshape(R, T, *log[what].shape[1:])
+                found[what + "/" + layer] = x.transpose(0, 1, 4, 3, 2) if x.ndim == 5 else x
+    return found
+
+
+def main(arguments):
+    if len(arguments) == 2:
+        np.savez(arguments[1], **run(np.load(arguments[0])))
+        return 0
+    if arguments:
+        sys.exit("usage: python network.py [inputs.npy out.npz]")
+    example = np.load(os.path.join(HERE, "example.npz"))
+    found = run(example["inputs"])
+    wrong = [name for name in found if not np.array_equal(found[name], example[name])]
+    spikes = sum(int(x.sum()) for name, x in found.items() if name.startswith("spikes/"))
+    compared = sum(x.size for name, x in found.items() if name.startswith("spikes/"))
+    print(f"{{spikes}} spikes in {{compared}} neuron steps, every membrane and score: " + (f"DIFFERENT in {{wrong}}" if wrong else "equal"))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    lava_workers.watch()
+    sys.exit(main(sys.argv[1:]))
+'''
+
+
+RESERVED = {*dir(builtins), *keyword.kwlist, *re.findall(r"\w+", HEAD), "log"}
+
+
+def write_script(network: IntegerNetwork, folder: str | Path) -> Path:
+    """Write the folder; it may exist, other files in it are left alone. Returns the path of network.py.
+
+    Raises:
+        GraphError: the network breaks a rule of the chip, or holds a node that has no Lava process.
+        WriteError: a file could not be written.
+    """
+    network.check()
+    writer = _Writer(network)
+    text, folder = writer.text(), Path(folder)
+    x, result = example(network)
+    with replacing(folder / "arrays.npz") as file:
+        np.savez_compressed(file, **writer.arrays)
+    with replacing(folder / "example.npz") as file:
+        np.savez_compressed(file, inputs=x, **result)
+    for name in BESIDE:
+        with replacing(folder / name) as file, Path(__file__).with_name(name).open("rb") as source:
+            shutil.copyfileobj(source, file)
+    with replacing(folder / "network.py") as file:
+        file.write(text.encode())
+    return folder / "network.py"
+
+
+def example(network: IntegerNetwork) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Random events [R, T, ...] of which a fifth are not zero, and what the twin makes of them."""
+    rng = np.random.default_rng(0)
+    shape = (STEPS, RECORDINGS, *network.input.shape)
+    x = ((rng.random(shape) < 0.2) * rng.integers(1, 2**network.input.message_bits, shape)).astype(np.int32)
+    twin = run_twin(network, x, record=True)
+    found = {f"{what}/{name}": a.swapaxes(0, 1) for what in ("spikes", "membranes") for name, a in getattr(twin, what).items()}
+    return x.swapaxes(0, 1), {"acc": twin.acc, **found}
+
+
+def to_lava(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[C, H, W] -> (W, H, C); other shapes as they are."""
+    return tuple(shape[::-1]) if len(shape) == 3 else tuple(shape)
+
+
+class _Writer:
+    """One paragraph of Python per node. Names of nodes are letters, digits, underscores and dots: they cannot carry code."""
+
+    def __init__(self, network: IntegerNetwork) -> None:
+        self.network, self.arrays = network, {}  # type: ignore[var-annotated]
+        self.ports: dict[str, str] = {}     # by node: the expression of its output port
+        self.variables: dict[str, str] = {}
+        self.lines: list[str] = []
+
+    def text(self) -> str:
+        net = self.network
+        for node in net.nodes:
+            kind = KIND_OF[type(node)]
+            if not hasattr(self, kind):
+                raise GraphError(explain(f"{type(node).__name__} {node.name!r} has no Lava process.", cure="Leave it out, or run the network in the twin."))
+            source = " + ".join(str(list(net.shapes[s])) for s in node.inputs)
+            self.lines += ["", f"    # {node.name}: {type(node).__name__} {source + ' -> ' if source else ''}{list(net.shapes[node.name])}, latency {net.latency[node.name]}"]
+            getattr(self, kind)(node)
+        shape = ", ".join(map(str, net.input.shape))
+        title = re.sub(r"[^A-Za-z0-9_. -]", "?", net.name)[:60]
+        facts = {"title": title, "nodes": len(net.nodes), "weights": net.synapses, "neurons": net.neurons, "shape": shape, "most": 2**net.input.message_bits - 1,
+                 "scale": net.readout.scale, "latency": net.latency[net.readout.name], "shape_tuple": repr(tuple(net.input.shape)),
+                 "layout": "(W, H, C)" if len(net.input.shape) == 3 else f"[{shape}]", "readout": net.readout.name, "layers": [n.name for n in net.lifs],
+                 "reorder": ".transpose(2, 1, 0, 3)" if len(net.input.shape) == 3 else ""}
+        return HEAD.format(**facts) + "\n".join(self.lines) + "\n" + TAIL.format(**facts)
+
+    def say(self, *lines: str) -> None:
+        self.lines += [f"    {line}" for line in lines]
+
+    def variable(self, node: Node, ending: str = "") -> str:
+        """A Python name that nothing else in the script has."""
+        name = re.sub(r"\W", "_", node.name) + ending
+        while not name.isidentifier() or name in RESERVED or name in self.variables.values():
+            name = f"n_{name}"
+        self.variables[node.name + ending.replace("_", " ")] = name
+        return name
+
+    def keep(self, node: Node, field: str, value: np.ndarray) -> str:
+        """Put an array into arrays.npz; the expression that gives it."""
+        self.arrays[f"{node.name}.{field}"] = np.ascontiguousarray(value)
+        return f'W["{node.name}.{field}"]'
+
+    def source(self, node: Node, i: int = 0) -> str:
+        """The port that a Lava process of its own reads, held back where branches must be aligned."""
+        name, delay = node.inputs[i], self.network.delays[node.name][i]
+        if not delay:
+            return self.ports[name]
+        shape = to_lava(self.network.shapes[name])
+        held = self.variable(node, "_held")
+        self.say(f"{held} = place(ours.Delay(shapes=[{shape}], out_shape={shape}, delays=[{delay}]))", f"{self.ports[name]}.connect({held}.a0)")
+        return f"{held}.out"
+
+    def own(self, node: Node, process: str, model: str = "", **constants: str) -> None:
+        """A process of lava_processes; its ports hold early branches back."""
+        shapes = [to_lava(self.network.shapes[s]) for s in node.inputs]
+        more = "".join(f", {k}={v}" for k, v in constants.items())
+        name = self.variable(node)
+        self.say(f"{name} = place(ours.{process}(shapes={shapes}, out_shape={to_lava(self.network.shapes[node.name])}, delays={list(self.network.delays[node.name])}{more}){model and ', ' + model})")
+        self.say(*(f"{self.ports[s]}.connect({name}.a{i})" for i, s in enumerate(node.inputs)))
+        self.ports[node.name] = f"{name}.out"
+
+    def bits(self, name: str) -> int:
+        """0: Lava takes spikes; 31: it multiplies by the value."""
+        return 0 if self.network.binary(name) else 31
+
+    def input(self, node: Node) -> None:
+        name = self.variable(node)
+        self.say(f"{name} = place(RingBuffer(data=stream))")
+        self.ports[node.name] = f"{name}.s_out"
+
+    def conv(self, node: Conv) -> None:
+        kernel = self.keep(node, "weight", node.weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
+        pairs = ", ".join(f"{k}={getattr(node, k)[::-1]}" for k in ("stride", "padding", "dilation"))
+        source, name = self.source(node), self.variable(node)
+        self.say(f"{name} = place(Conv(weight={kernel}, input_shape={to_lava(self.network.shapes[node.input])}, {pairs}, groups={node.groups}, num_message_bits={self.bits(node.input)}))",
+                 f"{source}.connect({name}.s_in)")
+        self.ports[node.name] = f"{name}.a_out"
+
+    def dense(self, node: Dense) -> None:
+        weight = self.keep(node, "weight", node.weight)
+        if len(self.network.shapes[node.name]) == 2:
+            self.own(node, "TokenDense", weights=weight)
+            return
+        source, name = self.source(node), self.variable(node)
+        self.say(f"{name} = place(Dense(weights={weight}, num_message_bits={self.bits(node.input)}))", f"{source}.connect({name}.s_in)")
+        self.ports[node.name] = f"{name}.a_out"
+
+    def lif(self, node: LIF) -> None:
+        shape = to_lava(self.network.shapes[node.name])
+        bias = self.keep(node, "bias_mant", np.broadcast_to(node.bias_mant, shape))
+        source, name = self.source(node), self.variable(node)
+        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})",
+                 f"{name} = place(ours.RecordedLIF(shape={shape}, du={node.du}, dv={node.dv}, vth={node.vth}, bias_mant={bias},",
+                 f"    bias_exp=np.full({shape}, {node.bias_exp}), reset_interval=T, reset_offset=log[\"first\"], **log))",
+                 f"{source}.connect({name}.a_in)")
+        self.ports[node.name] = f"{name}.s_out"
+
+    def attention(self, node: Attention) -> None:
+        self.own(node, "Attention", heads=str(node.heads), weight=str(node.weight))
+
+    def maxpool(self, node: MaxPool) -> None:
+        self.own(node, "Pool", **{k: str(getattr(node, k)[::-1]) for k in ("kernel", "stride", "padding")})
+
+    def add(self, node: Node) -> None:
+        self.own(node, "Add", f"ours.add_model({len(node.inputs)})")
+
+    def tokens(self, node: Node) -> None:
+        self.ports[node.name] = f"{self.source(node)}.transpose((1, 0, 2)).reshape({self.network.shapes[node.name]})"
+
+    def flatten(self, node: Node) -> None:
+        maps = len(self.network.shapes[node.inputs[0]]) == 3
+        self.ports[node.name] = f"{self.source(node)}{'.transpose((2, 1, 0))' if maps else ''}.reshape({self.network.shapes[node.name]})"
+
+    def tokensum(self, node: Node) -> None:
+        self.own(node, "TokenSum")
+
+    def readout(self, node: Node) -> None:
+        bias = self.keep(node, "bias", node.bias)
+        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})")
+        self.own(node, "Readout", bias=bias, interval="T", offset='log["first"]', **{k: f'log["{k}"]' for k in ("first", "last", "path")})
