@@ -9,9 +9,12 @@ from torch.nn import functional as F
 
 import neuro
 from neuro.deploy.agreement import evaluate_quantized
+from neuro.deploy.differentiable import Soft, lif
 from neuro.deploy.grid import spacing, to_grid, widest
+from neuro.deploy.nodes import LIF as LIFNode
 from neuro.deploy.qat import QuantizationAware
 from neuro.deploy.quantize import quantize
+from neuro.deploy.reference import lif_step
 from neuro.deploy.rules import weight_problem
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError
@@ -94,6 +97,22 @@ def test_a_spikformer_trains_as_it_runs():
     assert assert_what_is_trained_runs(aware, x) > 1000
     aware(x).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in aware.parameters())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_neuron_is_the_chips_down_to_the_last_unit(seed):
+    """Low thresholds and long memory, where each truncation of the leak decides about spikes."""
+    rng = np.random.default_rng(seed)
+    node = LIFNode("s", "x", dv=int(rng.integers(1, 600)), vth=int(rng.integers(1, 5)), du=int(rng.choice([4095, rng.integers(100, 4095)])))
+    a, bias = rng.integers(-1, 2, (200, 300)), rng.integers(-20, 21, 300)
+    u = v = np.zeros(300, np.int64)
+    expected = []
+    for now in a:
+        s, u, v, _ = lif_step(u, v, now, node.du, node.dv, node.vth, bias)
+        expected.append(s)
+    found = lif(torch.tensor(a), node, torch.tensor(bias).double(), Soft(ATan(2.0), 1.0, True))
+    np.testing.assert_array_equal(found.numpy(), np.array(expected))
+    assert 0.01 < found.mean() < 0.9
 
 
 def test_gradients_are_those_of_the_float_network():
