@@ -13,7 +13,7 @@ import numpy as np
 from neuro.datasets.formats.block import Head
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
-FORMATS = ("aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "text")  # in this order; text has no mark
+FORMATS = ("aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "text")  # in this order; text has no mark
 BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
 
 Source = str | PathLike | bytes | bytearray | memoryview
