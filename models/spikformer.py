@@ -27,6 +27,7 @@ from neuro.layers import (
     PatchSplitting,
     SpikingSelfAttention,
     Tokens,
+    fire,
 )
 from neuro.models.registry import register
 from neuro.neurons import LIF
@@ -74,8 +75,8 @@ class MLP(nn.Module):
         self.down, self.down_norm, self.down_lif = Linear(hidden, c.dim), BatchNorm(c.dim, axis=-1), c.neuron(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.up_lif(self.up_norm(self.up(x)))  # [T, B, N, 4D]
-        return self.down_lif(self.down_norm(self.down(x)))  # [T, B, N, D]
+        x = fire(self.up_lif, self.up_norm, self.up(x))  # [T, B, N, 4D]
+        return fire(self.down_lif, self.down_norm, self.down(x))  # [T, B, N, D]
 
 
 class Block(nn.Module):

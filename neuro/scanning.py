@@ -123,6 +123,11 @@ def _halved(y: Any) -> Any:
     return tuple([v.half() for v in y]) if isinstance(y, tuple) else y.half()
 
 
+def takes_kernels(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether this thread may run kernels on these tensors: no `plain_loop`, and nothing that looks at the loop's operators."""
+    return not getattr(_here, "plain", False) and not _watched(tensors)
+
+
 def _worth_it(x: Tensor) -> bool:
     """One step of few neurons is done sooner than a kernel is called."""
     return x.shape[0] > 1 or x.numel() > 4096

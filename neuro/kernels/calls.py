@@ -47,9 +47,9 @@ def of(shape: torch.Size, params: Sequence[Tensor], lengths: Tensor | None) -> C
 
 
 def param_values(param: Tensor, kind: str, shape: torch.Size) -> Tensor:
-    """Its values as a kernel reads them: 1, C or R * C of them in a row, for a state of `shape` [B, ...]."""
+    """Its values as a kernel reads them: 1, C or R * C of them in a row, for a state of `shape` [B, ...]; of "row" as they are."""
     param = param.detach()
-    if kind == "one":
+    if kind in ("one", "row"):
         return param.contiguous()
     if kind == "each":
         return param.expand(shape).contiguous()
@@ -63,6 +63,8 @@ def param_gradient(param: Tensor, summed: Tensor | None, kind: str, shape: torch
         return torch.zeros_like(param)
     if kind == "one":
         return summed.sum().to(param.dtype).reshape(param.shape)
+    if kind == "row":  # pieces of rows that repeat the values in order
+        return summed.view(shape[0] // param.numel(), param.numel(), -1).sum((0, 2)).to(param.dtype).view(param.shape)
     return summed.view(shape).sum_to_size(param.shape)
 
 

@@ -6,7 +6,7 @@ becomes vector instructions. Backward runs a block forward again from a kept sta
 minimum cut asks for into a buffer that stays in the cache, and goes back through the steps: nothing but the input and those
 few states is kept in memory.
 
-The variables of a block lie in one array `work` at fixed distances, so that the compiler sees that they do not overlap. Other
+The variables and parameters of a block lie in one array `work` at fixed distances, so that the compiler sees that they do not overlap. Other
 arrays it compares at run time, up to a limit; beyond it they are copied through `work` ("staged").
 """
 
@@ -25,6 +25,7 @@ from neuro.kernels.program import Program, needed
 
 BLOCK = 16384  # neurons of one item, at most
 SEGMENT = 16  # steps between kept states
+SINGLE = ("one", "row")  # parameters that are one number for all neurons of an item
 CHECKS = 8  # pairs of arrays that LLVM compares at run time before it gives up on vector instructions
 
 HEADER = """import numpy as np
@@ -39,7 +40,8 @@ ZERO, ONE = F(0.0), F(1.0)
 class Layout:
     """What the arrays of a call look like.
 
-    half: inputs and outputs are bfloat16, given as uint16. params: "one" value, a "column" [C] over the neurons of a sample, or
+    half: inputs and outputs are bfloat16, given as uint16. params: "one" value, one for each "row" (rows beyond the values given begin
+    again with the first), a "column" [C] over the neurons of a row, or
     "each" neuron of every sample [R, C]. lengths: samples have their own number of steps.
     """
 
@@ -121,7 +123,10 @@ class Kernel:
             text("right = left + n")
             text("steps = lengths[row]" if self.layout.lengths else "steps = T")
             for k, kind in enumerate(self.layout.params):
-                text({"one": f"p{k}r = p{k}[0]", "column": f"p{k}r = p{k}[left:right]", "each": f"p{k}r = p{k}[row, left:right]"}[kind])
+                text({"one": f"p{k}r = p{k}[0]", "row": f"p{k}r = p{k}[row % len(p{k})]", "column": f"p{k}r = p{k}[left:right]", "each": f"p{k}r = p{k}[row, left:right]"}[kind])
+                if kind not in SINGLE:
+                    with text.block("for i in range(n):"):
+                        text(f"{self.at(f'p{k}')} = p{k}r[i]")
             yield
 
     def loop(self, order: Sequence[int], leaves: dict[int, str], writes: Sequence[tuple[str, str]]) -> None:
@@ -132,7 +137,7 @@ class Kernel:
                 if index in leaves:
                     self.text(f"n{index} = {leaves[index]}")
                 elif node.op == "param":
-                    self.text(f"n{index} = p{node.value}r" + ("" if self.layout.params[int(node.value)] == "one" else "[i]"))  # type: ignore[arg-type]
+                    self.text(f"n{index} = " + (f"p{node.value}r" if self.layout.params[int(node.value)] in SINGLE else self.at(f"p{node.value}")))  # type: ignore[arg-type]
                 elif node.kind != "plain":
                     self.text(f"n{index} = {self.expression(node)}")
             for target, value in writes:
@@ -163,7 +168,6 @@ class Kernel:
 
     def is_staged(self, read: int, written: int) -> bool:
         """Whether there are too many arrays beside `work` for run-time comparison."""
-        read += sum(kind != "one" for kind in self.layout.params)
         return (written + 1) * read + (written + 1) * written // 2 > CHECKS
 
 
@@ -339,11 +343,9 @@ def _back(kernel: Kernel, backward: Backward, order: Sequence[int], cut: Sequenc
 def _sum_up(kernel: Kernel, k: int) -> None:
     """A parameter's gradient over the steps of this block: its sum, or one value per neuron."""
     text = kernel.text
-    if kernel.layout.params[k] == "one":
-        text("total = 0.0")
-        with text.block("for i in range(n):"):
-            text(f"total += {kernel.at(f'q{k}')}")
-        text(f"q{k}[item] = total")
+    if kernel.layout.params[k] in SINGLE:
+        begin = kernel.at(f"q{k}").removeprefix("work[").removesuffix(" + i]")
+        text(f"q{k}[item] = total(work[{begin} : {begin} + n])")
     else:
         text(f"q{k}r = q{k}[row, left:right]")
         with text.block("for i in range(n):"):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
 from neuro.layers.folding import expect
+from neuro.layers.fusing import fire
 from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm
 
@@ -73,8 +74,8 @@ class SpikingSelfAttention(nn.Module):
         self.out_lif = neuron(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.q_lif(self.q_norm(self.q(x)))  # [T, B, N, D], 0 or 1
-        k = self.k_lif(self.k_norm(self.k(x)))
-        v = self.v_lif(self.v_norm(self.v(x)))
+        q = fire(self.q_lif, self.q_norm, self.q(x))  # [T, B, N, D], 0 or 1
+        k = fire(self.k_lif, self.k_norm, self.k(x))
+        v = fire(self.v_lif, self.v_norm, self.v(x))
         y = self.product_lif(self.product(q, k, v))
-        return self.out_lif(self.out_norm(self.out(y)))
+        return fire(self.out_lif, self.out_norm, self.out(y))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from neuro.errors import ShapeError, explain, not_a_tensor, sizes
-from neuro.state import misreads_time, module_paths, refuse_misreaders
 
 
 def fold(x: Tensor) -> Tensor:
@@ -60,22 +57,3 @@ class Fold(nn.Module):
         if y.shape[0] != x.shape[0] * x.shape[1]:
             raise ShapeError(explain(f"Fold: {type(self.layer).__name__} changed axis 0.", f"in {list(x.shape)}   out {list(y.shape)}"))
         return unfold(y, x)
-
-
-class Sequential(nn.Sequential):
-    """Layers in a row on [T, B, ...]; plain torch layers that would misread the time axis are wrapped in `Fold`.
-
-    Deeper ones, inside a plain torch.nn.Sequential, are refused.
-
-    >>> import neuro
-    >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2), neuro.neurons.LIF())
-    >>> type(net[0]).__name__
-    'Fold'
-    """
-
-    def __init__(self, *layers: Any):
-        super().__init__(*layers)
-        for name, layer in self._modules.items():
-            if layer is not None and misreads_time(layer):
-                self._modules[name] = Fold(layer)
-        refuse_misreaders(module_paths(self), act="Sequential")

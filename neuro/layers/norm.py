@@ -59,7 +59,7 @@ class BatchNorm(nn.Module):
             )
         weight = self.weight * self.scale if self.scale != 1.0 else self.weight
         counted = valid_steps(x) if self.training else None
-        if self.training and (counted is not None or _processes() > 1):
+        if self.training and (counted is not None or processes() > 1):
             return self._joined(x, weight, counted)
         last = self.axis % x.dim() == x.dim() - 1
         mean, var = self.running_mean, self.running_var
@@ -79,22 +79,26 @@ class BatchNorm(nn.Module):
         mask = torch.ones((), device=x.device, dtype=wide.dtype) if counted is None else counted.to(wide.dtype)
         n = mask.expand(*x.shape[:2], *[1] * (x.dim() - 2)).sum() * (x.shape[2:].numel() / self.channels)
         sums = torch.cat([(wide * mask).sum(others), n[None]])
-        if _processes() > 1:
+        if processes() > 1:
             sums = _Summed.apply(sums)
         n, some = sums[-1].detach().clamp(min=1), sums[-1].detach() > 0
         mean = sums[:-1] / n
         off = (wide - mean.view(as_channel)) * mask
         squares = off.square().sum(others)
-        if _processes() > 1:
+        if processes() > 1:
             squares = _Summed.apply(squares)
         var = squares / n
         if not recomputing():
-            unbiased = squares.detach() / (n - 1).clamp(min=1)
-            for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
-                # .data, as an earlier F.batch_norm has kept the buffer for a backward that does not read it
-                running.data.lerp_(now.detach().to(running.dtype), self.momentum * some.to(running.dtype))
+            self.follow(mean.detach(), squares.detach() / (n - 1).clamp(min=1), some)
         y = (wide - mean.view(as_channel)) * ((var + self.eps).rsqrt() * weight).view(as_channel) + self.bias.view(as_channel)
         return y.to(x.dtype)
+
+    def follow(self, mean: Tensor, var: Tensor, share: Tensor | float = 1.0) -> None:
+        """Move the running statistics towards those of a batch (variance divided by n - 1): by `momentum`, times `share`."""
+        for running, now in ((self.running_mean, mean), (self.running_var, var)):
+            weight = torch.as_tensor(share, device=running.device).to(running.dtype) * self.momentum
+            # .data, as an earlier F.batch_norm has kept the buffer for a backward that does not read it
+            running.data.lerp_(now.to(running.dtype), weight)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Scale a and shift b [C] of evaluation mode: `y = a*x + b`. What folding into the layer before needs."""
@@ -119,7 +123,8 @@ class ThresholdBN(BatchNorm):
         self.scale = alpha * threshold
 
 
-def _processes() -> int:
+def processes() -> int:
+    """How many take part in a distributed run; 1 outside of one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from neuro.layers.conv import Conv2d
+from neuro.layers.fusing import fire
 from neuro.layers.norm import BatchNorm
 from neuro.layers.pool import MaxPool2d
 
@@ -23,7 +24,7 @@ class ConvNormLIF(nn.Module):
         self.lif = neuron(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.lif(self.norm(self.conv(x)))
+        return fire(self.lif, self.norm, self.conv(x))
 
 
 class PatchSplitting(nn.Module):

@@ -1,0 +1,201 @@
+"""A neuron behind a normalisation, in one kernel: the same spikes, gradients, statistics and state as one after the other."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import neuro
+from neuro.kernels import normed
+from neuro.layers import BatchNorm, Conv2d, Sequential, ThresholdBN, fire
+from neuro.layers.fusing import is_pair
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
+from neuro.reset import subtract
+from neuro.surrogate import Sigmoid, Surrogate
+
+SHAPES = {"maps": ((5, 3, 4, 33, 31), 2), "small maps": ((4, 9, 32, 4, 4), 2), "tokens": ((4, 3, 7, 200), -1), "one step": ((1, 4, 16, 16, 16), 2)}
+EVERY = pytest.mark.parametrize(("shape", "axis"), SHAPES.values(), ids=SHAPES)
+
+
+def pair(shape, axis, neuron, norm=BatchNorm, **choices):
+    channels = shape[axis]
+    norm = norm(channels, axis=axis, **choices)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 1.5)
+        norm.bias.uniform_(-0.3, 0.8)
+    return neuron, norm
+
+
+def both(neuron, norm, x, carried=None):
+    """(outputs, state, gradients by input, state and parameters, norm afterwards) one after the other and in one kernel."""
+    found = []
+    for fused in (False, True):
+        a, b = copy.deepcopy(neuron), copy.deepcopy(norm)
+        net = nn.ModuleList([a, b])
+        net.forward = lambda x, a=a, b=b, fused=fused: fire(a, b, x) if fused else a(b(x))
+        leaf = x.clone().requires_grad_()
+        state = None if carried is None else {k: v.clone().requires_grad_() for k, v in carried.items()}
+        y, after = neuro.run(net, leaf, state)
+        wanted = [leaf, *(state or {}).values(), *(p for p in net.parameters() if p.requires_grad)]
+        dice = torch.Generator().manual_seed(1)
+        seeds = [torch.randn(v.shape, generator=dice).to(v.dtype) for v in (y, *after.values())]
+        total = sum((v * s).sum() for v, s in zip((y, *after.values()), seeds, strict=True))
+        grads = torch.autograd.grad(total, wanted)
+        found.append((y, after, grads, dict(b.named_buffers())))
+        assert ("Normed" in _history(y)) == fused
+    return found
+
+
+def _history(y):
+    seen, todo, names = set(), [y.grad_fn], []
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            names.append(node.name())
+            todo += [n for n, _ in node.next_functions]
+    return " ".join(names)
+
+
+def compare(found, tolerance=2e-5):
+    (y, after, grads, buffers), (fused_y, fused_after, fused_grads, fused_buffers) = found
+    assert y.sum() > 0
+    torch.testing.assert_close(fused_y, y, rtol=0, atol=0)
+    for a, b in zip((*after.values(), *grads, *buffers.values()), (*fused_after.values(), *fused_grads, *fused_buffers.values()), strict=True):
+        torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance * (1 + a.detach().abs().max().item()))
+
+
+@EVERY
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_one_after_the_other(shape, axis, training):
+    torch.manual_seed(0)
+    neuron, norm = pair(shape, axis, LIF(), momentum=0.3)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.train(training)
+    compare(both(neuron, norm, torch.randn(shape) * 2 + 0.7))
+
+
+@pytest.mark.parametrize(
+    ("neuron", "kind"),
+    [(LIF(tau=3.0, reset=subtract, spike=Sigmoid(4.0)), "maps"), (IF(threshold=2.0), "maps"), (PLIF(), "maps"), (CUBALIF(), "tokens"), (ALIF(), "small maps")],
+    ids=["soft", "IF", "PLIF", "CUBA", "ALIF"],
+)
+def test_every_neuron(neuron, kind):
+    shape, axis = SHAPES[kind]
+    torch.manual_seed(1)
+    compare(both(*pair(shape, axis, neuron), torch.randn(shape) + 0.5))
+
+
+@EVERY
+def test_state_goes_through(shape, axis):
+    torch.manual_seed(2)
+    neuron, norm = pair(shape, axis, LIF())
+    compare(both(neuron, norm, torch.randn(shape) + 0.4, carried={"0#0": torch.rand(shape[1:])}))
+
+
+@pytest.mark.parametrize("kind", ["maps", "small maps"])
+def test_parameters_for_each_channel(kind):
+    shape, axis = SHAPES[kind]
+    torch.manual_seed(3)
+    neuron = PLIF(shape=(shape[axis],) if axis == -1 else (shape[axis], 1, 1))
+    with torch.no_grad():
+        next(neuron.parameters()).add_(torch.randn(1) * 0.3)
+    compare(both(*pair(shape, axis, neuron), torch.randn(shape) + 0.5))
+
+
+def test_double_and_scaled():
+    torch.manual_seed(4)
+    shape, axis = SHAPES["maps"]
+    neuron, norm = pair(shape, axis, LIF(), ThresholdBN, threshold=0.8, alpha=0.7)
+    compare(both(neuron, norm.double(), torch.randn(shape, dtype=torch.float64)), tolerance=1e-10)
+
+
+def test_inputs_far_from_zero_keep_their_gradient():
+    torch.manual_seed(5)
+    shape = (4, 4, 3, 40, 40)
+    neuron, norm = pair(shape, 2, LIF())
+    x = torch.randn(shape, dtype=torch.float64) * 0.1 + 30.0
+    exact = both(neuron, copy.deepcopy(norm).double(), x)[0]
+    single = both(neuron, norm, x.float())[1]
+    for a, b in zip(exact[2], single[2], strict=True):
+        assert (a - b).abs().max() < 5e-3 * a.abs().max()
+
+
+def test_a_second_derivative_is_that_of_the_definition():
+    torch.manual_seed(6)
+    shape = (3, 4, 2, 28, 28)
+    neuron, norm = pair(shape, 2, LIF(spike=Sigmoid(4.0)))
+    neuron, norm, x = neuron, norm.double(), torch.randn(shape, dtype=torch.float64)
+    found = []
+    for fused in (False, True):
+        leaf = x.clone().requires_grad_()
+        y = fire(neuron, norm, leaf) if fused else neuron(norm(leaf))
+        (first,) = torch.autograd.grad((y * x).sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), leaf)[0])
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)
+
+
+def test_who_looks_sees_both_calls():
+    shape, axis = SHAPES["maps"]
+    neuron, norm = pair(shape, axis, LIF())
+    x, seen = torch.randn(shape), []
+    assert is_pair(neuron, norm)
+    handle = norm.register_forward_hook(lambda m, a, y: seen.append(y))
+    y = fire(neuron, norm, x)
+    handle.remove()
+    assert len(seen) == 1 and torch.equal(neuron(seen[0]), y)
+    neuron.forward = lambda x: x * 0  # somebody's patch
+    assert fire(neuron, norm, x).sum() == 0
+
+
+def test_padded_steps_are_left_out(monkeypatch):
+    shape, axis = SHAPES["maps"]
+    neuron, norm = pair(shape, axis, LIF())
+    net, x = Sequential(norm, neuron), torch.randn(shape) + 0.5
+    steps = torch.tensor([5, 2, 3])
+    y, _ = neuro.run(net, x, lengths=steps)
+    assert (y[2:, 1] == 0).all() and y[:2, 1].sum() > 0
+
+
+def test_sequential_takes_one_kernel_and_plain_loop_does_not(monkeypatch):
+    calls = []
+    run = normed.run
+    monkeypatch.setattr(normed, "run", lambda *a: calls.append(1) or run(*a))
+    torch.manual_seed(7)
+    net = Sequential(Conv2d(2, 8, 3, padding=1), BatchNorm(8), LIF(), nn.Identity(), BatchNorm(8), IF(), BatchNorm(8))
+    x = torch.randn(4, 2, 2, 32, 32)
+    y = net(x)
+    assert len(calls) == 2
+    twin = copy.deepcopy(net)
+    with neuro.scanning.plain_loop():
+        slow = twin(x)
+    assert len(calls) == 2 and y.shape == slow.shape
+
+
+@pytest.mark.parametrize("what", ["channels", "rank", "dtype"])
+def test_what_does_not_fit_is_refused_as_before(what):
+    neuron, norm = pair((4, 2, 8, 32, 32), 2, LIF())
+    x = {"channels": torch.randn(4, 2, 6, 32, 32), "rank": torch.randn(8, 40000), "dtype": torch.randn(4, 2, 8, 32, 32, dtype=torch.float64)}[what]
+    with pytest.raises(Exception) as plain:
+        neuron(norm(x))
+    with pytest.raises(type(plain.value)) as fused:
+        fire(neuron, norm, x)
+    assert str(plain.value) == str(fused.value)
+
+
+def test_surrogate_of_a_user(monkeypatch):
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Box(Surrogate):
+        strict: bool = False
+
+        def derivative(self, u):
+            return (u.abs() < 0.5).to(u.dtype)
+
+    torch.manual_seed(8)
+    shape, axis = SHAPES["maps"]
+    compare(both(*pair(shape, axis, LIF(spike=Box())), torch.randn(shape) + 0.5))
