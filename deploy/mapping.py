@@ -7,12 +7,12 @@ of each layer, mapping of layers to cores, and the layers that may learn on the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neuro import graph as g
-from neuro.deploy.agreement import html_table, table
+from neuro.deploy.agreement import html_table
 from neuro.deploy.chips import Chip
 from neuro.deploy.chips import chip as chip_of
 from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict
@@ -29,12 +29,13 @@ FORMAT, VERSION = "neuro-mapping", 1
 
 @dataclass(frozen=True)
 class Compatibility:
-    """Every layer of a network held against a chip. `learns`: layer -> (whether it may learn there, why)."""
+    """Every layer of a network held against a chip. `learns`: layer -> (whether it may learn there, why). `unchecked`: what was not told."""
 
     chip: Chip
     network: Network
     findings: tuple[Finding, ...]
     learns: Mapping[str, tuple[bool, str]]
+    unchecked: tuple[str, ...] = ()
 
     HEAD = ("layer", "neurons", "verdict", "why", "learns")
 
@@ -56,10 +57,25 @@ class Compatibility:
         return found
 
     def __repr__(self) -> str:
-        return "\n".join([f"{self.chip.title}: the network {self.verdict()}", *table(self.HEAD, self.rows())])
+        return "\n".join([self.headline(), *text_table(self.HEAD, self.rows())])
 
     def _repr_html_(self) -> str:
-        return html_table(self.HEAD, self.rows())
+        return html_table(self.HEAD, self.rows(), [self.headline()])
+
+    def headline(self) -> str:
+        found = self.verdict()
+        return f"{self.chip.title}: the network {'cannot be held' if found == CANNOT else found}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON, with every limit's source."""
+        layers = [
+            {"layer": layer.name, "neurons": layer.neurons, "verdict": self.verdict(layer.name), "may_learn": self.learns[layer.name][0], "why_learning": self.learns[layer.name][1],
+             "findings": [{"rule": f.rule, "verdict": f.verdict, "what": f.what, "change": f.change, "limit": shown(f.limit.value), "standing": f.limit.standing, "source": f.limit.source}
+                          for f in self.of(layer.name)]}
+            for layer in self.network.layers
+        ]  # fmt: skip
+        return {"format": FORMAT, "version": VERSION, "chip": self.chip.name, "title": self.chip.title, "verdict": self.verdict(), "layers": layers,
+                "not_checked": list(self.unchecked), "lacks": list(self.chip.lacks)}  # fmt: skip
 
     def refuse(self) -> None:
         """Raise a GraphError that names every layer that cannot be held, with number, limit and source."""
@@ -109,6 +125,26 @@ class Mapped:
         rooms = [capacity(self.chip, core) for core in range(self.chip.cores.value)]
         return {r: (sum(u[r] for u in used), None if rooms[0][r] is None else sum(room[r] or 0 for room in rooms)) for r in self.chip.core}
 
+    def shares(self) -> list[tuple[int, str, float]]:
+        """(core, layer, share) of every part: of the resource that is scarcest on its core; 0 where no limit is known."""
+        found = []
+        for part in self.placement.parts:
+            fill, room = self.placement.fill(part.core), capacity(self.chip, part.core)
+            scarcest = max(fill, key=lambda r: fill[r], default=None)
+            found.append((part.core, part.layer, part.takes[scarcest] / room[scarcest] if scarcest else 0.0))  # type: ignore[operator]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        parts = [{"layer": p.layer, "core": p.core, "start": p.start, "stop": p.stop, "takes": dict(p.takes)} for p in self.placement.parts]
+        return {
+            **self.compatibility.to_dict(), "cores_used": len(self.placement.cores), "cores": self.chip.cores.value,
+            "placed": [{"layer": name, "neurons": c.layer.neurons, "connections": c.connections(0, c.layer.neurons), "weights": c.weights(0, c.layer.neurons),
+                        "weight_bits": c.weight_bits} for name, c in self.layers.items()],
+            "parts": parts, "utilisation": {r: {"taken": used, "chip": most} for r, (used, most) in self.utilisation().items()},
+            "changes": list(self.changes), "estimates": [vars(e) for e in self.estimates],
+        }  # fmt: skip
+
     def summary(self) -> list[str]:
         """Lines under the table."""
         lines = [f"{len(self.placement.cores)} of {self.chip.cores.value} cores hold the network, each neuron once."]
@@ -121,10 +157,11 @@ class Mapped:
         may = [name for name, (yes, _) in self.compatibility.learns.items() if yes]
         why = next(iter(self.compatibility.learns.values()))[1]
         lines.append(f"may learn on the chip: {', '.join(may) or 'no layer'}. {why if not may else ''}".rstrip())
+        lines += [f"not checked: {what}" for what in self.compatibility.unchecked]
         return lines + [f"not in these data: {lack}" for lack in self.chip.lacks]
 
     def __repr__(self) -> str:
-        return "\n".join([f"{self.chip.title}: the network {self.compatibility.verdict()}", *table(self.HEAD, self.rows()), *self.summary()])
+        return "\n".join([self.compatibility.headline(), *text_table(self.HEAD, self.rows()), *self.summary()])
 
     def _repr_html_(self) -> str:
         return html_table(self.HEAD, self.rows(), self.summary())
@@ -153,7 +190,8 @@ def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: 
     folded = fold_norms(graph)
     network = layers_of(folded)
     asked = Question(folded, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
-    return Compatibility(chip, network, findings(asked), learners(folded, network, chip))
+    unchecked = () if input_bits is not None else (f"bits of an input value (input_bits); the chip takes {chip.input_bits}",)
+    return Compatibility(chip, network, findings(asked), learners(folded, network, chip), unchecked)
 
 
 def map_network(
@@ -254,6 +292,17 @@ def _refuse_totals(chip: Chip, layers: Mapping[str, Counted]) -> None:
         if fact is not None and total > fact.value:
             worst = max(layers, key=lambda n: layers[n].layer.neurons if name == "neurons" else layers[n].connections(0, layers[n].layer.neurons))
             raise GraphError(explain(f"the network has {total:,} {name}, {chip.title} holds {fact.value:,}.", f"layer {worst!r} has most", f"limit: {fact}", cure="A smaller network, or a larger chip."))
+
+
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a text table; columns of numbers to the right."""
+    widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
+    right = [all(not r[i] or r[i][0].isdigit() for r in rows) and i > 0 for i in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+
+    return [line(head), "-" * min(120, sum(widths) + 2 * len(widths) - 2), *map(line, rows)]
 
 
 def shown(value: Any) -> str:

@@ -28,7 +28,9 @@ def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int]) -> tuple[Gra
     """
     changes: list[str] = []
     folded = fold_norms(graph)
-    changes += [f"{n.name}: its norm is folded into the weights before it (exact)" for n in graph if isinstance(n, g.BatchNorm) and n.name not in {m.name for m in folded}]
+    norms = [n.name for n in graph if isinstance(n, g.BatchNorm) and n.name not in {m.name for m in folded}]
+    if norms:
+        changes.append(f"norms folded into the weights before them (exact): {', '.join(norms)}")
     graph = folded
     for operation, rewrite in REWRITES.items():
         if needs(chip, operation):

@@ -29,6 +29,7 @@ SPINNAKER2 = Chip(
     },
     lacks=(
         "Memory for spike buffers, routing tables and delays depends on the program and is not counted: a lower bound of PEs.",
+        "Products of spikes with spikes (attention) are placed with their neurons' state only: their operations and operands are not counted.",
         "Each weight is stored once; a program that unrolls convolutions needs more.",
         "DRAM beside the chip is not used here. Time per operation is unknown: no latency is estimated.",
     ),
