@@ -62,7 +62,7 @@ bench: $(BENCH)/installed
 gpu: $(VENV)/installed-test $(BENCH)/installed
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
 	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
-	@$(BIN)/pytest tests/kernels/test_gpu.py tests/kernels/test_scans_on_gpu.py
+	@$(BIN)/pytest tests/kernels/test_gpu.py tests/kernels/test_gpu_compiling.py tests/kernels/test_scans_on_gpu.py
 	@$(BENCH)/bin/python benchmarks/scan_gpu.py
 
 clean:

@@ -32,6 +32,8 @@ from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.program import Program
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+# Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold.
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}
 _lock = threading.RLock()
 
 
@@ -141,14 +143,13 @@ def _block(call: Call) -> int:
 
 
 def _launch(kernel: _Loaded, arrays: list[Tensor], numbers: tuple[int, ...], call: Call) -> None:
-    """Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold."""
     block, device = _block(call), arrays[0].device
     on: AbstractContextManager[Any] = nullcontext() if device.type == "cpu" else torch.get_device_module(device).device(device)
     kind = (device, *[a.dtype for a in arrays])
     try:
         with on:
             launch = kernel.function[(call.items(block),)]
-            launch(*arrays, *numbers, call.T, call.C, call.R * call.C, BLOCK=block, num_warps=4, enable_fp_fusion=False)
+            launch(*arrays, *numbers, call.T, call.C, call.R * call.C, BLOCK=block, **OPTIONS)
     except Exception as wrong:  # compilers and drivers fail in many ways
         if kind in kernel.ran:
             raise

@@ -11,7 +11,8 @@ import pytest
 import three_states
 import torch
 from three_states import Three, ThreeParams, three_step
-from where_triton_runs import DEVICE, first_test, needs_triton, run_in_interpreter
+from where_triton_runs import DEVICE, first_test, needs_triton, run_with_triton
+from words_of_steps import WORDS
 
 from neuro.kernels import gpu, gpu_source, programs
 from neuro.kernels.operations import OPERATIONS
@@ -26,7 +27,7 @@ normal = functools.partial(three_states.normal, device=DEVICE)
 
 @first_test
 def test_the_kernels_in_tritons_interpreter():
-    run_in_interpreter(__file__, at_least=20)
+    run_with_triton(__file__, at_least=20)
 
 
 @pytest.fixture(autouse=True)
@@ -147,22 +148,6 @@ def test_only_the_gradients_that_are_wanted():
     assert len(both) == 2 and len(alone) == 1 and torch.equal(both[0], alone[0])
     end_only = gpu.backward(program.to_json(), [None], [after], [x], [v], [], kept, [0.5, 0.5, 1.0], None, [False])
     assert len(end_only) == 1 and torch.isfinite(end_only[0]).all()
-
-
-WORDS = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "div": lambda x, y: x / y, "neg": lambda x, y: -x,
-    "pow": lambda x, y: x**y, "reciprocal": lambda x, y: torch.reciprocal(x), "square": lambda x, y: x.square(), "sqrt": lambda x, y: x.sqrt(),
-    "rsqrt": lambda x, y: x.rsqrt(), "exp": lambda x, y: x.exp(), "expm1": lambda x, y: x.expm1(), "log": lambda x, y: x.log(),
-    "log1p": lambda x, y: x.log1p(), "tanh": lambda x, y: x.tanh(), "sigmoid": lambda x, y: x.sigmoid(), "sin": lambda x, y: x.sin(),
-    "cos": lambda x, y: x.cos(), "atan": lambda x, y: x.atan(), "abs": lambda x, y: x.abs(), "sign": lambda x, y: x.sign(),
-    "floor": lambda x, y: x.floor(), "ceil": lambda x, y: x.ceil(), "round": lambda x, y: x.round(), "trunc": lambda x, y: x.trunc(),
-    "maximum": torch.maximum, "minimum": torch.minimum, "at_least": lambda x, y: x.clamp(min=0.5), "at_most": lambda x, y: x.clamp(max=0.5),
-    "gt": lambda x, y: torch.where(x > y, x, 3.0), "ge": lambda x, y: torch.where(x >= y, x, 3.0), "lt": lambda x, y: torch.where(x < y, x, 3.0),
-    "le": lambda x, y: torch.where(x <= y, x, 3.0), "eq": lambda x, y: torch.where(x == y, x, 3.0), "ne": lambda x, y: torch.where(x != y, x, 3.0),
-    "and": lambda x, y: torch.where((x > 0) & (y > 0), x, y), "or": lambda x, y: torch.where((x > 0) | (y > 0), x, y),
-    "xor": lambda x, y: torch.where((x > 0) ^ (y > 0), x, y), "not": lambda x, y: torch.where(~(x > 0), x, y), "cast": lambda x, y: (x > y).to(x.dtype) * 1.0,
-    "detach": lambda x, y: x.detach() * 1.0, "fire": lambda x, y: ATan()(x), "fire_strict": lambda x, y: ATan(strict=True)(x),
-}  # fmt: skip
 
 
 @needs_triton

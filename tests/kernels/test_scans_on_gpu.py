@@ -14,7 +14,7 @@ import three_states
 import torch
 from three_states import Three, ThreeParams, three_step
 from torch._subclasses import FakeTensorMode
-from where_triton_runs import DEVICE, first_test, needs_triton, run_in_interpreter
+from where_triton_runs import DEVICE, first_test, needs_triton, run_with_triton
 
 import neuro
 from neuro.kernels import backends, calls, cpu, gpu, operators, programs
@@ -28,7 +28,7 @@ normal = functools.partial(three_states.normal, device=DEVICE)
 
 @first_test
 def test_scans_in_tritons_interpreter():
-    run_in_interpreter(__file__, at_least=30)
+    run_with_triton(__file__, at_least=30)
 
 
 @pytest.fixture(autouse=True)
