@@ -88,7 +88,7 @@ def fits(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor],
     for p in params:
         if p.dtype != dtype or not _is_plain(p, device) or not _broadcasts(p.shape, shape[1:]):
             return False
-    return lengths is None or (lengths.dtype == torch.int64 and lengths.device == device)
+    return lengths is None or (lengths.dtype == torch.int64 and lengths.device == device and lengths.shape == shape[1:2])
 
 
 def _is_plain(tensor: Tensor, device: torch.device) -> bool:

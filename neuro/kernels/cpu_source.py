@@ -121,7 +121,7 @@ class Kernel:
             text("left = (item - row * blocks) * block")
             text("n = min(block, C - left)")
             text("right = left + n")
-            text("steps = lengths[row]" if self.layout.lengths else "steps = T")
+            text("steps = min(max(lengths[row], 0), T)" if self.layout.lengths else "steps = T")
             for k, kind in enumerate(self.layout.params):
                 text({"one": f"p{k}r = p{k}[0]", "row": f"p{k}r = p{k}[row % len(p{k})]", "column": f"p{k}r = p{k}[left:right]", "each": f"p{k}r = p{k}[row, left:right]"}[kind])
                 if kind not in SINGLE:

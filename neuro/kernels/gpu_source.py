@@ -178,7 +178,7 @@ class _Kernel:
         text("i = (item - row * blocks) * BLOCK + tl.arange(0, BLOCK)")
         text("mask = i < C")
         text("base = row.to(tl.int64) * C + i")
-        text("steps = tl.load(lengths + row).to(tl.int32)" if self.layout.lengths else "steps = T")
+        text("steps = tl.minimum(tl.maximum(tl.load(lengths + row), 0), T).to(tl.int32)" if self.layout.lengths else "steps = T")
 
     def constants(self, order: Sequence[int]) -> None:
         """What does not change from step to step."""

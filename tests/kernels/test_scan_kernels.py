@@ -169,6 +169,20 @@ def test_several_inputs_and_outputs(kernel_calls):
     assert_kernel_is_the_loop(two_inputs, x, (zeros(3, 4),), TwoParams(normal(4, seed=6)), exact=True)
 
 
+def test_lengths_beyond_the_input(kernel_calls):
+    """As in the loop: fewer than no steps are none, more than there are all."""
+    state, p = LIF.State(normal(3, 5)), neuro.neurons.LIFParams(torch.tensor(0.5, requires_grad=True), 0.5, 1.0)
+    assert_kernel_is_the_loop(LIF.step, normal(7, 3, 5), state, p, torch.tensor([2**40, -3, 4]), spike=ATan(), reset=ToZero())
+
+
+def test_lengths_of_another_shape_are_the_loops_to_refuse():
+    x, state, how = normal(7, 3, 5), LIF.State(zeros(3, 5)), {"spike": ATan(), "reset": ToZero()}
+    with pytest.raises(RuntimeError, match="size"):
+        scan(LIF.step, x, state, LIF().params(), lengths=torch.tensor([7, 7, 7, 7]), **how)
+    y, _ = scan(LIF.step, x, state, LIF().params(), lengths=torch.tensor([7]), **how)
+    assert torch.equal(y, LIF()(x))
+
+
 def test_an_input_that_lies_otherwise_in_memory(kernel_calls):
     x = normal(4, 5, 7).detach().transpose(0, 2).requires_grad_()  # [7, 5, 4]
     state = LIF.State(torch.zeros(4, 5).t())
