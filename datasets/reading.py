@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neuro.datasets.events import Sensor, check_events, describe
-from neuro.datasets.formats.block import NO_EVENTS, Block
+from neuro.datasets.formats.block import Block, joined
 from neuro.datasets.opening import Opened, Source, open_file
 from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import replacing
@@ -157,7 +157,7 @@ def read_events(
     stated = sensor or opened.head.sensor
     log = Log()
     parts = list(checked(opened, stated, damaged, PIECE, log))
-    events = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else NO_EVENTS.copy()
+    events = joined(parts)
     others = {name: number for name, number in log.others.items() if number}
     return EventFile(
         events, stated or seen(events), stated is not None, opened.module.NAME, opened.path, opened.head.facts, others,
@@ -188,13 +188,13 @@ def iterate_events(
         held.append(piece)
         count += len(piece)
         if count >= events:
-            joined = np.concatenate(held)
+            whole = joined(held)
             full = count // events * events
             for start in range(0, full, events):
-                yield joined[start : start + events].copy()
-            held, count = [joined[full:].copy()], count - full
+                yield joined([whole[start : start + events]])
+            held, count = [joined([whole[full:]])], count - full
     if count:
-        yield np.concatenate(held)
+        yield joined(held)
 
 
 def encode_events(events: np.ndarray, sensor: Sensor, format: str) -> bytes:

@@ -22,12 +22,9 @@ from neuro.datasets.formats.block import (
     PRINTABLE,
     Block,
     Head,
-    fill,
     foreign,
-    leftover,
-    steps,
+    pairs,
     text_lines,
-    unwrap,
 )
 from neuro.errors import FormatError, explain
 
@@ -72,21 +69,8 @@ def head(data: np.ndarray) -> Head:
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     """Blocks of at most `size` words."""
     davis = head.facts["layout"].startswith("davis")
-    whole, rest = divmod(len(data) - head.start, 8)
-    words, last = data[head.start : head.start + whole * 8].view(WORD), None
-    for start in range(0, whole, size):
-        part = words[start : start + size]
-        a, t = part["a"].astype(np.uint32), unwrap(part["t"], 32, last)
-        last = int(t[-1])
-        keep = (a & 0x80000400) == 0 if davis else a < 1 << 15
-        dropped = len(a) - int(keep.sum())
-        if dropped:
-            a, t = a[keep], t[keep]
-        events = fill(a >> 12 & 1023, a >> 22 & 511, t, a >> 11 & 1) if davis else fill(a >> 1 & 127, a >> 8 & 127, t, ~a & 1)
-        others = {"special, frame or IMU words": dropped} if dropped else {}
-        yield Block(events, others, place=steps(head.start + start * 8, 8, keep))
-    if rest:
-        yield leftover(data, rest, 8)
+    layout = (1, 0, 12, 1023, 22, 511, 11, 1, 0, 0, 0x80000400) if davis else (1, 0, 1, 127, 8, 127, 0, 1, 1, 0, 0xFFFF8000)
+    return pairs(data, head.start, size, layout, "special, frame or IMU words")
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:

@@ -10,7 +10,7 @@ A module with `SEVERAL` reads files that may hold several recordings: its `head`
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +112,22 @@ def fill(x, y, t, p) -> np.ndarray:
     return events
 
 
+def joined(parts: list[np.ndarray]) -> np.ndarray:
+    """One new array of all events; as bytes, because NumPy copies records field by field."""
+    events = np.empty(sum(len(part) for part in parts), EVENT)
+    raw, at = events.view(np.uint8), 0
+    for part in parts:
+        if len(part):
+            raw[at : at + part.nbytes] = np.ascontiguousarray(part).view(np.uint8)
+            at += part.nbytes
+    return events
+
+
+def trimmed(events: np.ndarray, n: int) -> np.ndarray:
+    """The first `n` events; a copy where the array is much larger than they are."""
+    return events[:n] if 2 * n >= len(events) else joined([events[:n]])
+
+
 def foreign(what: str, *facts: str) -> FormatError:
     """The error for a head that cannot be read."""
     return FormatError(explain(what, *facts, cure="The file is damaged, truncated or of another format."))
@@ -166,14 +182,18 @@ def size_from(width: Any, height: Any) -> Sensor | None:
     return Sensor(height, width) if 0 < width <= 32767 and 0 < height <= 32767 else None
 
 
-def unwrap(times: np.ndarray, bits: int, last: int | None) -> np.ndarray:
-    """Times of `bits` bits made 64-bit: a step back by more than half the range is an overflow, carried on from `last`."""
-    times = times.astype(np.int64)
-    if not len(times):
-        return times
-    span = 1 << bits
-    before = times[0] if last is None else last
-    base = int(before) // span * span
-    steps = np.diff(times, prepend=int(before) - base)
-    wraps = np.cumsum(steps < -(span // 2)) - np.cumsum(steps > span // 2)
-    return times + base + span * wraps
+def pairs(data: np.ndarray, start: int, size: int, layout: tuple[int, ...], dropped: str) -> Iterator[Block]:
+    """Blocks of at most `size` events of 8 bytes from byte `start`; words that are no events are counted as `dropped`."""
+    from neuro.datasets.formats import fixed  # numba is heavy
+
+    whole, rest = divmod(len(data) - start, 8)
+    form, state = fixed.Layout(*layout), np.array([-1, 0], np.int64)
+    for at in range(start, start + whole * 8, 8 * size):
+        part = data[at : min(at + 8 * size, start + whole * 8)]
+        words = part.copy().view("<u4")  # a copy is aligned
+        events = np.empty(len(words) // 2, EVENT)
+        n = fixed.pairs(words, form, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state)
+        others = {dropped: len(events) - n} if n < len(events) else {}
+        yield Block(trimmed(events, n), others, place=lambda k, at=at, part=part: steps(at, 8, form.kept(part.copy()))(k))
+    if rest:
+        yield leftover(data, rest, 8)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import Sensor
-from neuro.datasets.formats.block import Block, Head, fill, foreign, leftover, size_from, steps, text_lines, unwrap
+from neuro.datasets.formats.block import Block, Head, foreign, pairs, size_from, text_lines
 
 NAME = "DAT"
 WORD = np.dtype([("t", "<u4"), ("a", "<u4")])
@@ -44,17 +44,8 @@ def head(data: np.ndarray) -> Head:
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     """Blocks of `size` events."""
     old = str(head.facts.get("Version", "2")) == "1"
-    y_at, p_at, x_mask, y_mask = (9, 17, 511, 255) if old else (14, 28, 16383, 16383)
-    whole, rest = divmod(len(data) - head.start, 8)
-    words, last = data[head.start : head.start + whole * 8].view(WORD), None
-    for start in range(0, whole, size):
-        part = words[start : start + size]
-        a, t = part["a"], unwrap(part["t"], 32, last)
-        last = int(t[-1])
-        events = fill(a & x_mask, a >> y_at & y_mask, t, (a >> p_at & 15 if not old else a >> p_at & 1) > 0)
-        yield Block(events, place=steps(head.start + start * 8, 8))
-    if rest:
-        yield leftover(data, rest, 8)
+    layout = (0, 1, 0, 511, 9, 255, 17, 1, 0, 0, 0) if old else (0, 1, 0, 16383, 14, 16383, 28, 15, 0, 0, 0)
+    return pairs(data, head.start, size, layout, "")
 
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:

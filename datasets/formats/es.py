@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import Block, Head, ended, foreign, least, size_from
+from neuro.datasets.formats.block import Block, Head, ended, foreign, least, size_from, trimmed
 
 NAME = "Event Stream"
 MARK = b"Event Stream"
@@ -68,7 +68,7 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             return at + least(lambda units: run(units, room, before.copy(), others=np.zeros(2, np.int64)), len(part), k) - 4
 
         counts = {name: int(k) for name, k in zip(("exposure measurements", "resets"), others, strict=True) if k}
-        yield Block(events[:n] if n == len(events) else events[:n].copy(), counts, place=place)
+        yield Block(trimmed(events, n), counts, place=place)
         if not used:
             yield ended(f"{len(data) - at} bytes left of an event of 5 at byte {at}", at)
             return

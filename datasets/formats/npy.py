@@ -13,9 +13,9 @@ from typing import IO
 
 import numpy as np
 
-from neuro.datasets.events import Sensor
+from neuro.datasets.events import EVENT, Sensor
 from neuro.datasets.formats import columns
-from neuro.datasets.formats.block import Block, Head, Mapped, ended, foreign, steps
+from neuro.datasets.formats.block import Block, Head, Mapped, ended, foreign, joined, steps
 
 NAME = "NumPy"
 MARK = b"\x93NUMPY"
@@ -93,6 +93,9 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     rows = data[head.start : head.start + there * row.itemsize].view(row)
     for start in range(0, there, size):
         part = rows[start : start + size]
+        if row == EVENT and not (part["p"].view(np.uint8) > 1).any():  # ours, as `encode` writes them
+            yield Block(joined([part]), place=steps(head.start + start * row.itemsize, row.itemsize))
+            continue
         events, fault = columns.convert({axis: part[name] for axis, name in names.items()}, seconds)
         yield Block(events, {}, fault, steps(head.start + start * row.itemsize, row.itemsize), there - start - len(events) if fault else 0)
         if fault:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, size_from, text_lines
+from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, size_from, text_lines, trimmed
 
 GENERATIONS = {"gen3": Sensor(480, 640), "gen41": Sensor(720, 1280), "gen4": Sensor(720, 1280), "imx636": Sensor(720, 1280)}
 
@@ -53,17 +53,17 @@ def decode(data: np.ndarray, head: Head, size: int, width: int, most: int, loop,
     block, `others` (int64 [17]) counts by type the words that are no events, and in [16] those before the first time.
     """
     whole, rest = divmod(len(data) - head.start, width)
-    words = data[head.start : head.start + whole * width].view(f"<u{width}")
     state, step = np.zeros(8, np.int64), max(1, size)
     state[0] = -1  # no time yet
     for start in range(0, whole, step):
-        part, others = np.ascontiguousarray(words[start : start + step]), np.zeros(17, np.int64)
+        piece = data[head.start + start * width : head.start + min(start + step, whole) * width]
+        part, others = piece.copy().view(f"<u{width}"), np.zeros(17, np.int64)  # a copy is aligned
         room = capacity(part, most, loop)
         events, before = np.empty(room, EVENT), state.copy()
         n = run(loop, part, events, state, others)
         counts = {names.get(k, f"words of type {k:#x}"): int(others[k]) for k in np.flatnonzero(others)}
         place = placed(loop, part, len(events), before, head.start + start * width)
-        yield Block(events[:n] if n == room else events[:n].copy(), counts, place=place)
+        yield Block(trimmed(events, n), counts, place=place)
     if rest:
         yield leftover(data, rest, width, "a word")
 

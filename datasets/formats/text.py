@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import LONGEST_LINE, PRINTABLE, Block, Head, foreign, least, size_from
+from neuro.datasets.formats.block import LONGEST_LINE, PRINTABLE, Block, Head, foreign, least, size_from, trimmed
 from neuro.datasets.formats.columns import guess_order, in_seconds, pick
 
 NAME = "text"
@@ -133,7 +133,7 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             scratch = np.empty(len(part) // 8 + 1, EVENT)
             return at + (used if k >= n else 1 + least(lambda units: run(part[:units], False, scratch), len(part), k - 1) if k else 0)
 
-        yield Block(events[:n].copy(), {}, fault, place, None if fault else 0)
+        yield Block(trimmed(events, n), {}, fault, place, None if fault else 0)
         if fault:
             return
         at += used

@@ -69,6 +69,12 @@ def test_times_above_31_bits_are_kept(name):
     assert read_events(encode_events(events, SENSOR, name)).events["t"].tolist() == events["t"].tolist()
 
 
+@pytest.mark.parametrize("name", ["aedat2", "dat", "evt2", "evt3", "aedat3", "aedat4"])
+def test_a_long_pause_is_no_overflow(name):
+    events = make_events([1, 2], [4, 5], [0, 2**32 - 1], [True, False])
+    assert read_events(encode_events(events, SENSOR, name)).events["t"].tolist() == [0, 2**32 - 1]
+
+
 @pytest.mark.parametrize("name", ["aedat2", "dat"])
 def test_an_overflow_of_32_bits_is_carried_on(name):
     events = make_events([1] * 4, [2] * 4, [2**32 - 2, 2**32 - 1, 2**32 - 1, 2**32 - 1], [True] * 4)
