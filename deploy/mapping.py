@@ -272,13 +272,22 @@ def learners(graph: Graph, network: Network, chip: Chip) -> dict[str, tuple[bool
 
 
 def firing_rates(graph: Graph, x: Any, lengths: Any = None) -> dict[str, float]:
-    """Mean value per neuron and step of every timed node for recordings x [T, B, ...]; steps beyond a sample's length do not count."""
+    """Mean value per neuron and step for recordings x [T, B, ...]; steps beyond a sample's length do not count.
+
+    By node name, of the input, neurons and products; under "NAME input" the mean of what a product reads, after pools and sums.
+    """
     import torch
 
     values, T = graph.values(x, lengths), x.shape[0]
     steps = torch.full((x.shape[1],), T) if lengths is None else lengths
     mask = torch.arange(T)[:, None] < steps[None, :]
-    return {node.name: float(values[node.name][mask].double().mean()) for node in graph if node.timed and isinstance(node, (g.Input, g.Neuron, g.Recurrent, g.Linear, g.Conv1d, g.Conv2d))}
+    products = (g.Linear, g.Conv1d, g.Conv2d, g.AttentionProduct)
+
+    def mean(name: str) -> float:
+        return float(values[name][mask].double().mean())
+
+    found = {node.name: mean(node.name) for node in graph if isinstance(node, (g.Input, g.Neuron, g.Recurrent, *products))}
+    return found | {f"{node.name} input": mean(node.inputs[0]) for node in graph if isinstance(node, products)}
 
 
 def _refuse_totals(chip: Chip, layers: Mapping[str, Counted]) -> None:

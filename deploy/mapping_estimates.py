@@ -33,7 +33,7 @@ def estimates(chip: Chip, placement: Placement, layers: Mapping[str, Counted], s
     """Energy and time of one recording of so many steps (1 where not told), and the chip's power.
 
     Args:
-        rates: mean value per neuron and step, by layer, and of the input under its own name.
+        rates: mean value per neuron and step, by layer, of the input under its own name, of what a product reads as "NAME input".
         seconds: duration of a recording, for chips of which only power is known.
     """
     T = 1 if steps is None else steps
@@ -42,11 +42,15 @@ def estimates(chip: Chip, placement: Placement, layers: Mapping[str, Counted], s
 
 
 def _operations(layer: Counted, start: int, stop: int, rates: Mapping[str, float] | float) -> float:
-    """Synaptic operations per step into these neurons: connections times the mean rate of what they read."""
+    """Synaptic operations per step into these neurons: connections times the mean of what they read, after pools and sums."""
     found = 0.0
     for w in layer.wirings:
-        each = w.connections(start, stop) / len(w.product.sources)
-        found += sum(each * (rates if isinstance(rates, (int, float)) else rates[s]) for s in w.product.sources)
+        p = w.product
+        if isinstance(rates, (int, float)):
+            arrives = float(rates) * len(p.sources)
+        else:
+            arrives = rates[f"{p.name} input"] if f"{p.name} input" in rates else sum(rates[s] for s in p.sources)
+        found += w.connections(start, stop) / len(p.sources) * arrives
     return found
 
 

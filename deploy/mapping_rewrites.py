@@ -49,6 +49,8 @@ def rounded(graph: Graph, bits: Callable[[str], int]) -> tuple[Graph, list[str]]
     """Weights on a symmetric grid of so many bits, `w <- round(w / s) s` with s = max|w| / (2^(bits-1) - 1)."""
     nodes, changes = [], []
     for node in graph:
+        if isinstance(node, (g.Conv1d, g.Conv2d, g.Linear, g.Recurrent)) and not bool(node.weight.isfinite().all()):
+            raise node.refuse("its weights hold NaN or infinity, which no chip does.", cure="Train anew, or restore an earlier checkpoint.")
         if isinstance(node, (g.Conv1d, g.Conv2d, g.Linear, g.Recurrent)) and not on_grid(node.weight, bits(node.name)):
             w = to_grid(node.weight, bits(node.name))
             off = float((w - node.weight).abs().max())

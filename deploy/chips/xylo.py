@@ -32,6 +32,7 @@ XYLO = Chip(
     energy={"power_mw": Fact((0.291, 0.291), "291 uW dynamic on a keyword benchmark, 6.6 uJ per inference; static power not included", "secondary")},
     lacks=(
         "Fan-in by sparse routing: a limit exists, no figure was found, none is applied.",
+        "That output neurons may have no loop is not checked.",
         "Decays become shifts, dash = round(log2(tau/dt)); the change is not simulated here.",
         "Xylo Audio 3 (992 hidden, 32 outputs) and IMU (496 hidden, 16 outputs) differ.",
     ),

@@ -12,8 +12,6 @@ from neuro.deploy import nir as exchange
 from neuro.deploy.mapping import Compatibility, Mapped, assess, firing_rates, map_network
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.files import replacing, write_json
-from neuro.plots import to_png
-from neuro.plots.placement import placement
 from neuro.report import Report
 from neuro.tracing import trace
 from neuro.training.evaluate import Labelled, Named, events_only, spread
@@ -96,6 +94,9 @@ def _apply(graph: Any, mapped: Mapped, x: Tensor, lengths: Tensor, dt: float, fo
 
 def write(mapped: Mapped, found: Compatibility, folder: Path, lines: list[str]) -> None:
     """JSON, picture and page of a mapping."""
+    from neuro.plots import to_png
+    from neuro.plots.placement import placement
+
     name = f"map_{mapped.chip.name}"
     shares = {r.replace("_", " "): used / most for r, (used, most) in mapped.utilisation().items() if most}
     title = f"{mapped.chip.title}: {len(mapped.placement.cores)} of {mapped.chip.cores.value} cores"
