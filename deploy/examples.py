@@ -8,7 +8,9 @@ from neuro.deploy.network import (
     LIF,
     Add,
     Attention,
+    Cell,
     Conv,
+    Delay,
     Dense,
     Flatten,
     Input,
@@ -16,6 +18,8 @@ from neuro.deploy.network import (
     MaxPool,
     Node,
     Readout,
+    RecurrentCell,
+    SumPool,
     Tokens,
     TokenSum,
 )
@@ -100,6 +104,34 @@ def random_network(rng: Random) -> IntegerNetwork:
               Add("join", ("short_lif", "long_lif")), Dense("head", "join", even(rng, (3, 5))),
               Readout("readout", "head", rng.integers(-50, 50, 3), 0.25)]
     return IntegerNetwork(nodes, "random")
+
+
+def cell(rng: Random, name: str, source: str, channels: int, feedback: bool = False, vth: int = 60) -> Cell:
+    """A Cell of random constants, each one number or one per channel."""
+    def some(low: int, high: int, size: int = channels) -> np.ndarray:
+        return rng.integers(low, high, size if rng.random() < 0.5 else ())
+
+    du = some(2000, 4096) if rng.random() < 0.5 else np.array(4095)
+    how = {"reset": str(rng.choice(["zero", "subtract", "none"])), "levels": int(rng.choice([1, 1, 3, 15])), "dh": some(1, 4097), "jump": some(0, 4000)}
+    values = (name, source, some(1, 4097), some(1, vth), some(-1000, 1000), int(rng.integers(0, 3)), du)
+    return RecurrentCell(*values, **how, weight=even(rng, (channels, channels), 30)) if feedback else Cell(*values, **how)
+
+
+def random_cells(rng: Random) -> IntegerNetwork:
+    """A small network of the nodes that Lava has no process for: cells of all kinds, feedback, sums of windows and currents, delays."""
+    size, c, n = (int(rng.integers(5, 9)), int(rng.integers(5, 9))), int(rng.integers(1, 5)), int(rng.integers(2, 8))
+    nodes: list[Node] = [
+        Input("input", (2, *size), int(rng.integers(1, 4))),
+        Conv("a.conv", "input", even(rng, (c, 2, 3, 3)), padding=1), cell(rng, "a.cell", "a.conv", c),
+        SumPool("a.pool", "a.cell", (2, 3), (2, 1), (1, int(rng.integers(0, 2)))),
+        Conv("b.conv", "a.pool", even(rng, (c, c, 3, 3), 16), padding=1), Conv("b.short", "a.pool", even(rng, (c, c, 1, 1), 16)),
+        Add("b.add", ("b.conv", "b.short")), cell(rng, "b.cell", "b.add", c, vth=150),
+        Delay("b.delay", "b.cell", int(rng.integers(1, 9))), Tokens("b.tokens", "b.delay"),
+        Dense("q", "b.tokens", even(rng, (n, c))), cell(rng, "q.cell", "q", n), TokenSum("sum", "q.cell"),
+        Dense("c", "sum", even(rng, (n, n), 8)), cell(rng, "c.cell", "c", n, feedback=True, vth=200),
+        Dense("head", "c.cell", even(rng, (3, n))), Readout("readout", "head", rng.integers(-50, 50, 3), 0.25),
+    ]  # fmt: skip
+    return IntegerNetwork(nodes, "cells")
 
 
 def events(rng: Random, network: IntegerNetwork, steps: int, recordings: int, density: float = 0.15) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Nodes that take no step and hold no neuron: sums, reshapes, and the readout that ends a network."""
+"""Nodes without weights and neurons: sums, reshapes, delays, and the readout that ends a network; and the table of all kinds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from neuro.deploy.nodes import LIF, Attention, Conv, Dense, Input, MaxPool, Node, Range, Shape, Unary, refuse
+from neuro.deploy.cells import Cell, RecurrentCell
+from neuro.deploy.nodes import (
+    LIF,
+    Attention,
+    Conv,
+    Dense,
+    Input,
+    MaxPool,
+    Node,
+    Range,
+    Shape,
+    Unary,
+    pooled,
+    refuse,
+    windows,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +79,42 @@ class TokenSum(Unary):
 
 
 @dataclass(frozen=True, eq=False)
+class SumPool(Unary):
+    """Sum of each window of [C, H, W]. Takes no step of its own. An average is this, its 1/area part of the next weights."""
+
+    kernel: int | tuple[int, int]
+    stride: int | tuple[int, int]
+    padding: int | tuple[int, int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        windows(self)
+
+    def out_shape(self, *shapes: Shape) -> Shape:
+        return pooled(self, shapes[0])
+
+    def out_range(self, shapes: tuple[Shape, ...], ranges: tuple[Range, ...]) -> Range:
+        area = self.kernel[0] * self.kernel[1]  # type: ignore[index]
+        return min(0, area * ranges[0][0]), max(0, area * ranges[0][1])
+
+
+@dataclass(frozen=True, eq=False)
+class Delay(Unary):
+    """out[t] = in[t - steps], zero before: a delay that belongs to the function, not to the pipeline. steps 1 .. 62."""
+
+    steps: int
+    integer_fields: ClassVar[tuple[str, ...]] = ("steps",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.steps <= 62:
+            raise refuse(self, f"steps is {self.steps}; 1..62 are possible.")
+
+    def out_range(self, shapes: tuple[Shape, ...], ranges: tuple[Range, ...]) -> Range:
+        return min(0, ranges[0][0]), max(0, ranges[0][1])
+
+
+@dataclass(frozen=True, eq=False)
 class Readout(Unary):
     """acc <- acc + a + bias in every step, from zero at the start of a recording. [classes].
 
@@ -89,5 +140,6 @@ class Readout(Unary):
 KINDS: dict[str, type[Node]] = {
     "input": Input, "conv": Conv, "dense": Dense, "attention": Attention, "lif": LIF, "maxpool": MaxPool, "add": Add,
     "tokens": Tokens, "flatten": Flatten, "tokensum": TokenSum, "readout": Readout,
+    "cell": Cell, "recurrentcell": RecurrentCell, "sumpool": SumPool, "delay": Delay,
 }
 KIND_OF = {cls: kind for kind, cls in KINDS.items()}

@@ -1,4 +1,4 @@
-"""The twin's loops: five serial Numba functions that release the interpreter lock. Time first, channels last.
+"""The twin's loops: serial Numba functions that release the interpreter lock. Time first, channels last.
 
 Maps are [T, H, W, C] and tokens [T, N, C], so that the innermost loop runs over channels, contiguous in both the
 weights and the accumulators. A synapse walks its input and, where it is not zero, adds the row of weights that leaves
@@ -200,3 +200,69 @@ def lif(a, spikes, membranes, bias, du, dv, vth, keep):
         if keep:
             membranes[t] = v
     return fired, equal
+
+
+@jit
+def sum_pool(x, out, kernel, stride, padding):
+    """out = sum over windows. x [T, H, W, C], out [T, H', W', C] zeroed."""
+    T, H, W, C = x.shape
+    for t in range(T):
+        for y in range(out.shape[1]):
+            for z in range(out.shape[2]):
+                target = out[t, y, z]
+                top, left = y * stride[0] - padding[0], z * stride[1] - padding[1]
+                for i in range(max(top, 0), min(top + kernel[0], H)):
+                    for j in range(max(left, 0), min(left + kernel[1], W)):
+                        row = x[t, i, j]
+                        for c in range(C):
+                            target[c] += row[c]
+
+
+@jit
+def decayed(x, k):
+    """sign(x) * (|x| * (4096 - k) >> 12) in 64 bits."""
+    return (x * (4096 - k)) >> 12 if x >= 0 else -((-x * (4096 - k)) >> 12)
+
+
+@jit
+def cell(a, spikes, membranes, constants, weight, reset, levels, keep):
+    """A Cell over time from zero state; see `neuro.deploy.reference.cell_step`.
+
+    a, spikes [T, N]; membranes [T, N] where `keep`; constants int64 [6, N]: dv, vth, du, bias, dh, jump; weight int16 [N, N], row j
+    leaving neuron j, or [0, 0] without feedback. reset 0 zero, 1 subtract, 2 none.
+    Returns (spikes fed back, of them above 1, weights added, spikes, cases of v exactly at a threshold).
+    """
+    T, N = a.shape
+    dv, vth, du, bias, dh, jump = constants
+    u, v, h = np.zeros(N, np.int64), np.zeros(N, np.int64), np.zeros(N, np.int64)
+    gathered = np.zeros(N, np.int64)
+    back, graded, fired, equal = 0, 0, 0, 0
+    for t in range(T):
+        gathered[:] = 0
+        if len(weight) and t:
+            for j in range(N):
+                last = spikes[t - 1, j]
+                if last != 0:
+                    back += 1
+                    graded += last > 1
+                    for n in range(N):
+                        gathered[n] += last * weight[j, n]
+        for n in range(N):
+            u[n] = decayed(u[n], du[n] + 1) + ((np.int64(a[t, n]) + gathered[n]) << 6) + bias[n]
+            x = min(max(decayed(v[n], dv[n]) + u[n], np.int64(1 - TOP)), np.int64(TOP - 1))
+            theta = (vth[n] << 6) + h[n]
+            s = np.int64(0)
+            while s < levels and x > (s + 1) * theta:
+                s += 1
+            equal += s < levels and x == (s + 1) * theta
+            fired += s
+            h[n] = min(decayed(h[n], dh[n]) + s * jump[n], np.int64(TOP - 1))
+            spikes[t, n] = s
+            if s > 0 and reset == 0:
+                x = np.int64(0)
+            elif reset == 1:
+                x -= s * theta
+            v[n] = x
+            if keep:
+                membranes[t, n] = x
+    return back, graded, back * N, fired, equal

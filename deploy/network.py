@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from neuro.deploy.joins import KIND_OF, KINDS, Add, Flatten, Readout, Tokens, TokenSum
+from neuro.deploy.cells import Cell, RecurrentCell
+from neuro.deploy.joins import KIND_OF, KINDS, Add, Delay, Flatten, Readout, SumPool, Tokens, TokenSum
 from neuro.deploy.nodes import LIF, Attention, Conv, Dense, Input, MaxPool, Node, Range, Shape
 from neuro.errors import GraphError, explain, unknown
 
-__all__ = ["LIF", "Add", "Attention", "Conv", "Dense", "Flatten", "Input", "IntegerNetwork", "MaxPool", "Node",
-           "Readout", "TokenSum", "Tokens", "KINDS", "KIND_OF", "load"]
+__all__ = ["LIF", "Add", "Attention", "Cell", "Conv", "Delay", "Dense", "Flatten", "Input", "IntegerNetwork", "MaxPool", "Node",
+           "Readout", "RecurrentCell", "SumPool", "TokenSum", "Tokens", "KINDS", "KIND_OF", "load"]
 
 
 class IntegerNetwork:
@@ -89,14 +90,14 @@ class IntegerNetwork:
         return self.nodes[-1]  # type: ignore[return-value]
 
     @property
-    def lifs(self) -> tuple[LIF, ...]:
-        """The LIF layers, in order."""
-        return tuple(n for n in self.nodes if isinstance(n, LIF))
+    def lifs(self) -> tuple[LIF | Cell, ...]:
+        """The neuron layers, in order."""
+        return tuple(n for n in self.nodes if isinstance(n, (LIF, Cell)))
 
     @property
     def synapses(self) -> int:
         """Weights stored."""
-        return sum(n.weight.size for n in self.nodes if isinstance(n, (Conv, Dense)))
+        return sum(n.weight.size for n in self.nodes if isinstance(n, (Conv, Dense, RecurrentCell)))
 
     @property
     def neurons(self) -> int:

@@ -242,6 +242,24 @@ class LIF(Unary):
         return np.ascontiguousarray(np.broadcast_to(self.bias_mant << self.bias_exp, (channels,)), np.int32)
 
 
+def windows(node: Any) -> None:
+    """Kernel, stride and padding of a pool as pairs, checked."""
+    for field in ("kernel", "stride", "padding"):
+        object.__setattr__(node, field, pair(getattr(node, field)))
+    if min(node.kernel + node.stride) < 1 or any(p < 0 or p * 2 > k for p, k in zip(node.padding, node.kernel, strict=True)):
+        raise refuse(node, f"kernel {node.kernel}, stride {node.stride}, padding {node.padding}.", cure="The padding is at most half the kernel.")
+
+
+def pooled(node: Any, shape: Shape) -> Shape:
+    """Shape of a pool's output."""
+    if len(shape) != 3:
+        raise refuse(node, f"input {list(shape)} is not [C, H, W].")
+    out = tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(shape[1:], node.padding, node.kernel, node.stride, strict=True))
+    if min(out) < 1:
+        raise refuse(node, f"input {list(shape)} is smaller than the window {node.kernel}.")
+    return (shape[0], *out)
+
+
 @dataclass(frozen=True, eq=False)
 class MaxPool(Unary):
     """Largest value of each window, as `max_pool2d`, on spikes [C, H, W]. Takes no step of its own."""
@@ -252,20 +270,10 @@ class MaxPool(Unary):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("kernel", "stride", "padding"):
-            object.__setattr__(self, field, pair(getattr(self, field)))
-        if min(self.kernel + self.stride) < 1 or any(p * 2 > k for p, k in zip(self.padding, self.kernel, strict=True)):
-            raise refuse(self, f"kernel {self.kernel}, stride {self.stride}, padding {self.padding}.",
-                         cure="The padding is at most half the kernel.")
+        windows(self)
 
     def out_shape(self, *shapes: Shape) -> Shape:
-        if len(shapes[0]) != 3:
-            raise refuse(self, f"input {list(shapes[0])} is not [C, H, W].")
-        out = tuple((n + 2 * p - k) // s + 1 for n, p, k, s in
-                    zip(shapes[0][1:], self.padding, self.kernel, self.stride, strict=True))
-        if min(out) < 1:
-            raise refuse(self, f"input {list(shapes[0])} is smaller than the window {self.kernel}.")
-        return (shapes[0][0], *out)
+        return pooled(self, shapes[0])
 
     def out_range(self, shapes: tuple[Shape, ...], ranges: tuple[Range, ...]) -> Range:
         if ranges[0] != (0, 1):

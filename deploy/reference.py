@@ -15,7 +15,9 @@ from neuro.deploy.network import (
     LIF,
     Add,
     Attention,
+    Cell,
     Conv,
+    Delay,
     Dense,
     Flatten,
     Input,
@@ -23,6 +25,8 @@ from neuro.deploy.network import (
     MaxPool,
     Node,
     Readout,
+    RecurrentCell,
+    SumPool,
     Tokens,
     TokenSum,
 )
@@ -44,6 +48,29 @@ def lif_step(u: np.ndarray, v: np.ndarray, a: np.ndarray, du: int, dv: int, vth:
     full = np.clip(decay(v, dv) + u + bias, -TOP + 1, TOP - 1)
     spikes = full > (np.asarray(vth) << 6)
     return spikes, u, np.where(spikes, 0, full), full
+
+
+class CellState(NamedTuple):
+    """Registers of a Cell, int64: current, membrane, adaptation, and the spikes of the last step."""
+
+    u: np.ndarray
+    v: np.ndarray
+    h: np.ndarray
+    s: np.ndarray
+
+
+def cell_step(state: CellState, a: np.ndarray, node: Cell) -> tuple[CellState, np.ndarray, np.ndarray]:
+    """One step of a Cell on int64 arrays [*N]: (state, v before the reset, theta). The state's s are the spikes."""
+    channels = a.shape[0] if a.ndim == 3 else a.shape[-1]
+    dv, vth, du, bias, dh, jump = (k.reshape(-1, 1, 1) if a.ndim == 3 else k for k in node.constants(channels))
+    if isinstance(node, RecurrentCell):
+        a = a + node.weight.astype(np.int64) @ state.s
+    u = decay(state.u, du + 1) + (a << 6) + bias
+    v = np.clip(decay(state.v, dv) + u, -TOP + 1, TOP - 1)
+    theta = (vth << 6) + state.h
+    s = sum((v > k * theta).astype(np.int64) for k in range(1, node.levels + 1))
+    after = {"zero": np.where(s > 0, 0, v), "subtract": v - s * theta, "none": v}[node.reset]
+    return CellState(u, after, np.minimum(decay(state.h, dh) + s * jump, TOP - 1), s), v, theta
 
 
 def conv2d(x: np.ndarray, node: Conv, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
@@ -90,6 +117,15 @@ def maxpool(x: np.ndarray, node: MaxPool, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
+def sumpool(x: np.ndarray, node: SumPool, shape: tuple[int, ...]) -> np.ndarray:
+    out = np.zeros(shape, np.int64)
+    padded = np.pad(x, ((0, 0), (node.padding[0],) * 2, (node.padding[1],) * 2))
+    for y, z in itertools.product(range(shape[1]), range(shape[2])):
+        top, left = y * node.stride[0], z * node.stride[1]
+        out[:, y, z] = padded[:, top:top + node.kernel[0], left:left + node.kernel[1]].sum((1, 2))
+    return out
+
+
 def stateless(node: Node, shape: tuple[int, ...], xs: list[np.ndarray]) -> tuple[np.ndarray, int]:
     """Value of a node that keeps no state, and the operations of a synapse (0 elsewhere)."""
     match node:
@@ -101,6 +137,8 @@ def stateless(node: Node, shape: tuple[int, ...], xs: list[np.ndarray]) -> tuple
             return attention(*xs, node)
         case MaxPool():
             return maxpool(xs[0], node, shape), 0
+        case SumPool():
+            return sumpool(xs[0], node, shape), 0
         case Add():
             return sum(xs[1:], xs[0]), 0
         case Tokens():
@@ -116,10 +154,11 @@ def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
     """Run one recording [T, ...] from zero state, logically aligned (no pipeline)."""
     u = {n.name: np.zeros(network.shapes[n.name], np.int64) for n in network.lifs}
     v = {name: x.copy() for name, x in u.items()}
+    cells = {n.name: CellState(*[np.zeros(network.shapes[n.name], np.int64)] * 4) for n in network.lifs if isinstance(n, Cell)}
     acc = np.zeros(network.shapes[network.readout.name], np.int64)
     values: dict[str, list[np.ndarray]] = {n.name: [] for n in network.nodes[:-1]}
     membranes: dict[str, list[np.ndarray]] = {n.name: [] for n in network.lifs}
-    operations = {n.name: 0 for n in network.nodes if n.synapse}
+    operations = {n.name: 0 for n in network.nodes if n.synapse or isinstance(n, RecurrentCell)}
     equal = {n.name: 0 for n in network.lifs}
     for x in np.asarray(recording, np.int64):
         now: dict[str, np.ndarray] = {}
@@ -130,6 +169,16 @@ def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
                 continue
             if isinstance(node, Input):
                 now[name] = x
+            elif isinstance(node, Delay):
+                past = [xs[0], *values[node.input][::-1]]
+                now[name] = past[node.steps] if node.steps < len(past) else 0 * xs[0]
+            elif isinstance(node, Cell):
+                if isinstance(node, RecurrentCell):
+                    operations[name] += int(np.count_nonzero(cells[name].s)) * len(node.weight)
+                cells[name], full, theta = cell_step(cells[name], xs[0], node)
+                now[name] = cells[name].s
+                equal[name] += int(((full == (cells[name].s + 1) * theta) & (cells[name].s < node.levels)).sum())
+                membranes[name].append(cells[name].v)
             elif isinstance(node, LIF):
                 bias = (node.bias_mant.astype(np.int64) << node.bias_exp)
                 bias = bias.reshape(-1, 1, 1) if xs[0].ndim == 3 else bias

@@ -3,6 +3,8 @@
     weights     one sign throughout: 0..255 or -255..0;  both signs: even, -256..254          (8 bit)
     LIF         vth 1..131071, bias_mant -4095..4095, bias_exp 0..7, dv 0..4096, du 0..4095
     LIF input   |a| * 4096 / (du + 1) < 2^23 / 64 = 131072: the current register holds 24 bits and a enters shifted by 6
+    Cell        the same, per channel, jump 0..2^23-1, dh 0..4096; feedback on the grid of weights
+    Cell input  (64 |a| + |bias|) * 4096 / (du + 1) < 2^23, feedback included: its current never wraps
     messages    |x| < 2^23 into a synapse and out of a Conv, readout |a + bias| < 2^31
 
 A bound is the worst case over all inputs, from the sums of positive and of negative weights of each output.
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuro.deploy.cells import PER_CHANNEL, Cell, RecurrentCell
 from neuro.deploy.joins import Readout
 from neuro.deploy.nodes import LIF, Conv, Dense, Node
 from neuro.errors import GraphError, explain
@@ -39,19 +42,30 @@ def weight_problem(weight: np.ndarray) -> str:
     return f"{odd} of {weight.size} weights are odd; with both signs the lowest bit is dropped" if odd else ""
 
 
-def lif_problems(node: LIF) -> list[str]:
-    """Each parameter of a LIF that is out of the chip's range."""
-    mant = node.bias_mant
-    ranges = [("vth", node.vth, node.vth, 1, 131071), ("dv", node.dv, node.dv, 0, 4096),
-              ("du", node.du, node.du, 0, 4095), ("bias_exp", node.bias_exp, node.bias_exp, 0, 7),
-              ("bias_mant", int(mant.min()), int(mant.max()), -4095, 4095)]
+LIMITS = {"vth": (1, 131071), "dv": (0, 4096), "du": (0, 4095), "bias_exp": (0, 7), "bias_mant": (-4095, 4095),
+          "dh": (0, 4096), "jump": (0, 2**23 - 1)}
+
+
+def lif_problems(node: LIF | Cell) -> list[str]:
+    """Each parameter of a neuron that is out of the chip's range."""
+    values = [(name, np.asarray(getattr(node, name)), *limits) for name, limits in LIMITS.items() if hasattr(node, name)]
+    ranges = [(name, int(x.min()), int(x.max()), least, most) for name, x, least, most in values]
     return [f"{name} reaches {low if low < least else high}; {least}..{most} are possible"
             for name, low, high, least, most in ranges if low < least or high > most]
 
 
-def current_bound(network: IntegerNetwork, node: LIF) -> int:
-    """Largest |u| / 64 that this LIF can reach."""
+def current_bound(network: IntegerNetwork, node: LIF | Cell) -> int:
+    """Largest |u| / 64 that this neuron can reach, rounded up."""
     low, high = network.ranges[node.input]
+    if isinstance(node, Cell):
+        if isinstance(node, RecurrentCell):
+            back = node.feedback_range()
+            low, high = low + back[0], high + back[1]
+        _, _, du, bias, _, _ = node.constants(max(getattr(node, n).size for n in PER_CHANNEL))
+        if du.min() < 0:
+            return 2**62
+        most = [(64 * max(-low, high) + abs(int(b))) * 4096 // (int(d) + 1) for d, b in zip(du, bias, strict=True)]
+        return -(-max(most) // 64)
     worst = max(-low, high)
     return worst if node.du == 4095 else (worst * 4096) // (node.du + 1) if node.du >= 0 else 2**62
 
@@ -70,7 +84,9 @@ def problems(network: IntegerNetwork, node: Node) -> list[tuple[str, str]]:
         most = 23 if isinstance(node, Conv) else 31     # Lava's Conv sends 24 bits, wrapped
         if worst >= 2**most:
             found.append((f"the accumulator can reach {worst}, limit 2^{most}", "Use smaller weights or a smaller fan-in."))
-    if isinstance(node, LIF):
+    if isinstance(node, RecurrentCell) and (fact := weight_problem(node.weight)):
+        found.append((f"feedback: {fact}", "Quantise onto the 8-bit grid: even values -256..254 where signs are mixed."))
+    if isinstance(node, (LIF, Cell)):
         found += [(fact, "Rescale weights, threshold and bias of this layer together.") for fact in lif_problems(node)]
         if (bound := current_bound(network, node)) >= CURRENT:
             found.append((f"its input from {node.input!r} can reach {bound}, limit 2^23/64 = {CURRENT}",

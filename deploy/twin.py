@@ -13,7 +13,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from neuro.deploy.network import LIF, Add, Attention, Conv, Dense, Flatten, IntegerNetwork, MaxPool, Node, TokenSum
+from neuro.deploy.cells import RESETS
+from neuro.deploy.network import (
+    LIF,
+    Add,
+    Attention,
+    Cell,
+    Conv,
+    Delay,
+    Dense,
+    Flatten,
+    IntegerNetwork,
+    MaxPool,
+    Node,
+    RecurrentCell,
+    SumPool,
+    TokenSum,
+)
 from neuro.deploy.rules import WORD
 from neuro.errors import GraphError, ShapeError, explain
 
@@ -22,10 +38,10 @@ Buffers = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class LayerCount:
-    """What one layer did, for each recording, int64 [B]. Synapses fill the first three, LIF layers the others.
+    """What one layer did, for each recording, int64 [B]. Synapses fill the first three, neurons the others, and a neuron with feedback all.
 
     events: nonzero inputs.  graded: those above 1.  operations: weights (or scores) actually added; a tap that falls
-    outside the map is not executed and not counted.  updates: neuron updates.  spikes: neurons that fired.
+    outside the map is not executed and not counted.  updates: neuron updates.  spikes: those given, a spike of level n counted n times.
     equal: cases in which v was exactly at the threshold and so did not fire.
     """
 
@@ -107,9 +123,29 @@ def operation(network: IntegerNetwork, node: Node, keep: bool) -> Operation | No
         shape = channels_last(network.shapes[node.name])
         bias = np.tile(node.bias(shape[-1]), int(np.prod(shape[:-1], dtype=int)))
         return lambda xs, out, m: kernels.lif(flat(xs[0]), flat(out), flat(m), bias, node.du, node.dv, node.vth, keep)
+    if isinstance(node, Cell):
+        return cell(node, channels_last(network.shapes[node.name]), keep)
+    if isinstance(node, SumPool):
+        return lambda xs, out, m: kernels.sum_pool(xs[0], out, node.kernel, node.stride, node.padding)
+    if isinstance(node, Delay):
+        return lambda xs, out, m: delay(xs[0], out, node.steps)
     if isinstance(node, (Add, TokenSum)):
         return add if isinstance(node, Add) else token_sum
     return None
+
+
+def cell(node: Cell, shape: tuple[int, ...], keep: bool) -> Operation:
+    """The operation of a Cell whose step has this shape, channels last."""
+    from neuro.deploy import kernels
+
+    constants = np.ascontiguousarray(np.tile(node.constants(shape[-1]), (1, int(np.prod(shape[:-1], dtype=int)))))
+    weight = np.ascontiguousarray(node.weight.T if isinstance(node, RecurrentCell) else np.zeros((0, 0)), "i2")
+    reset = RESETS.index(node.reset)
+    return lambda xs, out, m: kernels.cell(flat(xs[0]), flat(out), flat(m), constants, weight, reset, node.levels, keep)
+
+
+def delay(x: np.ndarray, out: np.ndarray, steps: int) -> None:
+    out[steps:] = x[: max(len(x) - steps, 0)]
 
 
 def add(xs: list[np.ndarray], out: np.ndarray, membranes: np.ndarray) -> None:
@@ -148,7 +184,7 @@ class Runner:
                 values[node.name] = np.ascontiguousarray(x).reshape(T, *net.shapes[node.name])
                 continue
             out = outs[node.name][:T]
-            if not isinstance(node, LIF):
+            if not isinstance(node, (LIF, Cell)):
                 out.fill(0)
             found = work(xs, out, membranes.get(node.name, out)[:T])
             if found:
@@ -197,7 +233,7 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
     T, B = x.shape[:2]
     runner = Runner(network, T, record)
     acc = np.zeros((B, *network.shapes[network.readout.name]), np.int64)
-    counts = {n.name: np.zeros((6, B), np.int64) for n in network.nodes if n.synapse or isinstance(n, LIF)}
+    counts = {n.name: np.zeros((6, B), np.int64) for n in network.nodes if n.synapse or isinstance(n, (LIF, Cell))}
     spikes = {n.name: np.zeros((T, B, *network.shapes[n.name]), np.uint8) for n in network.lifs if record}
     membranes = {name: np.zeros(s.shape, np.int32) for name, s in spikes.items()}
     sizes = {n.name: int(np.prod(network.shapes[n.name])) for n in network.lifs}
@@ -208,7 +244,8 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
             L = int(steps[b])
             acc[b], values, found = runner.run(x[:L, b], buffers)
             for name, numbers in found.items():
-                counts[name][:, b] = (0, 0, 0, L * sizes[name], *numbers) if name in sizes else (*numbers, 0, 0, 0)
+                work = numbers[:3] if len(numbers) == 5 or name not in sizes else (0, 0, 0)
+                counts[name][:, b] = (*work, L * sizes[name], *numbers[-2:]) if name in sizes else (*work, 0, 0, 0)
             for name, kept in spikes.items():
                 kept[:L, b] = to_first(values[name])
                 membranes[name][:L, b] = to_first(buffers[1][name][:L])
