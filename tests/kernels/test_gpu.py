@@ -166,6 +166,8 @@ def test_every_word_is_torchs(dtype):
         tolerance = torch.finfo(dtype).eps * (4 if OPERATIONS[name].costly or name in ("sqrt", "rsqrt") else 0)  # of long tensors torch's own sqrt is off in the last place
         if name == "pow" and dtype == torch.float64:
             tolerance = 710 * 2e-16  # |b * log a| goes up to 710 before the result is infinite
+        if DEVICE != "cpu" and OPERATIONS[name].costly and dtype == torch.float32:
+            tolerance = 104 * 6e-8  # a GPU's exp is off by |x| * 6e-8, and ends where |x| is 104
         near_zero = tolerance if name in ("sin", "cos") else torch.finfo(dtype).smallest_normal * tolerance
         torch.testing.assert_close(got, word(x, y).to(dtype), rtol=tolerance, atol=near_zero, equal_nan=True, msg=lambda m, name=name: f"{name}: {m}")
     assert met >= set(OPERATIONS) - {"real"}, set(OPERATIONS) - met
