@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import mmap
+import os
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from neuro.datasets.formats.block import Head
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
 FORMATS = ("aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "text")  # in this order; text has no mark
+SMALL = 1 << 20  # bytes; a smaller file is read, which is quicker than to map it
 BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
 
 Source = str | PathLike | bytes | bytearray | memoryview
@@ -58,9 +61,12 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
         data, path = np.frombuffer(source, np.uint8), Path("(memory)")
     else:
         path = Path(source)
-        if path.is_dir():
-            raise FormatError(explain(f"read_events: {path} is a folder.", cure="Give one file of it."))
-        data = np.memmap(path, np.uint8, "r").view(np.ndarray) if path.stat().st_size else np.empty(0, np.uint8)
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise FormatError(explain(f"read_events: {path} is no regular file.", cure="Of a folder, give one file."))
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            whole = file.read(size) if size < SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = np.frombuffer(whole, np.uint8)
     if not len(data):
         raise FormatError(explain(f"read_events: {path} is empty.", "0 bytes"))
     data.flags.writeable = False  # also so that the compiled loops see one type of array

@@ -144,6 +144,22 @@ def test_what_is_dropped_is_counted(name):
             assert np.array_equal(kept.events, events[:30])
 
 
+def test_what_is_no_file_of_events_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "words").write_text("It was a dark and stormy night; the rain fell in torrents\n" * 9)
+    (tmp_path / "zeros").write_bytes(bytes(3000))
+    for path in [tmp_path, "/dev/zero", *tmp_path.iterdir()]:
+        with pytest.raises(NeuroError):
+            read_events(path)
+    with pytest.raises(FileNotFoundError):
+        read_events(tmp_path / "nothing.dat")
+    with pytest.raises(NeuroError, match="not known"):
+        read_events(tmp_path / "zeros", format="dta")
+    with pytest.raises(NeuroError, match="holds one recording"):
+        read_events(encode_events(some(3, 9), SENSOR, "dat"), item=0)
+
+
 def test_a_step_back_in_time_and_an_event_off_the_sensor_are_named(tmp_path):
     path = written(tmp_path, "dat", make_events([1, 2, 3], [1, 2, 3], [10, 20, 30], [True] * 3))
     raw = bytearray(path.read_bytes())
