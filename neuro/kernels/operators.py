@@ -147,8 +147,9 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     given = len(output) - (backends.count_kept(x[0].device.type, program) if keep else 0)
     ctx.sizes, ctx.outputs, ctx.program = (len(x), len(state)), given - len(state), program
     ctx.wants = [t.requires_grad for t in (*x, *params)]
-    kept = output[given:]
-    ctx.save_for_backward(*x, *state, *params, *kept, *([] if lengths is None else [lengths]))
+    kept, ctx.like = output[given:], (x[0].shape, x[0].dtype, x[0].device)
+    reads = backends.lays_out(x[0].device.type).kernels(program).reads
+    ctx.save_for_backward(*[v if read else None for v, read in zip(x, reads, strict=True)], *state, *params, *kept, *([] if lengths is None else [lengths]))
     ctx.with_lengths = lengths is not None
 
 
@@ -159,6 +160,7 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     given = len(ctx.wants) + states
     kept = saved[given:]
     x, state, params = _parts(saved[:given], ctx.sizes)
+    x = [_shaped(*ctx.like) if v is None else v for v in x]
     found = torch.ops.neuro.scan_backward(
         list(grads[: ctx.outputs]), list(grads[ctx.outputs : ctx.outputs + states]), list(x), list(state), list(params), list(kept), lengths, ctx.numbers, ctx.program, ctx.wants
     )

@@ -216,6 +216,15 @@ def test_compiled_in_one_graph_with_gradients(kernels_ran):
 
 
 @needs_triton
+def test_compiled_for_any_number_of_steps(kernels_ran):
+    net = torch.compile(LIF(), fullgraph=True, backend="aot_eager", dynamic=True)
+    for T in (14, 5):
+        x = normal(T, 2, 3)
+        grads = [torch.autograd.grad(model(x).square().sum(), x)[0] for model in (net, LIF())]
+        assert torch.equal(*grads)
+
+
+@needs_triton
 def test_exported():
     net, x = Net().to(DEVICE).eval(), normal(5, 3, 6, grad=False)
     exported = torch.export.export(net, (x,))
@@ -248,17 +257,19 @@ def test_a_gradient_that_can_be_differentiated_again(kernels_ran):
 
 
 @needs_triton
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(("make", "bytes_each"), [(LIF, 4), (CUBALIF, 4)], ids=["LIF", "CUBALIF"])
-def test_what_is_kept_for_backward(make, bytes_each):
+def test_what_is_kept_for_backward(make, bytes_each, compiled):
     kept = {}
     x, neuron = normal(16, 4, 64), make().to(DEVICE)
+    neuron = torch.compile(neuron, fullgraph=True, backend="aot_eager") if compiled else neuron
     neuron(x)  # the check on a small input
     with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.__setitem__(t.data_ptr(), t.nbytes), t)[1], lambda t: t):
         y = neuron(x)
-    assert bytes_each <= sum(kept.values()) / y.numel() <= bytes_each + 4 * len(neuron.State._fields) / 16
+    assert bytes_each <= sum(kept.values()) / y.numel() <= bytes_each + 4 * len(make.State._fields) / 16
     y.sum().backward()
     with plain_loop():
-        assert torch.equal(torch.autograd.grad(neuron(x).sum(), x)[0], x.grad)
+        assert torch.equal(torch.autograd.grad(make().to(DEVICE)(x).sum(), x)[0], x.grad)
 
 
 # ---- what has no kernel
