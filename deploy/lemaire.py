@@ -189,8 +189,10 @@ def _shape(activity: Activity, graph: Graph, node: Any, spiking: bool) -> Shape:
     decay = getattr(after.params, "decay", 1) if after else 1
     conv = not isinstance(node, g.Linear)
     inputs, outputs = graph.shapes[node.inputs[0]], graph.shapes[node.name]
+    if not conv and len(inputs) > 1:  # one product for each token: a convolution of one tap, channels first
+        inputs, outputs = ((s[-1], *s[:-1]) for s in (inputs, outputs))
     return Shape(
-        node.name, inputs, outputs, tuple(node.weight.shape[2:]) if conv else (), _pair(node.stride, len(outputs) - 1) if conv else (),
+        node.name, inputs, outputs, tuple(node.weight.shape[2:]) if conv else (1,) * (len(outputs) - 1), _pair(node.stride if conv else 1, len(outputs) - 1),
         steps=float(activity.steps.mean()), events=float(layer.events.mean()), spikes=float(activity[after.name].spikes.mean()) if after else 0.0,
         spiking=spiking and layer.input_class in ("binary", "zero"), leaky=bool((torch.as_tensor(decay) != 1).any()), biased=node.bias is not None,
         groups=node.groups if conv else 1,

@@ -190,7 +190,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, 
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    return torch.softmax(scores, -1) @ v
+    return aten._safe_softmax(scores, -1) @ v  # a row that sees nothing gives zeros, as in torch's kernels
 
 
 class _Fused(TorchFunctionMode):

@@ -214,7 +214,7 @@ def activity(
 
     Raises:
         ShapeError: lengths that do not fit x.
-        ParameterError: a batch_axis other than 0 or 1, no samples, or a scripted model, which cannot be watched.
+        ParameterError: a batch_axis other than 0 or 1, no samples, neurons that are no classes, or a scripted model, which cannot be watched.
 
     >>> found = activity(nn.Linear(100, 50), torch.eye(2, 100), batch_axis=0)
     >>> found.total("ac").tolist(), found.total("dense").tolist()
@@ -222,6 +222,8 @@ def activity(
     """
     bare = unwrapped(model)
     steps = _steps(x, lengths, batch_axis)
+    if not isinstance(neurons, tuple) or not all(isinstance(n, type) for n in neurons):
+        raise ParameterError(explain("activity: neurons is a tuple of classes of modules.", f"neurons {neurons!r}", cure="neurons=(MyNeuron,)"))
     paths = module_paths(bare)
     if scripted := [path for module, path in paths.items() if isinstance(module, torch.jit.ScriptModule)]:
         raise ParameterError(explain(f"activity: {scripted[0] or 'the model'!r} is scripted, and its layers cannot be watched.", cure="Count the module that was scripted."))

@@ -239,6 +239,13 @@ def test_fused_attention_is_counted(causal, dims, values):
     assert one[0].tolist() == one[1]
 
 
+def test_a_token_that_sees_nothing_adds_nothing():
+    x, mask = spikes(1, 2, 4, 8, share=0.6), torch.ones(4, 4, dtype=torch.bool)
+    mask[1] = False
+    found = layer(_Call(lambda x, w: F.scaled_dot_product_attention(x, x, x, attn_mask=mask)), x)
+    assert found.effective.tolist() == [both_nonzero(x) + int((mask.float() @ x).sum())]
+
+
 def test_fused_attention_of_groups_and_masks():
     x, mask = spikes(1, 4, 5, 8), torch.rand(5, 5) < 0.6
     mask.fill_diagonal_(True)
@@ -450,6 +457,9 @@ def test_neurons_of_other_packages_and_of_the_user_are_neurons():
 
 
 def test_what_cannot_be_watched_is_refused_or_said():
+    for neurons in (nn.ReLU, [nn.ReLU], ("ReLU",)):
+        with pytest.raises(ParameterError, match="tuple of classes"):
+            neuro.activity(nn.Linear(6, 4), spikes(2, 6), batch_axis=0, neurons=neurons)
     with pytest.raises(ParameterError, match="scripted"), pytest.warns(DeprecationWarning):
         neuro.activity(torch.jit.script(nn.Linear(6, 4)), spikes(2, 6), batch_axis=0)
     sparse = neuro.activity(_Call(lambda x, w: torch.sparse.mm(w.to_sparse(), x.T)), spikes(2, 8), batch_axis=0)

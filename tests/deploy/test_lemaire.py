@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import neuro
 from neuro.deploy.lemaire import Shape, counts, lemaire, shapes_of
 from neuro.errors import GraphError, ParameterError
-from neuro.layers import AvgPool2d, Conv2d, Flatten, Linear, MeanOverTime, Sequential
+from neuro.layers import AvgPool2d, Conv2d, Flatten, Linear, MeanOverTime, MeanOverTokens, Sequential, Tokens
 from neuro.neurons import IF, LIF, Recurrent
 
 # conv 1 -> 1, 3x3, padding 1, 4x4 input with two spikes, T=2
@@ -83,6 +83,16 @@ def test_an_input_channel_reaches_only_its_group():
     found = neuro.activity(net, x)
     (shape,) = shapes_of(found, neuro.trace(net, x))
     assert counts(shape).read_weights == found["0"].effective[0] == x.sum() * 2 * 9
+
+
+def test_a_product_for_each_token_is_a_convolution_of_one_tap():
+    net = Sequential(Conv2d(2, 6, 1), IF(threshold=0.1), Tokens(), Linear(6, 4), LIF(), MeanOverTokens(), MeanOverTime())
+    x = (torch.rand(3, 1, 2, 3, 3) < 0.5).float()
+    found = neuro.activity(net, x)
+    _, tokens = shapes_of(found, neuro.trace(net, x))
+    assert (tokens.inputs, tokens.outputs, tokens.kernel, tokens.stride) == ((6, 9), (4, 9), (1,), (1,))
+    assert counts(tokens).read_weights == found["3"].effective[0] == 4 * found["1"].spikes[0] > 0
+    assert counts(tokens).macs == 3 * 9 * 4 and counts(replace(tokens, spiking=False)).macs == found["3"].dense[0] / 3
 
 
 def test_what_has_no_formula_is_refused():
