@@ -42,12 +42,15 @@ def beside(name):
     return module
 
 
-P, W = beside("lava_processes"), beside("lava_workers")
+P, C, W = beside("lava_processes"), beside("lava_cells"), beside("lava_workers")
+MODELS = {**P.MODELS, **C.MODELS}
 
 VERSION = 1
 LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")     # logs are files of this name
-KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout"}
+KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout",
+         "cell", "recurrentcell", "sumpool", "delay"}
+RECORDED = ("lif", "cell", "recurrentcell")
 
 
 def load(path):
@@ -119,9 +122,9 @@ class Builder:
 
     def message_bits(self, node):
         """0 where the node gives spikes; else 31: Lava then multiplies by the value instead of by (value != 0)."""
-        if node["kind"] in ("tokens", "flatten"):
+        if node["kind"] in ("tokens", "flatten", "delay"):
             return self.bits[node["inputs"][0]]
-        spikes = node["kind"] in ("lif", "maxpool") or node["parameters"].get("message_bits") == 1
+        spikes = node["kind"] in ("lif", "maxpool") or 1 in (node["parameters"].get(k) for k in ("message_bits", "levels"))
         return 0 if spikes else 31
 
     def keep(self, process, model):
@@ -139,9 +142,9 @@ class Builder:
                 "path": os.path.join(self.scratch, node["name"])}
 
     def own(self, kind, node, model=None, **constants):
-        """A process of `lava_processes`, connected; its ports apply the delays."""
+        """A process of ours, connected; its ports apply the delays."""
         process = self.keep(kind(shapes=[self.shape(s) for s in node["inputs"]], out_shape=to_lava(node["shape"]),
-                                 delays=self.delays[node["name"]], **constants), model or P.MODELS[kind])
+                                 delays=self.delays[node["name"]], **constants), model or MODELS[kind])
         for i, source in enumerate(node["inputs"]):
             self.outs[source].connect(getattr(process, f"a{i}"))
         return process.out
@@ -196,6 +199,20 @@ class Builder:
         self.source(node).connect(process.a_in)
         return process.s_out
 
+    def cell(self, node, p):
+        constants = {k: self.arrays[f"{node['name']}.{k}"].astype(np.int64) for k in ("dv", "vth", "du", "bias_mant", "dh", "jump")}
+        bias = constants.pop("bias_mant") << p["bias_exp"]
+        return self.own(C.Cell, node, bias=bias, weight=self.arrays.get(node["name"] + ".weight"), reset=p["reset"], levels=p["levels"],
+                        interval=self.steps, **constants, **self.window(node))
+
+    recurrentcell = cell
+
+    def delay(self, node, p):
+        return self.own(C.Shift, node, steps=p["steps"], interval=self.steps, first=self.window(node)["first"])
+
+    def sumpool(self, node, p):
+        return self.own(C.SumPool, node, **{k: p[k][::-1] for k in ("kernel", "stride", "padding")})
+
     def attention(self, node, p):
         return self.own(P.Attention, node, heads=p["heads"], weight=p["weight"])
 
@@ -227,7 +244,7 @@ def collect(builder, probe):
     lead = (builder.recordings, builder.steps)
     for name, node in builder.nodes.items():
         path = os.path.join(builder.scratch, name)
-        if node["kind"] == "lif" and (not probe or name in probe):
+        if node["kind"] in RECORDED and (not probe or name in probe):
             with np.load(path + ".npz") as log:
                 for what in ("spikes", "membranes"):
                     x = log[what].reshape(lead + to_lava(node["shape"]))

@@ -3,7 +3,8 @@
     network.py          one paragraph per node: its Lava process and its connections
     arrays.npz          weights and biases, in the order in which Lava takes them
     example.npz         inputs, and every spike, membrane and score that the twin computed for them
-    lava_processes.py   what Lava has no process for
+    lava_processes.py   what Lava has no process for: products of tokens, pools, sums
+    lava_cells.py       neurons that Lava lacks, delays
     lava_workers.py     ends the run when one of Lava's workers fails
 
 `python network.py` runs the example and compares; `python network.py inputs.npy out.npz` runs recordings.
@@ -16,6 +17,7 @@ import keyword
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, explain
 from neuro.files import replacing
 
-BESIDE = ("lava_processes.py", "lava_workers.py")
+BESIDE = ("lava_processes.py", "lava_cells.py", "lava_workers.py")
 STEPS, RECORDINGS = 8, 2    # of the example
 
 HEAD = '''"""{title}: {nodes} nodes, {weights} weights, {neurons} neurons, in Lava's CPU simulation.
@@ -45,6 +47,7 @@ import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import lava_cells as cells
 import lava_processes as ours
 import lava_workers
 import numpy as np
@@ -58,7 +61,7 @@ from lava.proc.io.source import PySendModelFixed, RingBuffer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LATENCY = {latency}     # of the readout, in steps
-MODELS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed, **ours.MODELS}}
+MODELS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed, **ours.MODELS, **cells.MODELS}}
 
 
 def build(stream, T, R, logs):
@@ -229,7 +232,7 @@ class _Writer:
         shapes = [to_lava(self.network.shapes[s]) for s in node.inputs]
         more = "".join(f", {k}={v}" for k, v in constants.items())
         name = self.variable(node)
-        self.say(f"{name} = place(ours.{process}(shapes={shapes}, out_shape={to_lava(self.network.shapes[node.name])}, delays={list(self.network.delays[node.name])}{more}){model and ', ' + model})")
+        self.say(f"{name} = place({process}(shapes={shapes}, out_shape={to_lava(self.network.shapes[node.name])}, delays={list(self.network.delays[node.name])}{more}){model and ', ' + model})")
         self.say(*(f"{self.ports[s]}.connect({name}.a{i})" for i, s in enumerate(node.inputs)))
         self.ports[node.name] = f"{name}.out"
 
@@ -253,7 +256,7 @@ class _Writer:
     def dense(self, node: Dense) -> None:
         weight = self.keep(node, "weight", node.weight)
         if len(self.network.shapes[node.name]) == 2:
-            self.own(node, "TokenDense", weights=weight)
+            self.own(node, "ours.TokenDense", weights=weight)
             return
         source, name = self.source(node), self.variable(node)
         self.say(f"{name} = place(Dense(weights={weight}, num_message_bits={self.bits(node.input)}))", f"{source}.connect({name}.s_in)")
@@ -269,14 +272,30 @@ class _Writer:
                  f"{source}.connect({name}.a_in)")
         self.ports[node.name] = f"{name}.s_out"
 
+    def cell(self, node: Any) -> None:
+        constants = {"dv": node.dv, "vth": node.vth, "du": node.du, "bias": node.bias_mant.astype(np.int64) << node.bias_exp, "dh": node.dh, "jump": node.jump}
+        given = {k: self.keep(node, k, v) if np.ndim(v) else str(int(v)) for k, v in constants.items()}
+        weight = self.keep(node, "weight", node.weight) if hasattr(node, "weight") else "None"
+        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})")
+        self.own(node, "cells.Cell", **given, weight=weight, reset=repr(node.reset), levels=str(node.levels), interval="T",
+                 **{k: f'log["{k}"]' for k in ("first", "last", "path")})
+
+    recurrentcell = cell
+
+    def delay(self, node: Any) -> None:
+        self.own(node, "cells.Shift", steps=str(node.steps), interval="T", first=str(1 + self.network.latency[node.name]))
+
+    def sumpool(self, node: Any) -> None:
+        self.own(node, "cells.SumPool", **{k: str(getattr(node, k)[::-1]) for k in ("kernel", "stride", "padding")})
+
     def attention(self, node: Attention) -> None:
-        self.own(node, "Attention", heads=str(node.heads), weight=str(node.weight))
+        self.own(node, "ours.Attention", heads=str(node.heads), weight=str(node.weight))
 
     def maxpool(self, node: MaxPool) -> None:
-        self.own(node, "Pool", **{k: str(getattr(node, k)[::-1]) for k in ("kernel", "stride", "padding")})
+        self.own(node, "ours.Pool", **{k: str(getattr(node, k)[::-1]) for k in ("kernel", "stride", "padding")})
 
     def add(self, node: Node) -> None:
-        self.own(node, "Add", f"ours.add_model({len(node.inputs)})")
+        self.own(node, "ours.Add", f"ours.add_model({len(node.inputs)})")
 
     def tokens(self, node: Node) -> None:
         self.ports[node.name] = f"{self.source(node)}.transpose((1, 0, 2)).reshape({self.network.shapes[node.name]})"
@@ -286,9 +305,9 @@ class _Writer:
         self.ports[node.name] = f"{self.source(node)}{'.transpose((2, 1, 0))' if maps else ''}.reshape({self.network.shapes[node.name]})"
 
     def tokensum(self, node: Node) -> None:
-        self.own(node, "TokenSum")
+        self.own(node, "ours.TokenSum")
 
     def readout(self, node: Node) -> None:
         bias = self.keep(node, "bias", node.bias)
         self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})")
-        self.own(node, "Readout", bias=bias, interval="T", offset='log["first"]', **{k: f'log["{k}"]' for k in ("first", "last", "path")})
+        self.own(node, "ours.Readout", bias=bias, interval="T", offset='log["first"]', **{k: f'log["{k}"]' for k in ("first", "last", "path")})

@@ -15,7 +15,7 @@ from neuro.deploy.network import LIF, Add, Dense, Input, IntegerNetwork, Readout
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError
 
-ALLOWED = {"lava", "lava_processes", "lava_workers", "numpy", "os", "sys", "tempfile", "collections", "multiprocessing", "signal", "threading", "time", "traceback"}
+ALLOWED = {"lava", "lava_cells", "lava_processes", "lava_workers", "numpy", "os", "sys", "tempfile", "collections", "multiprocessing", "signal", "threading", "time", "traceback"}
 
 
 def renamed(network, names):
@@ -35,7 +35,7 @@ def start(python, script, *arguments):
 
 def test_it_imports_nothing_of_ours_and_is_short(network, tmp_path):
     script = write_script(network, tmp_path / "lava")
-    assert sorted(p.name for p in script.parent.iterdir()) == ["arrays.npz", "example.npz", "lava_processes.py", "lava_workers.py", "network.py"]
+    assert sorted(p.name for p in script.parent.iterdir()) == ["arrays.npz", "example.npz", "lava_cells.py", "lava_processes.py", "lava_workers.py", "network.py"]
     for path in script.parent.glob("*.py"):
         tree = ast.parse(path.read_text())
         found = {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
