@@ -19,6 +19,7 @@ from neuro.datasets.events import EVENT, Sensor
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
 LONGEST_LINE = 1 << 16  # bytes; a header line longer than this is binary data
+LARGEST_READ = 1 << 20  # bytes that may be asked for beyond the file's own size
 PRINTABLE = bytes([9, *range(32, 127), *range(160, 256)])
 
 
@@ -99,6 +100,9 @@ class Mapped(io.RawIOBase):
         return self.at
 
     def readinto(self, buffer) -> int:
+        """Fill the buffer; a library that follows a damaged address asks for more than the file has, and is stopped."""
+        if self.at > len(self.data) or len(buffer) > len(self.data) + LARGEST_READ:
+            raise OSError(f"{len(buffer)} bytes at byte {self.at} of a file of {len(self.data)}")
         part = self.data[self.at : self.at + len(buffer)]
         memoryview(buffer)[: len(part)] = memoryview(part)
         self.at += len(part)
