@@ -8,7 +8,7 @@ of each layer, mapping of layers to cores, and the layers that may learn on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neuro import graph as g
@@ -18,11 +18,11 @@ from neuro.deploy.chips import chip as chip_of
 from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict
 from neuro.deploy.mapping_counts import Counted, counted
 from neuro.deploy.mapping_estimates import Estimate, estimates
-from neuro.deploy.mapping_layers import Layer, Network, layers_of
+from neuro.deploy.mapping_layers import Layer, Network, folded, layers_of
 from neuro.deploy.mapping_rewrites import binary, rewritten
 from neuro.deploy.placement import Placement, capacity, place
 from neuro.errors import GraphError, ParameterError, explain
-from neuro.graph import Graph, fold_norms
+from neuro.graph import Graph
 
 FORMAT, VERSION = "neuro-mapping", 1
 
@@ -187,11 +187,11 @@ def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: 
     for name, value in (("weight_bits", weight_bits), ("input_bits", input_bits), ("steps", steps)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ParameterError(explain(f"map: {name} must be a whole number from 1.", f"{name} {value!r}"))
-    folded = fold_norms(graph)
-    network = layers_of(folded)
-    asked = Question(folded, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
+    graph = folded(graph)
+    network = layers_of(graph)
+    asked = Question(graph, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
     unchecked = () if input_bits is not None else (f"bits of an input value (input_bits); the chip takes {chip.input_bits}",)
-    return Compatibility(chip, network, findings(asked), learners(folded, network, chip), unchecked)
+    return Compatibility(chip, network, findings(asked), learners(graph, network, chip), unchecked)
 
 
 def map_network(
@@ -226,11 +226,16 @@ def map_network(
     placement = place(chip, list(layers.values()))
     _refuse_totals(chip, layers)
     outstanding = tuple(f for f in found.findings if f.verdict == RETRAIN)
+    return estimated(Mapped(found, placement, changed, changes, outstanding, (), layers), steps, rates, seconds)
+
+
+def estimated(mapped: Mapped, steps: int | None = None, rates: Mapping[str, float] | None = None, seconds: float | None = None) -> Mapped:
+    """The same mapping with estimates for so many steps, at these rates; see `map_network`."""
     if rates is not None:
-        lacking = [s for layer in network.layers for s in layer.sources if s not in rates]
+        lacking = [s for what in mapped.layers.values() for s in what.layer.sources if s not in rates]
         if lacking:
             raise ParameterError(explain("map: rates are missing.", f"of {', '.join(dict.fromkeys(lacking))}", cure="Take them from neuro.deploy.mapping.firing_rates(changed graph, x)."))
-    return Mapped(found, placement, changed, changes, outstanding, estimates(chip, placement, layers, steps, rates, seconds), layers)
+    return replace(mapped, estimates=estimates(mapped.chip, mapped.placement, mapped.layers, steps, rates, seconds))
 
 
 def bits_on(chip: Chip, network: Network, most: int) -> Callable[[Layer, str], int]:

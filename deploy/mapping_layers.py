@@ -41,8 +41,8 @@ class Product:
 
     @property
     def weights_per_channel(self) -> int:
-        """Weights that one output channel holds."""
-        return self.in_map[0] // self.groups * self.kernel[0] * self.kernel[1] if self.weight is not None else 0
+        """Weights that one output channel holds; tokens that are averaged share theirs."""
+        return self.weight.numel() // self.weight.shape[0] if self.weight is not None else 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,12 @@ def layers_of(graph: Graph) -> Network:
     >>> [(layer.name, layer.neurons, layer.products[0].in_map) for layer in layers_of(neuro.trace(net, torch.zeros(4, 1, 3))).layers]
     [('1', 2, (3, 1, 1))]
     """
-    return _Reader(fold_norms(graph)).network()
+    return _Reader(folded(graph)).network()
+
+
+def folded(graph: Graph) -> Graph:
+    """The graph without norms that weights can take in; itself where it has none."""
+    return fold_norms(graph) if any(isinstance(n, g.BatchNorm) for n in graph) else graph
 
 
 def as_map(shape: tuple[int, ...]) -> Map:
@@ -276,7 +281,7 @@ class _Reader:
         if not more and source in self.layers and self.layers[source].pool is None:
             layer = self.layers[source]
             self.layers[source] = replace(layer, pool=pool, operations=(*layer.operations, operation))
-            self.values[node.name] = replace(value, operations=value.operations)
+            self.values[node.name] = value
         else:  # of the input, of a sum, or a second one: it belongs to whoever reads it
             self.values[node.name] = replace(value, operations=(*value.operations, operation))
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from neuro import graph as g
 from neuro.deploy.chips import Chip
-from neuro.graph import Graph, fold_norms
+from neuro.deploy.mapping_layers import folded
+from neuro.graph import Graph
 from neuro.neurons import lif_step
 from neuro.neurons.lif import LIFParams, LIFState
 from neuro.reset import to_zero
@@ -27,11 +28,12 @@ def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int]) -> tuple[Gra
     layer, the largest weight at the grid's end. What needs training is left as it is.
     """
     changes: list[str] = []
-    folded = fold_norms(graph)
-    norms = [n.name for n in graph if isinstance(n, g.BatchNorm) and n.name not in {m.name for m in folded}]
+    without = folded(graph)
+    left = {n.name for n in without}
+    norms = [n.name for n in graph if isinstance(n, g.BatchNorm) and n.name not in left]
     if norms:
         changes.append(f"norms folded into the weights before them (exact): {', '.join(norms)}")
-    graph = folded
+    graph = without
     for operation, rewrite in REWRITES.items():
         if needs(chip, operation):
             graph, made = rewrite(graph)
@@ -57,7 +59,7 @@ def rounded(graph: Graph, bits: Callable[[str], int]) -> tuple[Graph, list[str]]
             changes.append(f"{node.name}: weights rounded to {bits(node.name)} bits, largest change {off:.3g} of {float(node.weight.abs().max()):.3g}")
             node = replace(node, weight=w)
         nodes.append(node)
-    return Graph(nodes, graph.removed), changes
+    return (Graph(nodes, graph.removed) if changes else graph), changes
 
 
 def to_grid(weight: Tensor, bits: int) -> Tensor:
@@ -89,7 +91,7 @@ def _or_neurons(graph: Graph) -> tuple[Graph, list[str]]:
             changes.append(f"{node.name}: a max pool of spikes becomes {C} x {'x'.join(map(str, graph.shapes[node.name][1:]))} neurons that fire where any input fires (exact)")
         else:
             nodes.append(node)
-    return Graph(nodes, graph.removed), changes
+    return (Graph(nodes, graph.removed) if changes else graph), changes
 
 
 def _sum_pools(graph: Graph) -> tuple[Graph, list[str]]:
@@ -110,7 +112,7 @@ def _sum_pools(graph: Graph) -> tuple[Graph, list[str]]:
             elif isinstance(node, (g.Flatten, g.Tokens, g.SumPool2d, g.MaxPool2d)):
                 scale[node.name] = before[0]
         nodes.append(made)
-    return Graph(nodes, graph.removed), changes
+    return (Graph(nodes, graph.removed) if changes else graph), changes
 
 
 def divisible(graph: Graph, node: g.Node) -> bool:
@@ -132,7 +134,7 @@ def _full_kernels(graph: Graph) -> tuple[Graph, list[str]]:
             changes.append(f"{node.name}: {node.groups} groups become one, with zeros (exact)")
         else:
             nodes.append(node)
-    return Graph(nodes, graph.removed), changes
+    return (Graph(nodes, graph.removed) if changes else graph), changes
 
 
 def full(weight: Tensor, groups: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neuro.deploy import nir as exchange
-from neuro.deploy.mapping import Compatibility, Mapped, assess, firing_rates, map_network
+from neuro.deploy.mapping import Compatibility, Mapped, assess, estimated, firing_rates, map_network
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.files import replacing, write_json
 from neuro.report import Report
@@ -35,11 +35,11 @@ def main(
         steps: steps of a recording; default: as in the data.
         weight_bits: width of weights, at most; the chip's widest within it is taken.
         input_bits: bits of an input value; default: the fewest that hold the data.
-        dt: seconds of one step, for energy where only power is known, and for --apply.
-        apply: make the changes that need no training, compare answers on the data, and write map_CHIP.nir; needs --data and --dt.
+        dt: seconds of one step, for energy where only power is known, and for --apply true.
+        apply: true: make the changes that need no training, compare answers on the data, and write map_CHIP.nir; needs --data and --dt.
     """
     if apply and (data is None or dt is None):
-        raise ParameterError(explain("map: --apply needs --data and --dt.", "the changed network is compared on recordings and written as NIR, in seconds"))
+        raise ParameterError(explain("map: --apply true needs --data and --dt.", "the changed network is compared on recordings and written as NIR, in seconds"))
     if dt is not None and not dt > 0:
         raise ParameterError(explain("map: dt must be positive.", f"dt {dt}"))
     model = load(run)
@@ -54,11 +54,11 @@ def main(
     print(found)
     try:
         mapped = map_network(graph, chip, **told)
-        if data is not None:
-            mapped = map_network(graph, chip, **told, rates=firing_rates(mapped.graph, x, lengths), seconds=None if dt is None else dt * (steps or 1))
     except GraphError as error:
         write_json(folder / f"map_{found.chip.name}.json", {**found.to_dict(), "verdict": "cannot", "refused": str(error)})
         raise
+    rates = None if data is None else firing_rates(mapped.graph, x, lengths)
+    mapped = estimated(mapped, steps, rates, None if dt is None else dt * (steps or 1))
     print()
     print(mapped)
     lines = [] if not apply else _apply(graph, mapped, x, lengths, dt or 0.0, folder)

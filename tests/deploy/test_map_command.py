@@ -1,0 +1,131 @@
+"""`neuro map` on small saved models and a few recordings: what is printed, what is written, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from neuro import cli, layers, models, plots
+from neuro.datasets import NMNIST, Frames, Sensor, make_events
+from neuro.datasets.formats.nmnist import write_nmnist
+from neuro.deploy import nir as exchange
+from neuro.deploy.chips import CHIPS
+from neuro.errors import ParameterError, ShapeError
+from neuro.models import registry
+from neuro.neurons import LIF
+from neuro.plots.placement import placement
+from neuro.training import Preprocess, Run, save_model
+
+
+def run_cli(capsys, *argv):
+    """Exit code, output and errors of one command in this process."""
+    try:
+        cli.main([str(a) for a in argv])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Four recordings of two classes."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for i in range(4):
+        n = 900
+        events = make_events(rng.integers(0, 34, n), rng.integers(0, 34, n), np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n))
+        (folder / f"test/{i % 2}").mkdir(parents=True, exist_ok=True)
+        write_nmnist(events, folder / f"test/{i % 2}/{i:05d}.bin")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose model is small; attention keeps it from every chip but SpiNNaker 2."""
+    torch.manual_seed(0)
+    folder = tmp_path / "run"
+    Run.create(folder, recipe="spikformer_nmnist", options={"out": str(folder)}, seed=1)
+    save_model(models.small("spikformer_nmnist", dim=16, heads=2, image=34, depth=1), folder, classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=3), Sensor(34, 34)))
+    return folder
+
+
+def test_a_run_is_mapped_with_data_and_written(capsys, run, data):
+    code, out, err = run_cli(capsys, "map", run, "--chip", "spinnaker2", "--data", data, "--samples", 2)
+    assert (code, err) == (0, "") and "cores hold the network, each neuron once" in out and "at the measured rates" in out and "3 steps" in out
+    document = json.loads((run / "map_spinnaker2.json").read_text())
+    assert document["format"] == "neuro-mapping" and document["chip"] == "spinnaker2" and document["parts"] and not document["not_checked"]
+    assert (run / "map_spinnaker2.png").read_bytes()[:4] == b"\x89PNG"
+    page = (run / "map_spinnaker2.html").read_text()
+    assert "blocks.0.mlp.up_lif" in page and ("<svg" in page or "data:image/png" in page) and "http" not in page.replace("http-equiv", "")
+
+
+def test_without_data_what_was_not_told_is_said(capsys, run, tmp_path):
+    code, out, _ = run_cli(capsys, "map", run / "model.safetensors", "--chip", "spinnaker2", "--out", tmp_path / "elsewhere")
+    assert code == 0 and "one step" in out and "not checked: bits of an input value" in out and "measured rates" not in out
+    assert sorted(p.name for p in (tmp_path / "elsewhere").iterdir()) == ["map_spinnaker2.html", "map_spinnaker2.json", "map_spinnaker2.png"]
+
+
+@pytest.mark.parametrize("chip", sorted(set(CHIPS) - {"spinnaker2"}))
+def test_a_network_that_does_not_fit_is_refused_after_its_table(capsys, run, chip):
+    code, out, err = run_cli(capsys, "map", run, "--chip", chip)
+    assert code == 2 and "cannot be held" in out and "blocks.0.attention.product_lif" in out
+    assert "the network does not fit" in err and ": cannot. " in err and "limit" in err and "Traceback" not in err
+    document = json.loads((run / f"map_{chip}.json").read_text())
+    assert document["verdict"] == "cannot" and document["refused"] in err and not (run / f"map_{chip}.html").exists()
+
+
+def spiking_cnn():
+    """Two convolutions and a dense layer, which every clocked chip holds after changes."""
+    how = {"bias": False}
+    return layers.Sequential(
+        layers.Conv2d(2, 4, 3, padding=1, **how), layers.BatchNorm(4), LIF(threshold=0.2), layers.MaxPool2d(2),
+        layers.Conv2d(4, 6, 3, padding=1, **how), LIF(threshold=0.2), layers.MaxPool2d(2), layers.Flatten(), layers.Linear(6 * 8 * 8, 10, **how), layers.MeanOverTime(),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cnn(tmp_path, monkeypatch):
+    """A run of a model that stands in the registry for this test only."""
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    folder = tmp_path / "cnn"
+    model = models.register()(spiking_cnn)()
+    Run.create(folder, recipe="cnn", options={"out": str(folder)}, seed=1)
+    save_model(model, folder, classes=NMNIST.classes, preprocess=Preprocess(Frames(bins=3), Sensor(34, 34)))
+    return folder
+
+
+def test_changes_are_applied_compared_and_written(capsys, cnn, data):
+    for lacking in (("--data", data), ("--dt", 0.1)):
+        code, _, err = run_cli(capsys, "map", cnn, "--chip", "loihi1", "--apply", "true", *lacking)
+        assert code == 2 and "--apply true needs --data and --dt" in err
+    code, out, err = run_cli(capsys, "map", cnn, "--chip", "loihi1", "--data", data, "--samples", 4, "--apply", "true", "--dt", 0.1)
+    assert (code, err) == (0, "") and "of 4 recordings get the same answer" in out and "fire where any input fires" in out
+    document = json.loads((cnn / "map_loihi1.json").read_text())
+    assert document["verdict"] == "fits after retraining" and any("input bits" in f["rule"] for f in document["layers"][0]["findings"])  # counts above 1
+    loaded = exchange.load(cnn / "map_loihi1.nir")
+    assert loaded(torch.zeros(2, 1, 2, 34, 34)).shape[-1] == 10
+    before = {p: p.read_bytes() for p in cnn.iterdir() if p.name.startswith("model")}
+    assert before and run_cli(capsys, "map", cnn, "--chip", "loihi2")[0] == 0 and all(p.read_bytes() == raw for p, raw in before.items())
+
+
+def test_mistakes_are_named(capsys, run, tmp_path):
+    for argv, said in [
+        (("map", run, "--chip", "loihi9"), "Did you mean loihi"), (("map", tmp_path / "nothing", "--chip", "akida"), "nothing"),
+        (("map", run, "--chip", "akida", "--weight-bits", 1), "no weights of 1 bits"), (("map", run, "--chip", "akida", "--steps", 0), "whole number from 1"),
+        (("map", run, "--chip", "akida", "--dt", "-1"), "dt must be positive"), (("map", run, "--chip", "akida", "--data", tmp_path / "none"), "none"),
+    ]:  # fmt: skip
+        code, _, err = run_cli(capsys, *argv)
+        assert code == 2 and said in err and "Traceback" not in err, argv
+
+
+def test_the_picture(recwarn):
+    parts = [(0, "a", 0.5), (0, "b", 0.25), (3, "b", 1.0)]
+    for cores, given in ((4, parts), (1, [(0, "a", 0.0)]), (152, [(k, f"layer.{k // 2}.lif", 0.9) for k in range(60)]), (1024, parts), (9, [])):
+        assert plots.to_png(placement(cores, given, totals={"neurons": 0.2, "memory bits": 1.0}))[:4] == b"\x89PNG"
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+    with pytest.raises(ShapeError, match="core that there is not"):
+        placement(3, parts)
+    with pytest.raises(ParameterError, match="filled beyond its limit"):
+        placement(4, [*parts, (3, "c", 0.1)])
