@@ -1,7 +1,7 @@
 """NumPy `.npy`: one array of events, structured (fields x, y, t, p in any order) or [N, 4]; nothing is unpickled.
 
-Names of fields and the unit of time: see `columns.py`. Rows of [N, 4] are t x y p, x y p t or x y t p, the first that
-fits, and the facts say "guessed". The sensor is not stated. Source: NumPy, "NEP 1, a simple file format for NumPy arrays".
+Names of fields and the unit of time: see `columns.py`. Rows of [N, 4] are t x y p, x y p t or x y t p, the one that
+fits most of the first, and the facts say "guessed". The sensor is not stated. Source: NumPy, "NEP 1, a simple file format for NumPy arrays".
 """
 
 from __future__ import annotations

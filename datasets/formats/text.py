@@ -4,8 +4,8 @@
     t,x,y,p               names of the columns, in any order, other columns between them; may be missing
     11718656,874,200,0
 
-Without names the order is the first of t x y p, x y p t (Metavision), x y t p that fits the first 256 lines; the facts
-say "guessed". A time with a fraction is seconds, otherwise microseconds; decimal digits are read exactly and rounded to
+Without names the order is the one of t x y p, x y p t (Metavision), x y t p that fits most of the first 256 lines; the
+facts say "guessed". A time with a fraction is seconds, otherwise microseconds; decimal digits are read exactly and rounded to
 the nearest microsecond. p is 0 or -1 (OFF), 1 (ON), True or False. Source: "Event Camera Dataset", Robotics and
 Perception Group, Zurich (t x y p in seconds); Metavision SDK, `metavision_file_to_csv`.
 """
