@@ -1,6 +1,7 @@
 """An integer network as layers of netx: a chain of convolutions and dense layers, each with its neurons.
 
-    Conv, LIF -> conv        Dense, LIF -> dense        Flatten -> flatten        Dense, Readout -> dense, read from its membrane
+    Conv, LIF -> conv        Dense, LIF -> dense        Dense, RecurrentCell -> dense_rec        Flatten -> flatten
+    Dense, Readout -> dense, read from its membrane
 
 A readout becomes what lava-dl's own PilotNet ends with: a neuron that keeps everything and cannot fire (vDecay 0,
 vThMant 131071), whose membrane is 64 times the score. A Readout of spikes is left to who counts them.
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from neuro.deploy.cells import Cell, RecurrentCell
 from neuro.deploy.joins import KIND_OF, Flatten, Readout
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.netx_file import Layer
@@ -31,6 +33,8 @@ REMEDIES = {
     "add": ("netx is a chain and has no sums.", "Train without the residual branch, or give the network file to `neuro lava script`."),
     "attention": ("netx has no attention.", "Give the network file to `neuro lava script`."),
     "tokens": ("netx has no tokens.", "Use 1x1 convolutions on the map instead of products on tokens."),
+    "sumpool": ("netx has no pooling.", "Use a Conv with a stride, or give the network file to `neuro lava script`."),
+    "delay": ("netx has delays per synapse only, which lava-dl does not clear between recordings.", "Give the network file to `neuro lava script`."),
     "tokensum": ("netx has no sum over tokens.", "Use Flatten and a Dense, or a Conv as large as the map."),
 }
 
@@ -104,7 +108,8 @@ class _Writer:
         self.last, self.waiting = network.input.name, None  # type: ignore[var-annotated]
         self.most_steps: int | None = None
         self.forms: dict[type[Node], Callable[[Any], None]] = {
-            Input: self.input, Conv: self.synapse, Dense: self.synapse, LIF: self.neurons, Flatten: self.flatten, Readout: self.readout}
+            Input: self.input, Conv: self.synapse, Dense: self.synapse, LIF: self.neurons, Cell: self.cell, RecurrentCell: self.cell,
+            Flatten: self.flatten, Readout: self.readout}
 
     def refuse_kinds(self) -> None:
         """Name every node of a kind that netx does not have; the remedy is for the first, a pool only where nothing else is left."""
@@ -137,9 +142,34 @@ class _Writer:
             if len(shape) != 1:
                 raise refuse(node, f"Its input {list(shape)} is a product for each token.", cure=REMEDIES["tokens"][1])
             low, high = self.network.ranges[node.name]
-            if fact := problem(node.weight, max(-low, high)):
+            looped = any(isinstance(n, RecurrentCell) and n.input == node.name for n in self.network.nodes)     # it is looked at together with the loop
+            if not looped and (fact := problem(node.weight, max(-low, high))):
                 raise refuse(node, fact, cure="Quantise this layer with another scale, or give the network file to `neuro lava script`.")
         self.waiting = node
+
+    def cell(self, node: Cell) -> None:
+        """A Cell that does no more than Lava's LIF, and a RecurrentCell behind a Dense."""
+        numbers = [np.unique(getattr(node, f)) for f in ("dv", "vth", "du")]
+        more = [f for f, bad in (("reset", node.reset != "zero"), ("levels", node.levels > 1), ("jump", np.any(node.jump)),
+                                 ("constants per channel", any(n.size > 1 for n in numbers)), ("a bias through its current", numbers[2].min() < 4095 and np.any(node.bias_mant))) if bad]
+        if more:
+            raise refuse(node, f"netx holds Lava's LIF, and this one has {', '.join(more)} beyond it.", cure="Give the network file to `neuro lava script`.")
+        dv, vth, du = (int(n[0]) for n in numbers)
+        plain = LIF(node.name, node.input, dv, vth, node.bias_mant, node.bias_exp, du)
+        if not isinstance(node, RecurrentCell):
+            self.neurons(plain)
+            return
+        synapse = self.waiting
+        if not isinstance(synapse, Dense):
+            raise refuse(node, f"It reads {self.last!r}.", cure="Put a Dense before it.")
+        low, high = self.network.ranges[synapse.name]
+        back = node.feedback_range()
+        if fact := problem(np.hstack([synapse.weight, node.weight]), max(-low, high, -back[0], back[1]), synapse.weight.shape[1]):
+            raise refuse(node, fact, cure="Quantise this layer with another scale, or give the network file to `neuro lava script`.")
+        self.neurons(plain)
+        layer = self.layers[-1]
+        self.layers[-1] = replace(layer, kind="dense_rec", values={**layer.values, "weight_rec": node.weight.astype(np.float32)})
+        self.notes.append(f"{node.name}: lava-dl does not clear feedback between recordings; run each in a network of its own.")
 
     def neurons(self, node: LIF) -> None:
         bias = node.bias_mant.astype(np.int64) << node.bias_exp
@@ -187,9 +217,9 @@ class _Writer:
         if self.waiting is None:
             source = self.network[self.last]
             source = self.network[source.input] if isinstance(source, Flatten) else source
-            if not isinstance(source, LIF) or node.bias.any():
+            if not isinstance(source, LIF | Cell) or node.bias.any():
                 raise refuse(node, f"It reads {self.last!r} with biases {node.bias.min()}..{node.bias.max()}.", cure="A Readout of spikes has no bias; else put a Dense before it.")
-            if source.vth == SILENT and source.dv == 0 and source.du == 4095:
+            if isinstance(source, LIF) and (source.vth, source.dv, source.du) == (SILENT, 0, 4095):
                 raise refuse(node, f"The neurons {source.name!r} before it look like a readout themselves.", cure="Use a vth below 131071.")
             return
         if np.abs(node.bias).max() > MOST_MANT:

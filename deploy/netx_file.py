@@ -2,7 +2,7 @@
 
 `/layer/0` .. `/layer/n-1`, each with `type` (bytes, one element) and, where the type needs them,
 
-    shape [C, H, W] or [N];  dense: inFeatures, outFeatures, weight [O, I];  bias, delay
+    shape [C, H, W] or [N];  dense: inFeatures, outFeatures, weight [O, I];  bias, delay;  dense_rec: also weight_rec [O, O]
     conv: inChannels, outChannels, kernelSize, stride, padding, dilation, groups, weight [O, I, kh, kw]
     neuron/type, neuron/iDecay, neuron/vDecay, neuron/vThMant, neuron/refDelay, neuron/gradedSpike
 
@@ -23,7 +23,7 @@ import numpy as np
 from neuro.errors import FormatError, explain
 from neuro.files import replacing
 
-ARRAYS = ("shape", "weight", "bias", "delay", "inFeatures", "outFeatures", "inChannels", "outChannels", "kernelSize", "stride",
+ARRAYS = ("shape", "weight", "weight_rec", "bias", "delay", "inFeatures", "outFeatures", "inChannels", "outChannels", "kernelSize", "stride",
           "padding", "dilation", "groups")
 NEURON = ("iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike", "messageBits")
 MOST_LAYERS = 10_000

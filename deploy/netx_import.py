@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neuro.deploy.cells import Cell, RecurrentCell
 from neuro.deploy.joins import Flatten, Readout
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.netx_export import EXPONENT, SILENT
@@ -17,7 +18,7 @@ from neuro.errors import FormatError, explain
 
 CUBA = ("CUBA", "LOIHI")
 MISSING = {
-    "dense_rec": "Its loop has no node yet.", "average": "lava-dl does not read it either.", "pool": "lava-dl does not read it either.",
+    "average": "lava-dl does not read it either.", "pool": "lava-dl does not read it either.",
     "convT": "lava-dl does not read it either.", "unpool": "lava-dl does not read it either.", "concat": "lava-dl does not read it either.",
     "dense_comp": "Complex weights have no node.",
 }
@@ -49,7 +50,7 @@ class Importer:
         for i, layer in enumerate(self.layers):
             if self.integrates:
                 raise self.refuse(i, "It follows a layer whose neurons cannot fire.")
-            take = {"input": self.input, "conv": self.synapse, "dense": self.synapse, "flatten": self.flatten}.get(layer.kind)
+            take = {"input": self.input, "conv": self.synapse, "dense": self.synapse, "dense_rec": self.synapse, "flatten": self.flatten}.get(layer.kind)
             if take is None:
                 raise self.refuse(i, MISSING.get(layer.kind, "No such type is known."), cure="Read a network of dense, conv and flatten layers.")
             take(i, layer)
@@ -83,7 +84,7 @@ class Importer:
 
     def synapse(self, i: int, layer: Layer) -> None:
         weight = self.field(i, "weight")
-        dense = layer.kind == "dense"
+        dense = layer.kind != "conv"
         shape = tuple(int(n) for n in self.field(i, "shape").reshape(-1))
         if dense and weight.ndim == 1 and shape and np.prod(shape) > 0 and weight.size % np.prod(shape) == 0:
             weight = weight.reshape(int(np.prod(shape)), -1)
@@ -98,7 +99,9 @@ class Importer:
         name = self.name(i, 0, layer.kind)
         if dense:
             node: Conv | Dense = Dense(name, self.last, weight)
-            if fact := problem(weight, int(np.abs(weight).sum(1).max())):
+            looped = layer.kind == "dense_rec"
+            both = np.hstack([weight, self.feedback(i, weight)]) if looped else weight
+            if fact := problem(both, int(np.abs(both).sum(1).max()), weight.shape[1] if looped else None):
                 self.notes.append(f"{name}: {fact}.")
         else:
             pairs = {f: self.pair(i, f) for f in ("stride", "padding", "dilation")}
@@ -110,6 +113,12 @@ class Importer:
         self.last = name
         bias = layer.values.get("bias", np.zeros((), np.int64)).reshape(-1)
         self.ends(i, layer, bias)
+
+    def feedback(self, i: int, weight: np.ndarray) -> np.ndarray:
+        found, size = self.field(i, "weight_rec"), weight.shape[0]
+        if found.size != size * size:
+            raise self.refuse(i, f"weight_rec {list(found.shape)}, where its {size} neurons need {[size, size]}.")
+        return found.reshape(size, size)
 
     def ask(self, i: int) -> tuple[int, ...]:
         raise self.refuse(i, "The file does not say the size of the map that it reads.", cure="Pass input_shape=(C, H, W).")
@@ -142,7 +151,14 @@ class Importer:
             raise self.refuse(i, f"Its neurons send {n['messageBits']} bits.", cure="Spikes of one bit are read.")
         if n.get("refDelay", 1) != 1:
             self.notes.append(f"{name}: refDelay {n['refDelay']} is not obeyed, nor is it by lava-dl.")
-        self.nodes.append(LIF(name, self.last, n["vDecay"], n["vThMant"], bias[0] if bias.size == 1 and bias.ndim else bias, EXPONENT if bias.any() else 0, n["iDecay"] - 1))
+        bias = bias[0] if bias.size == 1 and bias.ndim else bias
+        rest = (name, self.last, n["vDecay"], n["vThMant"], bias, EXPONENT if bias.any() else 0, n["iDecay"] - 1)
+        if self.layers[i].kind != "dense_rec":
+            self.nodes.append(LIF(*rest))
+        elif bias.any() and n["iDecay"] != 4096:
+            raise self.refuse(i, "It has feedback, a bias and current that lasts.", cure="Leave the bias out, or use iDecay = 4096.")
+        else:
+            self.nodes.append(RecurrentCell(*rest, weight=self.feedback(i, self.layers[i].values["weight"].reshape(self.shape[0], -1))))
         self.last = name
 
     def flatten(self, i: int, layer: Layer) -> None:
@@ -153,7 +169,7 @@ class Importer:
         self.shape, self.last = (int(np.prod(self.shape)),), name
 
     def readout(self) -> None:
-        if not any(isinstance(n, LIF | Readout) for n in self.nodes):
+        if not any(isinstance(n, LIF | Cell | Readout) for n in self.nodes):
             raise FormatError(explain(f"{self.path}: not a readable netx file.", "It has no neurons."))
         if self.integrates:
             return

@@ -20,8 +20,10 @@ class Held(NamedTuple):
     shift: int
 
 
-def held_by_lava_dl(weight: np.ndarray) -> Held | None:
+def held_by_lava_dl(weight: np.ndarray, columns: int | None = None) -> Held | None:
     """The matrix [O, I] after lava-dl and Lava; None where lava-dl fails.
+
+    columns: of a layer with feedback, those of its input. lava-dl scales input and feedback together; each is a Dense of its own.
 
     >>> held_by_lava_dl(np.array([[3, -2]]))
     Held(weight=array([[ 192, -128]]), shift=6)
@@ -43,8 +45,11 @@ def held_by_lava_dl(weight: np.ndarray) -> Held | None:
     zeros = next((n for n in range(8, 0, -1) if not (weight % 2**n).any()), 0)
     bits = 8 - shift - (zeros - mixed)
     shifted = weight << shift
-    drop = 8 - bits + (int(shifted.min()) < 0 < int(shifted.max()))
-    return Held(_dense(shifted, drop), shift) if drop >= 0 else None     # it drops a negative count of bits
+    parts = [shifted] if columns is None else [shifted[:, :columns], shifted[:, columns:]]
+    drops = [8 - bits + (int(part.min()) < 0 < int(part.max())) for part in parts]
+    if min(drops) < 0:
+        return None                                     # it drops a negative count of bits
+    return Held(np.hstack([_dense(part, drop) for part, drop in zip(parts, drops, strict=True)]), shift)
 
 
 def _dense(weight: np.ndarray, drop: int) -> np.ndarray:
@@ -56,17 +61,18 @@ def _dense(weight: np.ndarray, drop: int) -> np.ndarray:
     return np.clip(weight, -256, 255) >> drop << drop
 
 
-def problem(weight: np.ndarray, reach: int) -> str:
+def problem(weight: np.ndarray, reach: int, columns: int | None = None) -> str:
     """Why lava-dl would run another matrix than this one; empty if it runs exactly this one.
 
     Args:
         weight: int [O, I].
         reach: the largest absolute sum that it can give, from the input's range.
+        columns: see `held_by_lava_dl`.
 
     >>> problem(np.array([[0, -64], [3, -5]]), 100), problem(np.array([[0, -64]]), 64)
     ('', 'lava-dl would multiply by -32 where the matrix has -64')
     """
-    held = held_by_lava_dl(weight)
+    held = held_by_lava_dl(weight, columns)
     if held is None:
         return "lava-dl fails on a matrix without weights" if not weight.any() else f"lava-dl has no form for weights {weight.min()}..{weight.max()}"
     wrong = np.argwhere(held.weight != np.asarray(weight, np.int64) << held.shift)

@@ -17,6 +17,7 @@ from neuro.deploy.network import (
     LIF,
     Add,
     Attention,
+    Cell,
     Conv,
     Dense,
     Flatten,
@@ -24,6 +25,7 @@ from neuro.deploy.network import (
     IntegerNetwork,
     MaxPool,
     Readout,
+    RecurrentCell,
     Tokens,
     TokenSum,
 )
@@ -185,6 +187,44 @@ def test_known_traps_of_matrices():
     assert "32 bits" in problem(np.array([[1, -1]]), 2**30)
 
 
+def loop(rng, du=4095, **how):
+    """Dense with feedback, then a Dense of spikes."""
+    bias = rng.integers(-9, 9, 5) if du == 4095 else 0
+    return IntegerNetwork([Input("x", (6,), 2), Dense("a", "x", even(rng, (5, 6), 60)),
+                           RecurrentCell("n", "a", 1000, 40, bias, 6 if np.any(bias) else 0, du, weight=-2 * rng.integers(0, 40, (5, 5)), **how),
+                           Dense("head", "n", even(rng, (3, 5))), Readout("out", "head", np.array([1, -1, 5]))])
+
+
+@pytest.mark.parametrize("du", [4095, 2500])
+def test_feedback_is_written_and_read(tmp_path, du):
+    network = loop(np.random.default_rng(3), du)
+    report = write_netx(network, tmp_path / "n.net")
+    with h5py.File(tmp_path / "n.net") as file:
+        assert file["layer/1/type"][0] == b"dense_rec"
+    again, _ = read_netx(tmp_path / "n.net")
+    np.testing.assert_array_equal(again["n"].weight, network["n"].weight)
+    assert report.spikes and "does not clear feedback" in str(report)
+
+
+def test_a_cell_that_is_a_lif_is_written_as_one(tmp_path):
+    plain = small(bias_mant=np.array([2, -3]), bias_exp=6)
+    cell = IntegerNetwork([Cell("n", "a", 1000, 5, np.array([2, -3]), 6) if n.name == "n" else n for n in plain.nodes])
+    write_netx(cell, tmp_path / "n.net")
+    again, _ = read_netx(tmp_path / "n.net")
+    assert isinstance(again["n"], LIF) and again["n"].bias(2).tolist() == [128, -192]
+
+
+@pytest.mark.parametrize("how, said", [(dict(reset="subtract"), "reset"), (dict(levels=3), "levels"), (dict(jump=5), "jump"),
+                                       (dict(dh=7), ""), (dict(du=3000, bias_mant=np.array(1), bias_exp=6), "a bias through its current")])
+def test_a_cell_beyond_lavas_lif_is_named(tmp_path, how, said):
+    network = IntegerNetwork([Cell("n", "a", **{"dv": 1000, "vth": 5, **how}) if n.name == "n" else n for n in small().nodes])
+    if not said:        # without a jump there is nothing that could decay
+        assert write_netx(network, tmp_path / "n.net").spikes
+        return
+    with pytest.raises(GraphError, match=f"Cell 'n'(.|\n)*has {said} beyond it(.|\n)*neuro lava script"):
+        write_netx(network, tmp_path / "n.net")
+
+
 @pytest.fixture(scope="module")
 def lava_dl():
     folder = os.environ.get("NEURO_LAVA_DL", "")
@@ -193,10 +233,10 @@ def lava_dl():
     return folder
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1, "loop"])
 def test_lava_dl_runs_the_file_to_the_same_spikes_and_membranes(lava, lava_dl, tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    network, _ = expanded(chain(rng, pool=True))
+    rng = np.random.default_rng(2 if seed == "loop" else seed)
+    network, _ = expanded(chain(rng, pool=True)) if seed != "loop" else (loop(rng, 2500), [])
     write_netx(network, tmp_path / "n.net")
     x = events(rng, network, 9, 1, 0.4)
     np.save(tmp_path / "x.npy", x[:, 0])
@@ -207,7 +247,8 @@ def test_lava_dl_runs_the_file_to_the_same_spikes_and_membranes(lava, lava_dl, t
     for i, name in enumerate(ours.spikes):
         np.testing.assert_array_equal(found[f"spikes/{i}"][i + 1:i + 10], ours.spikes[name][:, 0])
         np.testing.assert_array_equal(found[f"membranes/{i}"][i + 1:i + 10], ours.membranes[name][:, 0])
-    np.testing.assert_array_equal(found["membranes/4"][13], 64 * ours.acc[0])
+    last = len(ours.spikes)
+    np.testing.assert_array_equal(found[f"membranes/{last}"][last + 9], 64 * ours.acc[0])
     assert all(s.any() for s in ours.spikes.values())
 
 
