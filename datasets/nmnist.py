@@ -53,8 +53,23 @@ class NMNIST(Sequence):
 
     def __getitem__(self, index: int) -> Recording:
         name = self.names[index]
+        if self.archive is None:
+            return Recording(self.twin[range(len(self))[index]].events, self.sensor, self.labels[index], name)
         events = read_nmnist(self.archive.read(name), sensor=self.sensor, name=name)
         return Recording(events, self.sensor, self.labels[index], name)
+
+    @classmethod
+    def simulated(cls, count: int, seed: int = 0):
+        """`count` recordings of simulated digits, three saccades each; recording i depends on (seed, i), every fifth tests."""
+        from neuro.datasets.mnist import MNIST
+        from neuro.datasets.saccades import AS_NMNIST, SaccadeRecordings
+
+        digits = MNIST.simulated(count, seed)
+        new = cls.__new__(cls)
+        new.archive, new.labels = None, digits.labels
+        new.twin = SaccadeRecordings(digits.x, digits.labels, seed, path=AS_NMNIST)
+        new.names = tuple(f"{SPLITS[i % 5 != 4]}/{label}/{i}.bin" for i, label in enumerate(new.labels))
+        return new
 
 
 def address(parts: tuple[str, ...]) -> str | None:

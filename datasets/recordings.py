@@ -26,7 +26,7 @@ class EventFiles(Sequence):
 
     split: one of `parts`, or None for all. Sets without an official split have no parts; theirs are in `splits`.
     names: `PART/.../CLASS/FILE`, sorted, the same on every machine. labels: known without reading.
-    `__init__` does not download; `download` does.
+    `__init__` does not download; `download` does. nested: what is downloaded is a zip that holds zips.
 
     Raises:
         FileNotFoundError: no such folder. FormatError: nothing fits, or on access a damaged file.
@@ -42,6 +42,7 @@ class EventFiles(Sequence):
     licence: str | None = None
     source: str
     on_only = False
+    nested = False
 
     def __init__(self, folder: str | os.PathLike, split: str | None = None) -> None:
         kind = type(self).__name__
@@ -94,13 +95,13 @@ class EventFiles(Sequence):
 
     @classmethod
     def download(cls, folder: str | os.PathLike) -> list[Path]:
-        """Get the files of the set (see `neuro.datasets.downloads.download`) and unpack those that are tars."""
+        """Get the files of the set (see `neuro.datasets.downloads.download`) and unpack tars and zips of zips; other zips are read as they are."""
         if not cls.remotes:
             raise ParameterError(explain(f"{cls.__name__}: no address is known to us.", cure=f"Expected in the folder: {cls.expected}."))
         paths = download(cls.remotes, folder)
-        for path in paths:  # zips are read as they are
-            target = path.with_name(path.name.removesuffix(".gz").removesuffix(".tar"))
-            if path.name.endswith((".tar", ".tar.gz")) and not target.exists():
+        for path in paths:
+            target = path.with_name(path.name.split(".")[0])
+            if (cls.nested or path.name.endswith((".tar", ".tar.gz"))) and not target.exists():
                 unpack(path, target)
         return paths
 
