@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import ParameterError, explain
-from neuro.graph import Graph
+from neuro.graph import Graph, Neuron
 from neuro.tracing import trace
 
 LOWEST = 2**23 - 1  # of a membrane, below zero
@@ -160,7 +160,7 @@ def compare(
 
 
 def _at_threshold(node: Any, values: dict[str, Tensor], mask: np.ndarray) -> int:
-    if node.state._fields != ("v",):
+    if not isinstance(node, Neuron) or node.state._fields != ("v",):
         return 0
     with torch.no_grad():
         v = node.membrane(values[node.inputs[0]])

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from neuro.deploy import network as ints
 from neuro.deploy.network import IntegerNetwork
+from neuro.errors import GraphError, explain
 from neuro.layers.attention import AttentionProduct
 from neuro.layers.folding import fold, unfold
 
@@ -62,7 +63,7 @@ def instead(value: Tensor, stand_in: Tensor) -> Tensor:
     return _Instead.apply(value.to(stand_in.dtype), stand_in)
 
 
-def decayed(x: Tensor, k: int) -> Tensor:
+def decayed(x: Tensor, k: int | Tensor) -> Tensor:
     """sign(x) * (|x| * (4096 - k) >> 12) for whole x in float64; straight through."""
     y = x * (4096 - k) / 4096
     return instead(y.detach().trunc(), y)
@@ -73,8 +74,36 @@ class Soft:
     """What backward needs of one neuron layer: surrogate, threshold in float units, whether the reset carries no gradient."""
 
     surrogate: Any
-    threshold: float
+    threshold: Tensor
     detach: bool
+
+
+def cell(a: Tensor, node: ints.Cell, bias: Tensor, soft: Soft, weight: Tensor | None = None) -> Tensor:
+    """Spikes [T, B, ...] of a Cell of one level; weight [N, N] of its feedback or None."""
+    if node.levels != 1:
+        raise GraphError(explain(f"Cell {node.name!r}: {node.levels} levels have no surrogate here.", cure="Train neurons of one level."))
+    channels = a.shape[2] if a.dim() == 5 else a.shape[-1]
+    columns = torch.tensor(node.constants(channels), dtype=torch.float64, device=a.device)
+    dv, vth, du, _, dh, jump = (spread(c, a) for c in columns)
+    a, bias, threshold = a.double(), spread(bias, a), spread(soft.threshold.double(), a)
+    u = v = h = s = torch.zeros_like(a[0])
+    unit, spikes = threshold / (64 * vth), []
+    for now in a.unbind(0):
+        back = now if weight is None else now + F.linear(s, weight.double())
+        u = decayed(u, du + 1) + 64 * back + bias
+        v = (decayed(v, dv) + u).clamp(1 - TOP, TOP - 1)
+        theta = 64 * vth + h
+        s = _Fire.apply((v - theta) * unit, soft.surrogate)
+        fixed = s.detach() if soft.detach else s
+        v = {"zero": v * (1 - fixed), "subtract": v - fixed * theta, "none": v}[node.reset]
+        h = (decayed(h, dh) + s * jump).clamp(max=TOP - 1)
+        spikes.append(s)
+    return torch.stack(spikes).float()
+
+
+def spread(x: Tensor, like: Tensor) -> Tensor:
+    """One number, or one per channel, in the shape that meets one step of [T, B, ...]."""
+    return x.view(-1, 1, 1) if like.dim() == 5 and x.dim() else x
 
 
 def lif(a: Tensor, node: ints.LIF, bias: Tensor, soft: Soft) -> Tensor:
@@ -112,6 +141,10 @@ def stateless(node: ints.Node, *xs: Tensor) -> Tensor:
             return instead(y.detach().round(), y)
         case ints.MaxPool():
             return unfold(F.max_pool2d(fold(xs[0]), node.kernel, node.stride, node.padding), xs[0])  # type: ignore[arg-type]
+        case ints.SumPool():
+            return unfold(F.avg_pool2d(fold(xs[0].double()), node.kernel, node.stride, node.padding, divisor_override=1), xs[0])  # type: ignore[arg-type]
+        case ints.Delay():
+            return torch.cat([torch.zeros_like(xs[0][: node.steps]), xs[0][: max(len(xs[0]) - node.steps, 0)]])
         case ints.Add():
             return sum((x.double() for x in xs[1:]), xs[0].double())
         case ints.Tokens():
@@ -139,9 +172,9 @@ def run_torch(
         if isinstance(node, (ints.Conv, ints.Dense)):
             values[node.name] = product(network, node, xs[0], weights[node.name])
         elif isinstance(node, ints.LIF):
-            bias = biases[node.name].double()
-            bias = bias.view(-1, 1, 1) if xs[0].dim() == 5 and bias.dim() else bias
-            values[node.name] = lif(xs[0], node, bias, soft[node.name])
+            values[node.name] = lif(xs[0], node, spread(biases[node.name].double(), xs[0]), soft[node.name])
+        elif isinstance(node, ints.Cell):
+            values[node.name] = cell(xs[0], node, biases[node.name].double(), soft[node.name], weights.get(node.name))
         else:
             values[node.name] = stateless(node, *xs)
     last = network.readout

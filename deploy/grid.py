@@ -16,6 +16,7 @@ allows: outliers are cut off where the mean square error falls by it, which is t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,91 +31,170 @@ STRETCHES = [1 + i / 8 for i in range(25)]  # of the scale, 1 .. 4, tried where 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A layer on the grid. `scale` is s; `weight` int32, `bias_mant` int32 [O] or 0."""
+    """A layer on the grid: its products, which share one scale, and what its neuron needs.
 
-    weight: np.ndarray
-    scale: float
-    vth: int
+    weights: int32, one per product.  scale: s, one number, or one per channel [O]; vth likewise.  bias_mant: int32 [O] or 0.
+    """
+
+    weights: tuple[np.ndarray, ...]
+    scale: float | np.ndarray
+    vth: int | np.ndarray
     bias_mant: np.ndarray | int
     bias_exp: int
-    max_error: float  # largest |W_int / s - W|
-    rms_error: float  # root of the mean square of the same
+
+    @property
+    def weight(self) -> np.ndarray:
+        return self.weights[0]
 
 
-def spacing(weight: np.ndarray, bits: int) -> int:
+def both_signs(weight: np.ndarray) -> bool:
+    return bool((weight > 0).any() and (weight < 0).any())
+
+
+def spacing(mixed: bool, bits: int) -> int:
     """Distance of neighbours on the grid: 2^(8 - bits), doubled where signs are mixed."""
-    return 2 ** (8 - bits) * (2 if (weight > 0).any() and (weight < 0).any() else 1)
+    return 2 ** (8 - bits) * (2 if mixed else 1)
 
 
-def to_grid(weight: np.ndarray, scale: float, bits: int = 8) -> np.ndarray:
-    """Nearest weights that the chip holds, int32: for 8 bits even in -256 .. 254 if signs are mixed, else every one in -255 .. 255."""
-    step = spacing(weight, bits)
-    whole = step * np.round(weight * scale / step)
-    if (weight > 0).any() and (weight < 0).any():
-        whole = np.clip(whole, -256, 256 - step)
-        if whole.max() <= 0:  # the positive ones vanished: -256 needs a positive weight beside it
-            whole = np.maximum(whole, step - 256)
-    else:
-        whole = np.clip(whole, step - 256, 256 - step)
+def to_grid(weight: np.ndarray, scale: float | np.ndarray, bits: int = 8) -> np.ndarray:
+    """Nearest weights that the chip holds, int32: for 8 bits even in -256 .. 254 if signs are mixed, else every one in -255 .. 255.
+
+    scale: one number, or one per row of weight [O, ...].
+    """
+    mixed = both_signs(weight)
+    whole = _rounded(weight * rows(np.asarray(scale), weight), bits, mixed)
+    if mixed and whole.max() <= 0:  # the positive ones vanished: -256 needs a positive weight beside it
+        whole = np.maximum(whole, spacing(mixed, bits) - 256)
     whole = whole.astype(np.int32)
     assert not weight_problem(whole), weight_problem(whole)
     return whole
 
 
-def widest(weight: np.ndarray, bits: int = 8, clip: bool = False) -> float:
-    """Largest scale at which every weight is inside the grid; infinite for zeros. `clip`: the one of least square error."""
+def rows(scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """A scale [] or [O] in the shape that multiplies weight [O, ...]."""
+    return scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
+
+
+def _rounded(scaled: np.ndarray, bits: int, mixed: bool) -> np.ndarray:
+    step = spacing(mixed, bits)
+    return np.clip(step * np.round(scaled / step), -256 if mixed else step - 256, 256 - step)
+
+
+def widest(weight: np.ndarray, bits: int = 8, clip: bool = False, mixed: bool | None = None) -> float:
+    """Largest scale at which every weight is inside the grid; infinite for zeros. `clip`: the one of least square error.
+
+    mixed: whether the matrix that these rows belong to has both signs; None: judged by themselves.
+    """
+    mixed = both_signs(weight) if mixed is None else mixed
     high, low = float(weight.max(initial=0)), -float(weight.min(initial=0))
-    top = 256 - spacing(weight, bits)
+    top = 256 - spacing(mixed, bits)
     if max(high, low) <= 0:
         return math.inf
-    scale = min(top / high, 256 / low) if high > 0 and low > 0 else top / max(high, low)
+    scale = min(top / high if high > 0 else math.inf, (256 if mixed else top) / low if low > 0 else math.inf)
     if not clip:
         return scale
     scales = [scale * stretch for stretch in STRETCHES]
-    return min(scales, key=lambda s: float(np.square(to_grid(weight, s, bits) / s - weight).sum()))
+    return min(scales, key=lambda s: float(np.square(_rounded(weight * s, bits, mixed) / s - weight).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """What a neuron asks of the layer before it: threshold and gain, float64 [] or [O]; du likewise, 4095 for no memory.
+
+    through: whether the bias is part of the current, and so counts in its bound.
+    """
+
+    threshold: np.ndarray
+    gain: np.ndarray
+    du: np.ndarray
+    through: bool = False
+
+    def row(self, o: int) -> Demand:
+        """The same for one channel; du stays that of all, because the neuron's bound is that of all."""
+        return Demand(*(x[o] if x.ndim else x for x in (self.threshold, self.gain)), self.du, self.through)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether one scale for all channels would leave thresholds that are not whole."""
+        return self.threshold.ndim + self.gain.ndim > 0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How weights are rounded. bits: 2 .. 8; clip: outliers may be cut off; per_channel: a scale for each output channel."""
+
+    bits: int = 8
+    clip: bool = False
+    per_channel: bool = False
+
+
+def fit_layer(name: str, parts: Sequence[tuple[np.ndarray, Range]], bias: np.ndarray | None, demand: Demand, grid: Grid = Grid()) -> Fitted:
+    """Fit the products that feed one neuron.
+
+    Args:
+        name: of the layer, for the error.
+        parts: float64 weights [O, ...] and the range of the inputs of each product.
+        bias: float64 [O] or None, the sum over the products.
+
+    Raises:
+        GraphError: no scale fits, so that a threshold of one unit is too much already.
+    """
+    if not grid.per_channel and not demand.uneven:
+        scale = _scale(name, parts, [both_signs(w) for w, _ in parts], bias, demand, grid)
+        scales, vth = np.array(scale), round(scale * float(demand.threshold) / float(demand.gain))
+    else:
+        mixed, rows = [both_signs(w) for w, _ in parts], range(len(parts[0][0]))
+        demands = [demand.row(o) for o in rows]
+        one = [[(w[o : o + 1], r) for w, r in parts] for o in rows]
+        scales = np.array([_scale(f"{name}, channel {o}", one[o], mixed, None if bias is None else bias[o : o + 1], demands[o], grid) for o in rows])
+        vth = np.array([round(s * float(d.threshold) / float(d.gain)) for s, d in zip(scales, demands, strict=True)], np.int32)
+    mant, exp = to_mantissa(bias, 64 * scales)
+    return Fitted(tuple(to_grid(w, scales, grid.bits) for w, _ in parts), scales if scales.ndim else float(scales), vth, mant, exp)
 
 
 def fit(
     name: str, weight: np.ndarray, bias: np.ndarray | None, threshold: float, gain: float, inputs: Range, du: int = 4095,
     bits: int = 8, clip: bool = False,
 ) -> Fitted:  # fmt: skip
-    """Fit a layer whose inputs lie in `inputs`, with a neuron of this threshold and gain.
+    """`fit_layer` for one product and one scale."""
+    return fit_layer(name, [(weight, inputs)], bias, Demand(np.asarray(float(threshold)), np.asarray(float(gain)), np.asarray(du)), Grid(bits, clip))
 
-    Args:
-        name: of the layer, for the error.
-        weight: float64 [O, ...]; bias: float64 [O] or None; du: the current's memory, 4095 for none.
-        bits: of a weight, 2 .. 8; clip: whether outliers may be cut off, see `widest`.
 
-    Raises:
-        GraphError: no scale fits, so that a threshold of one unit is too much already.
-    """
-    scale = min(widest(weight, bits, clip), MOST_VTH * gain / threshold)
-    if bias is not None and np.abs(bias).max() > 0:
-        scale = min(scale, MOST_MANT * 2**MOST_EXP / (64 * np.abs(bias).max()))
+def _scale(name: str, parts: Sequence[tuple[np.ndarray, Range]], mixed: Sequence[bool], bias: np.ndarray | None, demand: Demand, grid: Grid) -> float:
+    """The largest s for which weights, threshold, bias and the current's worst case fit, and at which vth is whole."""
+    threshold, gain, du = float(demand.threshold), float(demand.gain), int(demand.du.min())
+    offset = 0.0 if bias is None else float(np.abs(bias).max(initial=0))
+    scale = min(MOST_VTH * gain / threshold, *(widest(w, grid.bits, grid.clip, m) for (w, _), m in zip(parts, mixed, strict=True)))
+    if offset > 0:
+        scale = min(scale, MOST_MANT * 2**MOST_EXP / (64 * offset))
     while True:
         vth = math.floor(threshold * scale / gain * (1 + 1e-12))
         if vth < 1:
-            raise GraphError(
-                explain(
-                    f"{name!r} does not fit the chip's integers.",
-                    f"weights to {np.abs(weight).max():.4g}, bias to {0 if bias is None else np.abs(bias).max():.4g}, threshold {threshold:.4g}, gain {gain:.4g}, inputs {inputs}",
-                    "At the scale that holds them the threshold would be below one unit.",
-                    cure="Train with weight decay, split the layer's inputs, or take fewer message_bits.",
-                )
-            )
+            raise _too_much(name, parts, offset, threshold, gain)
         exact = vth * gain / threshold
-        whole = to_grid(weight, exact, bits)
-        low, high = weighted_range(whole, *inputs)
-        worst = max(-low, high) * 4096 // (du + 1)
+        worst = MOST_MANT * 2**MOST_EXP / 64 + 1 if demand.through and offset > 0 else 0.0  # the most that any channel's bias adds
+        for (w, inputs), m in zip(parts, mixed, strict=True):
+            low, high = weighted_range(_rounded(w * exact, grid.bits, m), *inputs)
+            worst += max(-low, high)
+        worst = worst * 4096 // (du + 1)
         if worst < CURRENT:
-            break
+            return exact
         scale = exact * min(CURRENT / worst, 0.99)
-    mant, exp = to_mantissa(bias, 64 * exact)
-    error = np.abs(whole / exact - weight)
-    return Fitted(whole, exact, vth, mant, exp, float(error.max()), float(np.sqrt((error**2).mean())))
 
 
-def to_mantissa(bias: np.ndarray | None, scale: float) -> tuple[np.ndarray | int, int]:
+def _too_much(name: str, parts: Sequence[tuple[np.ndarray, Range]], offset: float, threshold: float, gain: float) -> GraphError:
+    weights = ", ".join(f"weights to {np.abs(w).max():.4g} on inputs {r}" for w, r in parts)
+    return GraphError(
+        explain(
+            f"{name!r} does not fit the chip's integers.",
+            f"{weights}, bias to {offset:.4g}, threshold {threshold:.4g}, gain {gain:.4g}",
+            f"The current of its neuron holds less than 2^17 = {CURRENT}, in the worst case over all inputs; at the scale that keeps to it the threshold would be below one unit.",
+            cure="Train with weight decay, split the layer's inputs, or take fewer message_bits.",
+        )
+    )
+
+
+def to_mantissa(bias: np.ndarray | None, scale: float | np.ndarray) -> tuple[np.ndarray | int, int]:
     """`bias * scale` as mantissas of 13 bits and the smallest common exponent."""
     if bias is None or not np.any(bias):
         return 0, 0

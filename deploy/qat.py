@@ -14,12 +14,17 @@ from torch import Tensor, nn
 from neuro import graph as g
 from neuro import state
 from neuro.deploy import network as ints
+from neuro.deploy.constants import per_channel
 from neuro.deploy.differentiable import Soft, instead, run_torch
+from neuro.deploy.emitting import Emitter
+from neuro.deploy.grid import Grid, rows
 from neuro.deploy.network import IntegerNetwork
-from neuro.deploy.quantize import Emitter, input_bits
+from neuro.deploy.quantize import input_bits
 from neuro.errors import ParameterError, explain
 from neuro.graph import Graph, fold_norms
 from neuro.tracing import trace
+
+WEIGHTED = (g.Conv2d, g.Linear, g.Recurrent)
 
 
 class QuantizationAware(nn.Module):
@@ -32,7 +37,7 @@ class QuantizationAware(nn.Module):
         model: what `quantize` takes; it is traced once and left alone. Its norms are folded in with the statistics they have,
             so train it in floats first. Decays, gains and thresholds stay as they are; weights and biases are trained.
         x: recordings [T, B, ...], event counts: their largest count is what the input must hold.
-        message_bits, weight_bits, clip: as for `quantize`.
+        message_bits, weight_bits, clip, per_channel: as for `quantize`.
 
     Shapes: x [T, B, ...] counts -> scores [B, classes], float32. `neuro.run(aware, x, lengths=...)` leaves out padded steps.
 
@@ -49,16 +54,19 @@ class QuantizationAware(nn.Module):
     torch.Size([1, 2])
     """
 
-    def __init__(self, model: Graph | nn.Module, x: Tensor, *, message_bits: int | None = 8, weight_bits: int = 8, clip: bool = False) -> None:
+    def __init__(
+        self, model: Graph | nn.Module, x: Tensor, *, message_bits: int | None = 8, weight_bits: int = 8, clip: bool = False, per_channel: bool = False
+    ) -> None:
         super().__init__()
         if not 2 <= weight_bits <= 8:
             raise ParameterError(explain(f"QuantizationAware: weight_bits is {weight_bits}.", cure="Give 2 to 8."))
         graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
-        self.message_bits, self.weight_bits, self.clip = input_bits(graph, x, message_bits), weight_bits, clip
+        self.message_bits, self.weight_bits = input_bits(graph, x, message_bits), weight_bits
+        self.grid = Grid(weight_bits, clip, per_channel)
         self._folded = fold_norms(graph)
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         for node in self._folded:
-            if isinstance(node, (g.Conv2d, g.Linear)):
+            if isinstance(node, WEIGHTED):
                 self.weights[key(node.name)] = node.weight.detach().clone()
                 if node.bias is not None:
                     self.biases[key(node.name)] = node.bias.detach().clone()
@@ -69,7 +77,7 @@ class QuantizationAware(nn.Module):
         return Graph([self._with_weights(node) for node in self._folded], self._folded.removed)
 
     def _with_weights(self, node: g.Node) -> g.Node:
-        if not isinstance(node, (g.Conv2d, g.Linear)):
+        if not isinstance(node, WEIGHTED):
             return node
         weight, bias = self.weights[key(node.name)].detach(), self._bias(node.name)
         found = [weight] if bias is None else [weight, bias.detach()]
@@ -82,7 +90,7 @@ class QuantizationAware(nn.Module):
 
     def emitter(self) -> Emitter:
         """The present weights on the chip's grid."""
-        return Emitter(self.graph(), self.message_bits, self.weight_bits, self.clip)
+        return Emitter(self.graph(), self.message_bits, self.grid)
 
     def network(self, name: str = "network") -> IntegerNetwork:
         """The integer network of the present weights."""
@@ -92,32 +100,36 @@ class QuantizationAware(nn.Module):
         """Every node's output, by name: integers, spikes, and the scores of the last."""
         emitter = self.emitter()
         network = emitter.network("network")
-        weights, biases, soft = {}, {}, {}
-        for layer in emitter.layers:
-            source = self._folded[layer.layer]
-            if isinstance(source, (g.Conv2d, g.Linear)):
-                factor = layer.scale * emitter.factor[source.inputs[0]]
-                weight = self.weights[key(source.name)]
-                weights[source.name] = instead(like(network[source.name].weight, weight), factor * weight)
-                taker = layer.neuron or network.readout.name
-                biases[taker] = self._whole_bias(source.name, network[taker], layer.scale)
+        weights: dict[str, Tensor] = {}
+        biases: dict[str, Tensor] = {}
+        for taker, placed in emitter.placed.items():
+            scale = np.asarray(placed.scale)
+            for name in placed.sources:
+                weight = self.weights[key(name)]
+                factor = like(rows(scale * emitter.factor[self._folded[name].inputs[0]], network[name].weight), weight)
+                weights[name] = instead(like(network[name].weight, weight), factor * weight)
+            if isinstance(network[taker], ints.RecurrentCell):
+                weight = self.weights[key(taker)]
+                weights[taker] = instead(like(network[taker].weight, weight), like(rows(scale, network[taker].weight), weight) * weight)
+            biases[taker] = self._whole_bias(placed.sources, network[taker], scale)
+        soft = {}
         for node in network.lifs:
-            biases.setdefault(node.name, like(node.bias_mant << node.bias_exp, x).double())
-            neuron = self._folded[node.name]
-            threshold = float(torch.as_tensor(neuron.params.threshold).flatten()[0])
-            soft[node.name] = Soft(neuron.choices["spike"], threshold, neuron.reset.detach)
-        biases.setdefault(network.readout.name, like(network.readout.bias, x).double())
+            biases.setdefault(node.name, like(whole_bias(node), x))
+            neuron = getattr(self._folded[node.name], "neuron", self._folded[node.name])
+            threshold = per_channel(neuron, "threshold", self._folded.shapes[node.name])
+            soft[node.name] = Soft(neuron.choices["spike"], like(threshold, x), neuron.reset.detach)
+        biases.setdefault(network.readout.name, like(network.readout.bias, x))
         return run_torch(network, x, weights, biases, soft, lengths)
 
-    def _whole_bias(self, source: str, taker: ints.Node, scale: float) -> Tensor:
-        """The integer bias of a neuron or readout, with the gradient of the float one."""
-        readout = isinstance(taker, ints.Readout)
-        whole = taker.bias if readout else np.asarray(taker.bias_mant << taker.bias_exp)  # type: ignore[attr-defined]
-        bias = self._bias(source)
-        if bias is None:
-            return like(whole, self.weights[key(source)]).double()
-        whole = np.broadcast_to(whole, bias.shape)
-        return instead(like(whole, bias).double(), bias.double() * (scale if readout else 64 * scale))
+    def _whole_bias(self, sources: tuple[str, ...], taker: ints.Node, scale: np.ndarray) -> Tensor:
+        """The integer bias of a neuron or readout, with the gradient of the float ones that it sums up."""
+        found = [self._bias(name) for name in (*sources, taker.name)]
+        biases = [b for b in found if b is not None]
+        whole = whole_bias(taker)
+        if not biases:
+            return like(whole, self.weights[key(sources[0])])
+        total = sum(b.double() for b in biases) * like(scale if isinstance(taker, ints.Readout) else 64 * scale, biases[0])
+        return instead(like(np.broadcast_to(whole, total.shape), biases[0]), total)
 
     def run(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Scores [B, classes] of x [T, B, ...]; lengths: steps that count for each recording."""
@@ -125,6 +137,11 @@ class QuantizationAware(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x, state.lengths())
+
+
+def whole_bias(node: ints.Node) -> np.ndarray:
+    """What a neuron or readout adds in every step, one number or one per channel."""
+    return node.bias if isinstance(node, ints.Readout) else np.asarray(node.bias_mant << node.bias_exp)  # type: ignore[attr-defined]
 
 
 def key(name: str) -> str:

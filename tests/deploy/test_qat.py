@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import neuro
 from neuro.deploy.agreement import evaluate_quantized
 from neuro.deploy.differentiable import Soft, lif
-from neuro.deploy.grid import spacing, to_grid, widest
+from neuro.deploy.grid import both_signs, spacing, to_grid, widest
 from neuro.deploy.nodes import LIF as LIFNode
 from neuro.deploy.qat import QuantizationAware
 from neuro.deploy.quantize import quantize
@@ -80,7 +80,7 @@ def test_what_was_trained_is_what_runs(seed, bits, clip):
     assert report.changed == 0 and report.agree == report.samples and report.score_error < 1e-6
     for node in network.nodes:
         if hasattr(node, "weight"):
-            assert not (node.weight % spacing(node.weight, bits)).any()
+            assert not (node.weight % spacing(both_signs(node.weight), bits)).any()
 
 
 def test_a_spikformer_trains_as_it_runs():
@@ -110,7 +110,7 @@ def test_the_neuron_is_the_chips_down_to_the_last_unit(seed):
     for now in a:
         s, u, v, _ = lif_step(u, v, now, node.du, node.dv, node.vth, bias)
         expected.append(s)
-    found = lif(torch.tensor(a), node, torch.tensor(bias).double(), Soft(ATan(2.0), 1.0, True))
+    found = lif(torch.tensor(a), node, torch.tensor(bias).double(), Soft(ATan(2.0), torch.tensor(1.0), True))
     np.testing.assert_array_equal(found.numpy(), np.array(expected))
     assert 0.01 < found.mean() < 0.9
 
@@ -171,7 +171,7 @@ def test_fewer_bits_are_a_coarser_grid_that_the_chip_holds(seed, bits, sign):
     for clip in (False, True):
         scale = widest(w, bits, clip)
         whole = to_grid(w, scale, bits)
-        assert weight_problem(whole) == "" and len(np.unique(whole)) <= 2**bits and not (whole % spacing(w, bits)).any()
+        assert weight_problem(whole) == "" and len(np.unique(whole)) <= 2**bits and not (whole % spacing(both_signs(w), bits)).any()
         errors.append(np.square(whole / scale - w).sum())
     assert errors[1] <= errors[0]
 

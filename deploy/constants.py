@@ -1,0 +1,112 @@
+"""What a float neuron is in the chip's integers: decays as 4096ths, reset rule, adaptation; and what no integer neuron is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuro.deploy.grid import Demand
+from neuro.graph import Neuron, Shape
+from neuro.neurons import alif_step, cuba_step, lif_step
+
+PROBE = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class Constants:
+    """Of one neuron layer; each array float64 or int64, [] or one per channel [C].
+
+    decay, current (decay of the current), gain, threshold: as the float neuron has them.  dv, du: 4096ths that are lost per step, du as Lava counts, 4095 for no
+    memory.  reset: "zero", "subtract" or "none".  adapt: (4096ths lost, step in units of v), None without.
+    """
+
+    decay: np.ndarray
+    current: np.ndarray
+    gain: np.ndarray
+    threshold: np.ndarray
+    dv: np.ndarray
+    du: np.ndarray
+    reset: str
+    adapt: tuple[int, float] | None
+
+    def plain(self, bias: bool) -> bool:
+        """Whether Lava's LIF is this neuron, given whether the layer before has a bias."""
+        memory = bool((self.du != 4095).any())
+        even = not any(x.ndim for x in (self.gain, self.threshold, self.dv, self.du))
+        return even and self.reset == "zero" and self.adapt is None and not (memory and bias)
+
+    def demand(self, cell: bool) -> Demand:
+        return Demand(self.threshold, self.gain, self.du, through=cell)
+
+
+def constants(node: Neuron, shape: Shape) -> Constants:
+    """Of a neuron whose step has this shape. Raises GraphError for what no integer neuron is."""
+    if node.step not in (lif_step, cuba_step, alif_step):
+        raise node.refuse(f"the chip has no {node.model}.", cure="Use LIF, IF, PLIF, CUBALIF or ALIF.")
+    p = node.params
+    decay, gain, threshold = (per_channel(node, name, shape) for name in ("decay", "gain", "threshold"))
+    if (gain <= 0).any():
+        raise node.refuse(f"its gain {gain.min():.4g} is not positive.")
+    du, current = np.array(4095), np.array(0.0)
+    if node.step is cuba_step:
+        current = per_channel(node, "current_decay", shape)
+        du = np.round(4096 * (1 - current)).astype(np.int64) - 1
+        if (du < 0).any():
+            raise node.refuse("its current never decays, so its input has no bound.", f"current_decay {current.max():.6g}", cure="Take a current_decay below 1.")
+    adapt = None
+    if node.step is alif_step:
+        if float(p.adapt_step) < 0:
+            raise node.refuse("its threshold falls with spikes.", f"adapt_step {float(p.adapt_step):.4g}", cure="Take an adapt_step of 0 or more.")
+        adapt = round(4096 * (1 - float(p.adapt_decay))), float(p.adapt_step)
+    return Constants(decay, current, gain, threshold, np.round(4096 * (1 - decay)).astype(np.int64), du, reset_rule(node, decay), adapt)
+
+
+def per_channel(node: Neuron, field: str, shape: Shape) -> np.ndarray:
+    """A parameter as one number [], or one per channel [C] where it differs between channels; float64."""
+    value = torch.as_tensor(getattr(node.params, field)).detach().cpu().double()
+    if value.numel() == 1 or value.min() == value.max():
+        return np.array(float(value.flatten()[0]))
+    axis = 0 if len(shape) == 3 else len(shape) - 1
+    rows = value.expand(shape).movedim(axis, 0).reshape(shape[axis], -1).numpy()
+    if (rows != rows[:, :1]).any():
+        low, high = value.min(), value.max()
+        raise node.refuse(f"its {field} differs between neurons of one channel.", f"{low:.4g} .. {high:.4g}", cure="Use one per channel, or one per layer: PLIF(shape=()).")
+    return np.ascontiguousarray(rows[:, 0])
+
+
+def reset_rule(node: Neuron, decay: np.ndarray) -> str:
+    """zero, subtract or none. A spike or reset object of any class is judged by what it does, not by what it says."""
+    v, s = torch.tensor([-9.0, -0.5, 0.5, 9.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
+    rule, spike = node.reset, node.choices["spike"]
+    if not torch.equal(spike(v), s):
+        raise node.refuse("the chip's spikes are 0 or 1, from the threshold on.", f"spike {spike}", cure="Train with a surrogate of neuro.surrogate.")
+    forms = {"zero": v * (1 - s), "subtract": v - s * PROBE, "none": v}
+    found = next((name for name, form in forms.items() if torch.equal(rule(v, s, PROBE), form)), None)
+    if found is None or (found == "zero") != rule.hard:
+        raise node.refuse("the chip resets to zero, or subtracts the threshold.", f"reset {rule}", cure="Train with reset=neuro.reset.to_zero or subtract.")
+    if rule.delayed and found == "subtract" and (decay != 1).any():
+        raise node.refuse("its reset comes one step late.", f"reset {rule}", cure="Train with delayed=False; with decay 1 both are the same.")
+    return found
+
+
+def notes(node: Neuron, found: Constants, cell: Any) -> list[str]:
+    """What the integers change, for the report. cell: the Cell it became, None for Lava's LIF."""
+    said = []
+    if (found.dv != 4096 * (1 - found.decay)).any():
+        said.append(f"{node.name}: decay {_shown(found.decay)} becomes {_shown(1 - found.dv / 4096)}, the nearest 1/4096.")
+    if (found.du + 1 != 4096 * (1 - found.current)).any():
+        said.append(f"{node.name}: current_decay {_shown(found.current)} becomes {_shown(1 - (found.du + 1) / 4096)}, the nearest 1/4096.")
+    if found.adapt and found.adapt[0] != 4096 * (1 - float(node.params.adapt_decay)):
+        said.append(f"{node.name}: adapt_decay {float(node.params.adapt_decay):.6g} becomes {1 - found.adapt[0] / 4096:.6g}, the nearest 1/4096.")
+    if node.comparison == ">=":
+        said.append(f"{node.name}: fires at v >= threshold, the chip at v > threshold; see the column 'at threshold'.")
+    if cell is not None:
+        said.append(f"{node.name}: a {type(cell).__name__}, which Lava has no process for.")
+    return said
+
+
+def _shown(value: np.ndarray) -> str:
+    return f"{value.min():.6g}" if value.size == 1 or value.min() == value.max() else f"{value.min():.6g} .. {value.max():.6g}"
