@@ -215,11 +215,12 @@ def map_network(
     >>> [(p.layer, p.core, p.start, p.stop) for p in mapped.placement.parts]
     [('1', 0, 0, 1024), ('1', 1, 1024, 2000)]
     """
-    found = assess(graph, chip, weight_bits=weight_bits, input_bits=input_bits, steps=steps)
+    without = folded(graph)
+    found = assess(without, chip, weight_bits=weight_bits, input_bits=input_bits, steps=steps)
     found.refuse()
     chip = found.chip
     named = _bits_by_node(chip, found.network, weight_bits)
-    changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits))
+    changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits), without)
     network = layers_of(changed)
     bits = bits_on(chip, network, weight_bits)
     layers = {layer.name: counted(layer, bits(layer, layer.products[0].name)) for layer in network.layers}

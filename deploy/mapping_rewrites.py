@@ -21,14 +21,14 @@ from neuro.surrogate import ATan
 Weights = dict[str, int]  # node -> bits
 
 
-def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int]) -> tuple[Graph, tuple[str, ...]]:
+def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int], without: Graph | None = None) -> tuple[Graph, tuple[str, ...]]:
     """The graph as this chip takes it, and what was changed, one line each.
 
-    Norms are folded; then what `REWRITES` can do and the chip asks for; then weights are rounded to `bits(node name)`, one scale per
+    Norms are folded (`without`: the graph after that, where it is known); then what `REWRITES` can do and the chip asks for; then weights are rounded to `bits(node name)`, one scale per
     layer, the largest weight at the grid's end. What needs training is left as it is.
     """
     changes: list[str] = []
-    without = folded(graph)
+    without = folded(graph) if without is None else without
     left = {n.name for n in without}
     norms = [n.name for n in graph if isinstance(n, g.BatchNorm) and n.name not in left]
     if norms:
