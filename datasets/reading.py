@@ -27,7 +27,8 @@ WRITERS = {
     ".aedat": "aedat2", ".aedat3": "aedat3", ".aedat4": "aedat4", ".raw": "evt2", ".evt3": "evt3", ".dat": "dat", ".bin": "nmnist", ".bs2": "nmnist",
     ".es": "es", ".h5": "hdf5", ".hdf5": "hdf5", ".npy": "npy", ".npz": "npz", ".csv": "text", ".txt": "text",
 }  # fmt: skip
-PIECE = 1 << 18  # events or words decoded at a time
+PIECE = 1 << 18  # events or words decoded at a time where pieces are wanted
+WHOLE = 1 << 22  # where all events are: fewer pieces to join, while the bytes of a piece that are copied stay few
 
 Damaged = Literal["refuse", "prefix"]
 
@@ -156,8 +157,8 @@ def read_events(
     opened = open_file(path, format=format, item=item)
     stated = sensor or opened.head.sensor
     log = Log()
-    parts = list(checked(opened, stated, damaged, PIECE, log))
-    events = joined(parts)
+    parts = list(checked(opened, stated, damaged, WHOLE, log))
+    events = parts[0] if len(parts) == 1 else joined(parts)
     others = {name: number for name, number in log.others.items() if number}
     return EventFile(
         events, stated or seen(events), stated is not None, opened.module.NAME, opened.path, opened.head.facts, others,

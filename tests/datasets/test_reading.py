@@ -130,7 +130,7 @@ def test_what_is_dropped_is_counted(name):
     data = encode_events(events, SENSOR, name)
     for piece in (7, 1000):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("neuro.datasets.reading.PIECE", piece)
+            patch.setattr("neuro.datasets.reading.WHOLE", piece)
             found = read_events(data, sensor=Sensor(128, 64), damaged="prefix")
         assert len(found.events) == 30 and "event 30 is outside the sensor" in found.fault
         assert found.dropped_events == 20
