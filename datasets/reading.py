@@ -81,6 +81,7 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
     """Blocks of events that keep order of time and the sensor's bounds; faults raise or end the reading."""
     if damaged not in ("refuse", "prefix"):
         raise ParameterError(explain("read_events: damaged must be 'refuse' or 'prefix'.", f"damaged={damaged!r}"))
+    a_sensor(sensor)
     last, count = None, 0
     blocks = opened.module.blocks(opened.data, opened.head, size)
     for block in blocks:
@@ -102,6 +103,12 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
             log.dropped_bytes = None if block.place is None else len(opened.data) - block.place(keep)
             log.dropped_events = behind(block, keep, blocks)
             return
+
+
+def a_sensor(sensor: Any) -> None:
+    """Refuse what is no sensor."""
+    if sensor is not None and not isinstance(sensor, Sensor):
+        raise ParameterError(explain("The sensor is no Sensor.", f"got {sensor!r}", cure="Give Sensor(height=..., width=...)."))
 
 
 def behind(block: Block, keep: int, blocks: Iterator[Block]) -> int | None:
@@ -204,6 +211,7 @@ def encode_events(events: np.ndarray, sensor: Sensor, format: str) -> bytes:
     Raises:
         FormatError: events out of order or off the sensor, or values that the format cannot hold.
     """
+    a_sensor(sensor)
     check_events(events, sensor)
     module = importlib.import_module(f"neuro.datasets.formats.{format}")
     low, high = (int(events["t"][0]), int(events["t"][-1])) if len(events) else (0, 0)

@@ -9,7 +9,7 @@ Names and the unit of time: see `columns.py`. The sensor is taken from the attri
 `height` and `width` of the file or of the group. A file of several recordings needs `item`: the path of the recording,
 or its number; for SHD the number of the sample. Compression by plugins: blosc (DSEC) needs the package hdf5plugin,
 Prophesee's ECF their own plugin. Chunks that are missing in the file, and files that unfold to more than 64 times their
-size (and 16 MiB), are refused. Source: the descriptions of the data sets.
+size (and 16 MiB), are refused; so are values that are kept in another file. Source: the descriptions of the data sets.
 """
 
 from __future__ import annotations
@@ -72,6 +72,13 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
             raise foreign("HDF5: the file is damaged.", f"{type(error).__name__}: {error}"[:300]) from error
 
 
+def own(group, key: str):
+    """What stands in the file itself under a name, or None: links to other files are not followed."""
+    import h5py
+
+    return group[key] if isinstance(group.get(key, getlink=True), h5py.HardLink) else None
+
+
 def find(file) -> tuple[dict[str, Found], str | None]:
     """The recordings by name, or the group that holds spikes of many samples."""
     import h5py
@@ -91,7 +98,8 @@ def find(file) -> tuple[dict[str, Found], str | None]:
     file.visititems(look)
     for name in ["", *groups]:
         group = file[name] if name else file
-        one = [key for key in group if isinstance(group.get(key), h5py.Dataset) and group[key].ndim == 1]
+        mine = {key: own(group, key) for key in group}
+        one = [key for key, thing in mine.items() if isinstance(thing, h5py.Dataset) and thing.ndim == 1]
         if {"times", "units"} <= set(one) and h5py.check_vlen_dtype(group["units"].dtype):
             return {}, name
         picked = columns.pick(one)
@@ -106,6 +114,8 @@ def readable(dataset, data: np.ndarray) -> None:
     import h5py
 
     plist = dataset.id.get_create_plist()
+    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
+        raise foreign(f"HDF5: {dataset.name} keeps its values in another file, which is not opened.")
     for k in range(plist.get_nfilters()):
         code = plist.get_filter(k)[0]
         if not h5py.h5z.filter_avail(code):
@@ -145,7 +155,10 @@ def of_recording(file, found: Found, data: np.ndarray) -> Head:
         found = found._replace(order=order)
     seconds = columns.in_seconds(part(file, found, 0, columns.LOOK)["t"])
     parent = used[0].parent
-    offset = next((int(g["t_offset"][()]) for g in (file, parent) if "t_offset" in g and g["t_offset"].shape == () and g["t_offset"].dtype.kind in "iu"), 0)
+    stated = [d for d in (own(file, "t_offset"), own(parent, "t_offset")) if getattr(d, "shape", None) == () and d.dtype.kind in "iu"]
+    for dataset in stated:
+        readable(dataset, data)
+    offset = int(stated[0][()]) if stated else 0
     if abs(offset) >= 2**61:
         raise foreign("HDF5: t_offset cannot be.", f"{offset} us")
     facts = {"arrays": ", ".join(f"{d.name} {d.dtype}" for d in used), "unit": "seconds" if seconds else "microseconds", "t_offset": offset, **attributes(file, parent)}
@@ -182,13 +195,17 @@ def of_sample(file, group: str, item: int | str | None, data: np.ndarray) -> Hea
     """The head of one sample of a file of spikes."""
     prefix = f"{group}/" if group else ""
     times, units = file[prefix + "times"], file[prefix + "units"]
+    readable(times, data)
+    readable(units, data)
     number = min(len(times), len(units))
     if item is None and number != 1:
         raise FormatError(f"HDF5: the file holds {number} recordings of spikes.\n  Choose one: item=0 to {number - 1}.")
     index = choose(range_of(number), "0" if item is None else str(item), NAME)
     facts = {"spikes": f"sample {index} of {number}", "unit": "seconds", "y": "0; x is the unit"}
-    if "labels" in file and file["labels"].shape[:1] == (number,):
-        facts["label"] = int(file["labels"][index])
+    labels = own(file, "labels")
+    if getattr(labels, "shape", None) == (number,) and labels.dtype.kind in "iu":
+        readable(labels, data)
+        facts["label"] = int(labels[index])
     return Head(0, None, facts, (Found({}, group, sample=index), True, 0, 0))
 
 

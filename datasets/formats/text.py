@@ -36,7 +36,7 @@ def lines_of(data: np.ndarray, at: int, most: int) -> list[bytes]:
 
 def fields(line: bytes) -> list[str]:
     """The fields of a line."""
-    text = line.decode("latin-1").strip()
+    text = line.removeprefix(b"\xef\xbb\xbf").decode("latin-1").strip()  # a mark that some programs put first
     mark = next((mark for mark in ",;" if mark in text), None)
     return [part.strip() for part in text.split(mark)]
 

@@ -13,6 +13,7 @@ more than the file can hold. Anything else is a fault. Exit status 1 if there is
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -24,7 +25,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -51,18 +54,25 @@ def made(name: str) -> bytes:
         words = [8 << 60 | int(e["t"]) >> 6 << 32 for e in events], [int(e["p"]) << 60 | (int(e["t"]) & 63) << 54 | int(e["x"]) // 32 * 32 << 43 | int(e["y"]) << 32 | 1 << int(e["x"]) % 32 for e in events]
         return text + np.array(words, "<u8").T.tobytes()
     if name == "rosbag":
-        import importlib.util
-
-        spec = importlib.util.spec_from_file_location("bags", Path(__file__).with_name("test_rosbag.py"))
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.bag(events, "bz2", each=20)
+        return neighbour("test_rosbag").bag(events, "bz2", each=20)
     return encode_events(events, SENSOR, name)
+
+
+def neighbour(name: str) -> ModuleType:
+    """A file of tests beside this one, for the writers in it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def sources(name: str) -> Iterator[tuple[str, bytes]]:
     """The files to start from: the made one, and the samples of this format."""
     yield "made", made(name)
+    if name == "hdf5":
+        layouts = neighbour("test_layouts")
+        for fill in (layouts.dsec, layouts.prophesee, layouts.mvsec, partial(layouts.shd, number=1)):
+            yield "layout", layouts.hdf5(fill)
     root = Path(os.environ.get("NEURO_DATA", "nowhere")) / "event_formats"
     for path in sorted(root.rglob("*")):
         if path.is_file() and path.suffix not in (".json", ".md", ".hex", ".mat") and path.stat().st_size < 1 << 21:

@@ -75,15 +75,16 @@ def test_hdf5_layouts(fill):
     assert np.array_equal(np.concatenate(list(iterate_events(data, 77))), some())
 
 
-def test_spikes_of_shd():
-    def fill(file):
-        kinds = h5py.vlen_dtype(np.float16), h5py.vlen_dtype(np.uint16)
-        times, units = (file.create_dataset(f"spikes/{name}", (3,), kind) for name, kind in zip(("times", "units"), kinds, strict=True))
-        for k in range(3):
-            times[k], units[k] = np.linspace(0, 0.5, 4 + k).astype(np.float16), np.arange(4 + k) * 100
-        file["labels"] = np.array([7, 8, 9])
+def shd(file, number: int = 3) -> None:
+    kinds = h5py.vlen_dtype(np.float16), h5py.vlen_dtype(np.uint16)
+    times, units = (file.create_dataset(f"spikes/{name}", (number,), kind) for name, kind in zip(("times", "units"), kinds, strict=True))
+    for k in range(number):
+        times[k], units[k] = np.linspace(0, 0.5, 4 + k).astype(np.float16), np.arange(4 + k) * 100
+    file["labels"] = np.arange(7, 7 + number)
 
-    data = hdf5(fill)
+
+def test_spikes_of_shd():
+    data = hdf5(shd)
     with pytest.raises(NeuroError, match="item=0 to 2"):
         read_events(data)
     found = read_events(data, item=2)
@@ -123,6 +124,23 @@ def test_hdf5_that_states_what_is_not_there_is_refused():
             read_events(hdf5(fill), damaged="prefix")
 
 
+def test_values_and_links_of_other_files_are_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(range(200)) * 10)
+
+    def outside(file):
+        for axis in "xyp":
+            file[f"events/{axis}"] = np.zeros(100, np.uint8)
+        file.create_dataset("events/t", (100,), "u8", external=[(str(tmp_path / "secret"), 0, 800)])
+
+    with pytest.raises(NeuroError, match="keeps its values in another file"):
+        read_events(hdf5(outside))
+
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        dsec(other)
+    with pytest.raises(NeuroError, match="no events"):
+        read_events(hdf5(lambda file: file.__setitem__("events", h5py.ExternalLink(str(tmp_path / "other.h5"), "/events"))))
+
+
 def test_a_library_that_follows_a_damaged_address_is_stopped():
     file = Mapped(np.zeros(100, np.uint8))
     file.seek(101)
@@ -143,7 +161,7 @@ def test_text_without_names_in_any_known_order(order, separator):
 
 def test_text_of_pandas_numpy_and_rpg():
     e = some()
-    pandas = ",x,y,t,p\n" + "".join(f"{k},{x},{y},{t},{p}\n" for k, (x, y, t, p) in enumerate(e.tolist()))
+    pandas = "\ufeff,x,y,t,p\n" + "".join(f"{k},{x},{y},{t},{p}\n" for k, (x, y, t, p) in enumerate(e.tolist()))
     numpy = io.BytesIO()
     np.savetxt(numpy, np.stack([e["t"] / 1e6, e["x"], e["y"], e["p"] * 2.0 - 1], axis=1))  # exponents, -1 for OFF
     rpg = "346 240\n" + "".join(f"{t / 1e6:.9f} {x} {y} {int(p)}\n" for x, y, t, p in e.tolist())
