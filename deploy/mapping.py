@@ -15,7 +15,7 @@ from neuro import graph as g
 from neuro.deploy.agreement import html_table
 from neuro.deploy.chips import Chip
 from neuro.deploy.chips import chip as chip_of
-from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict
+from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict, widths
 from neuro.deploy.mapping_counts import Counted, counted
 from neuro.deploy.mapping_estimates import Estimate, estimates
 from neuro.deploy.mapping_layers import Layer, Network, folded, layers_of
@@ -174,7 +174,7 @@ def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: 
     """Hold every layer against the chip's limits; nothing is refused.
 
     Args:
-        weight_bits: width to use, at most; the widest that the chip has within it is taken (AKD1000: 8 in the first layer, then 4).
+        weight_bits: width to use, at most; the widest that the chip has within it is taken (AKD1000: 8 in a convolution of an image, else 4).
         input_bits: of an input value; None: not told, and not checked.
         steps: T of a recording; None: not told.
 
@@ -243,7 +243,7 @@ def bits_on(chip: Chip, network: Network, most: int) -> Callable[[Layer, str], i
     """Width of a product's weights: the widest that the chip has, up to `most`."""
 
     def bits(layer: Layer, product: str) -> int:
-        fact = chip.first_weight_bits if chip.first_weight_bits is not None and network.input in layer.sources else chip.weight_bits
+        fact = widths(chip, network, layer)
         within = [b for b in fact.value if b <= most]
         if not within:
             raise ParameterError(explain(f"map: {chip.title} has no weights of {most} bits or fewer.", f"it has {fact}"))

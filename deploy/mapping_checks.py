@@ -51,6 +51,15 @@ class Question:
         return self.network.input in layer.sources
 
 
+def reads_image(chip: Chip, network: Network, layer: Layer) -> bool:
+    """Whether it is the chip's layer for images: convolutions of the input, of as many channels as the chip's table has."""
+    products = [p for p in layer.products if network.input in p.sources]
+    if not products or chip.first is None or any(p.kind != "conv" for p in products):
+        return False
+    filters = chip.first.filters.value
+    return filters is None or all(p.in_map[0] in {c for c, _ in filters} for p in products)
+
+
 def findings(asked: Question) -> tuple[Finding, ...]:
     """All findings, in order of layers."""
     return tuple(f for layer in asked.network.layers for rule in RULES for f in rule(asked, layer))
@@ -132,7 +141,7 @@ def _weights(asked: Question, layer: Layer) -> Iterator[Finding]:
     for p in layer.products:
         if p.weight is not None and not on_grid(p.weight, asked.bits(layer, p.name)):
             bits = asked.bits(layer, p.name)
-            fact = asked.chip.first_weight_bits if asked.chip.first_weight_bits is not None and asked.first(layer) else asked.chip.weight_bits
+            fact = widths(asked.chip, asked.network, layer)
             dtype = str(p.weight.dtype).removeprefix("torch.")
             yield Finding(layer.name, "weight bits", CHANGE, f"{p.name} holds {dtype} weights", fact, f"round them to {bits} bits, one scale per layer")
 
@@ -142,9 +151,8 @@ def _messages(asked: Question, layer: Layer) -> Iterator[Finding]:
     if layer.levels > 1 and (bits := layer.levels.bit_length()) > chip.spike_bits.value:
         yield Finding(layer.name, "spike bits", RETRAIN, f"spikes up to {layer.levels}, {bits} bits", chip.spike_bits, "train with spikes of 0 and 1")
     if asked.first(layer) and asked.input_bits is not None:
-        fact = chip.input_bits
-        if chip.first is not None and chip.first.filters.value is not None and asked.network.input_map[0] not in {c for c, _ in chip.first.filters.value}:
-            fact = chip.spike_bits  # a plain convolution reads the input
+        special = chip.first is not None and chip.first.filters.value is not None
+        fact = chip.spike_bits if special and not reads_image(chip, asked.network, layer) else chip.input_bits
         if asked.input_bits > fact.value:
             yield Finding(layer.name, "input bits", RETRAIN, f"{asked.input_bits} bits", fact, "train on coarser counts, or on events one by one")
 
@@ -180,10 +188,12 @@ def shapes_of(asked: Question, layer: Layer, p: Product) -> Shapes | None:
     chip = asked.chip
     if p.kind == "dense":
         return chip.dense
-    first = asked.network.input in p.sources and chip.first is not None
-    if first and chip.first.filters.value is not None and p.in_map[0] not in {c for c, _ in chip.first.filters.value}:
-        first = False
-    return chip.first if first and chip.conv is not None else chip.conv
+    return chip.first if chip.conv is not None and asked.network.input in p.sources and reads_image(chip, asked.network, layer) else chip.conv
+
+
+def widths(chip: Chip, network: Network, layer: Layer) -> Fact:
+    """Widths that a layer's weights may have."""
+    return chip.first_weight_bits if chip.first_weight_bits is not None and reads_image(chip, network, layer) else chip.weight_bits
 
 
 def _pool_fits(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], allowed: tuple[tuple[int, int], ...]) -> bool:
@@ -191,14 +201,13 @@ def _pool_fits(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[
 
 
 def _dense(layer: Layer, p: Product, shapes: Shapes) -> Iterator[Finding]:
+    if shapes.kernels.value is not None:  # a chip on which a dense layer is a convolution as wide as its map
+        yield from _conv(layer, p, shapes)
     inputs = p.in_map[0] * p.in_map[1] * p.in_map[2]
     if p.out_map[1] * p.out_map[2] > 1 and shapes.inputs.value is not None:
         yield Finding(layer.name, "inputs", CANNOT, f"{p.name} works on {p.out_map[1]} tokens, one by one", shapes.inputs)
     if shapes.inputs.value is not None and inputs > shapes.inputs.value:
         yield Finding(layer.name, "inputs", CANNOT, f"{p.name} reads {inputs:,}", shapes.inputs)
-    if shapes.channels.value is not None and shapes.inputs.value is None:
-        if p.out_map[0] > shapes.channels.value:
-            yield Finding(layer.name, "channels", CANNOT, f"{p.name} gives {p.out_map[0]:,}", shapes.channels)
     if shapes.outputs.value is not None and p.out_map[0] > shapes.outputs.value:
         yield Finding(layer.name, "outputs", CANNOT, f"{p.name} gives {p.out_map[0]:,}", shapes.outputs)
 

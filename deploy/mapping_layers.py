@@ -1,6 +1,6 @@
 """What is mapped: layers of neurons and the products that feed them, read from the typed graph.
 
-Every product is seen as a convolution of a map [C, H, W]: a Linear as 1x1 on [I, 1, 1], tokens [N, D] as [D, N, 1], a Conv1d as
+Every product is seen as a convolution of a map [C, H, W]: a Linear as 1x1 on [I, 1, 1], or as wide as the map that was flattened before it, tokens [N, D] as [D, N, 1], a Conv1d as
 [C, L, 1]. A layer's neurons are numbered channel by channel, row by row, so a layer is split by ranges of numbers.
 """
 
@@ -129,6 +129,7 @@ class _Value:
     products: tuple[Product, ...] = ()
     operations: tuple[tuple[str, str], ...] = ()
     window: int = 0  # tokens that are averaged on the way
+    flat: Map | None = None  # the map that was flattened
 
 
 def layers_of(graph: Graph) -> Network:
@@ -159,6 +160,15 @@ def as_map(shape: tuple[int, ...]) -> Map:
     if len(shape) == 3:
         return shape[0], shape[1], shape[2]
     return (shape[0], 1, 1) if len(shape) == 1 else (shape[1], shape[0], 1)
+
+
+def _of_linear(shape: tuple[int, ...], value: _Value) -> tuple[Map, tuple[int, int]]:
+    """Map and kernel of a Linear: over the whole map that was flattened before it, over all tokens whose mean it reads, else 1x1."""
+    if value.window:
+        return (shape[0], value.window, 1), (value.window, 1)
+    if value.flat is not None and len(shape) == 1:
+        return value.flat, value.flat[1:]
+    return as_map(shape), (1, 1)
 
 
 class _Reader:
@@ -198,7 +208,9 @@ class _Reader:
             value = self._events(node, 0)
             self.values[node.name] = replace(value, operations=(*value.operations, ("token_mean", node.name)), window=self.graph.shapes[node.inputs[0]][0])
         elif isinstance(node, (g.Tokens, g.Flatten)):
-            self.values[node.name] = self.values[node.inputs[0]]
+            shape = self.graph.shapes[node.inputs[0]]
+            flat = as_map(shape) if isinstance(node, g.Flatten) and len(shape) > 1 else None
+            self.values[node.name] = replace(self.values[node.inputs[0]], flat=flat)
         else:  # a norm or a scale that stayed by itself
             value = self.values[node.inputs[0]]
             self.values[node.name] = replace(value, operations=(*value.operations, ("norm", node.name)))
@@ -225,9 +237,8 @@ class _Reader:
         if isinstance(node, g.Linear):
             if len(shape) == 3:
                 raise node.refuse("it works on the last axis of a map, which no chip here does.", f"input {list(shape)}", cure="Put Flatten or Tokens before it.")
-            tokens = values[0].window
-            in_map = (shape[0], tokens, 1) if tokens else as_map(shape)
-            made = Product(node.name, "dense", sources, in_map, as_map(out), kernel=(tokens or 1, 1), **how)
+            in_map, kernel = _of_linear(shape, values[0])
+            made = Product(node.name, "dense", sources, in_map, as_map(out), kernel=kernel, **how)
         elif isinstance(node, g.Conv1d):
             how |= {"stride": (node.stride, 1), "padding": (node.padding, 0), "dilation": (node.dilation, 1), "groups": node.groups}
             made = Product(node.name, "conv", sources, (*shape, 1), (*out, 1), kernel=(node.weight.shape[2], 1), **how)

@@ -338,6 +338,26 @@ def test_bits_of_input_and_weights():
         map_network(graph, "speck", weight_bits=4)
 
 
+def test_a_dense_layer_after_a_map_is_a_convolution_as_wide_as_the_map():
+    """On DYNAP-CNN 8x6x6 flattened is a 6x6 kernel on 8 channels, 8 * 2^(6+4) words, not 288 channels; 4096 inputs of 64x8x8 pass."""
+    def net(c, n):
+        return graph_of(conv(2, c), SOFT(), Flatten(), dense(c * n * n, 10), SOFT(), shape=(2, n, n))
+
+    last = layers_of(net(8, 6)).layers[-1]
+    assert (last.products[0].in_map, last.products[0].kernel) == ((8, 6, 6), (6, 6))
+    what = counted(last, 8)
+    assert demand(CHIPS["speck"], what, 0, 10)["kernel_words"] == 8 * 2 ** (6 + 4)
+    assert (what.connections(0, 10), what.weights(0, 10), what.inputs(0, 10), what.inputs(3, 4)) == (2880, 2880, 288, 288)
+    assert not rules(net(64, 8), "speck") and "kernel" in rules(net(1, 17), "speck")
+
+
+def test_akida_takes_eight_bit_weights_only_where_it_reads_an_image():
+    for layers, shape, bits in (((conv(3, 2), LIF()), (3, 8, 8), 8), ((conv(2, 2), LIF()), (2, 8, 8), 4), ((dense(3, 2), LIF()), (3,), 4)):
+        mapped = map_network(graph_of(*layers, shape=shape), "akida", steps=1)
+        assert [what.weight_bits for what in mapped.layers.values()] == [bits]
+        assert on_grid(next(n for n in mapped.graph if hasattr(n, "weight")).weight, bits)
+
+
 # ---------------------------------------------------------------- changes
 
 
