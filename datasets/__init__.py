@@ -50,6 +50,7 @@ WHERE = {
     "ForTonic": "foreign",
     "Batch": "loading",
     "EventFrames": "loading",
+    "MixedFrames": "mixed",
     "collate": "loading",
     "CompactLoader": "compact",
     "cache_frames": "cache",

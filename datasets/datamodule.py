@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from neuro.datasets.events import Recording
 from neuro.datasets.loading import EventFrames, collate
+from neuro.datasets.mixed import MixedFrames
 from neuro.datasets.sampling import EpochBatches
 from neuro.errors import ParameterError, explain
 
@@ -20,6 +21,7 @@ class EventDataModule(lightning.LightningDataModule):
         are asked for and were not given.
     frames: `(events, sensor) -> [T, C, H, W]`, for all three.
     augment: `(events, sensor, rng) -> events`, for training alone.
+    mix: such as `EventMixup`, for training alone; labels are then shares of the classes: see `MixedFrames`.
     classes: their names, in the order of the labels.
     batch_size: samples per batch and rank. workers: processes per loader, 0 for none. seed: of order and augmentation.
 
@@ -36,6 +38,7 @@ class EventDataModule(lightning.LightningDataModule):
         *,
         frames: Callable,
         augment: Callable | None = None,
+        mix: Callable | None = None,
         classes: Sequence[str] = (),
         batch_size: int = 32,
         workers: int = 0,
@@ -43,7 +46,9 @@ class EventDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         self.sets = {"train": train, "val": val, "test": test}
-        self.frames, self.augment, self.classes = frames, augment, tuple(classes)
+        self.frames, self.augment, self.mix, self.classes = frames, augment, mix, tuple(classes)
+        if mix is not None and not self.classes:
+            raise ParameterError(explain("EventDataModule: to mix recordings, their classes must be known.", cure="Pass classes=."))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.batches: EpochBatches | None = None  # of training; lives as long as the module, and holds the position
 
@@ -64,7 +69,7 @@ class EventDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         if self.batches is None:
             self.batches = self.cut("train")
-        return self.loader("train", self.batches, self.augment)
+        return self.loader("train", self.batches, self.augment, self.mix)
 
     def val_dataloader(self) -> DataLoader | list:
         if self.sets["val"] is None:
@@ -103,9 +108,12 @@ class EventDataModule(lightning.LightningDataModule):
         how = {"seed": self.seed, "shuffle": name == "train", "rank": rank, "world": self.world}
         return EpochBatches(len(self.recordings(name)), self.batch_size, **how)
 
-    def loader(self, name: str, batches: EpochBatches, augment: Callable | None = None) -> DataLoader:
+    def loader(self, name: str, batches: EpochBatches, augment: Callable | None = None, mix: Callable | None = None) -> DataLoader:
         """A DataLoader over one set."""
-        data = EventFrames(self.recordings(name), self.frames, augment, self.seed)
+        if mix is None:
+            data = EventFrames(self.recordings(name), self.frames, augment, self.seed)
+        else:
+            data = MixedFrames(self.recordings(name), self.frames, mix, len(self.classes), augment, seed=self.seed)
         pin = bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             data,

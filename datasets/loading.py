@@ -22,14 +22,14 @@ class Batch(NamedTuple):
 
     x: torch.Tensor  # [T, B, C, H, W] float32
     lengths: torch.Tensor  # [B] int64
-    label: torch.Tensor  # [B] int64
+    label: torch.Tensor  # [B] int64, or shares of the classes [B, K] float32
 
 
 class Sample(NamedTuple):
     """One recording as frames."""
 
     x: torch.Tensor  # [T, C, H, W] float32
-    label: int
+    label: int | np.ndarray  # or shares of the classes [K]
 
 
 class EventFrames(Dataset):
@@ -88,4 +88,4 @@ def collate(samples: Sequence[Sample], dtype: torch.dtype = torch.float32) -> Ba
     x = torch.zeros(int(lengths.max()), len(samples), *shapes.pop(), dtype=dtype)
     for b, sample in enumerate(samples):
         x[: len(sample.x), b] = sample.x
-    return Batch(x, lengths, torch.tensor([s.label for s in samples]))
+    return Batch(x, lengths, torch.from_numpy(np.stack([np.asarray(s.label) for s in samples])))

@@ -1,5 +1,7 @@
 """Losses that know time: logits or spikes [T, B, K], labels [B], and `lengths` [B] that leave padding out.
 
+`cross_entropy` and `tet` also take soft labels [B, K]: shares of the classes, floating, each row summing to 1.
+
 Without `lengths` those of the current `neuro.run` count, if there is one; else all steps.
 """
 
@@ -30,7 +32,9 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, lengths: Tensor | None = No
         raise ShapeError(
             explain("loss.cross_entropy: lengths were given with logits that have no time axis.", f"logits {list(logits.shape)} is [B, K]")
         )
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    elif labels.is_floating_point() and labels.shape != logits.shape:
+        raise ShapeError(explain("loss.cross_entropy: soft labels must be [B, K].", f"logits {list(logits.shape)}   labels {list(labels.shape)}"))
+    return F.cross_entropy(logits, _typed(labels, logits), label_smoothing=smoothing)
 
 
 def tet(
@@ -41,7 +45,7 @@ def tet(
     Every step is taught, so that fewer steps also answer. The mean is over the steps of a sample, then over samples.
 
     Args:
-        logits: [T, B, K]; labels: [B].
+        logits: [T, B, K]; labels: [B], or shares of the classes [B, K].
         lamb: share of the term that keeps logits near `target`, usually the threshold; in 0 .. 1.
 
     Source: Deng et al. 2022, arXiv:2202.11946.
@@ -51,7 +55,7 @@ def tet(
     weight = _weights("tet", logits, labels, lengths)
     share = (weight / weight.sum(0))[..., 0]  # [T, B], sums to 1 over time
     logits = torch.where(weight > 0, logits, 0)
-    flat, repeated = logits.flatten(0, 1), labels.repeat(logits.shape[0])
+    flat, repeated = logits.flatten(0, 1), _typed(labels, logits).repeat(logits.shape[0], *[1] * (labels.dim() - 1))
     ce = F.cross_entropy(flat, repeated, reduction="none", label_smoothing=smoothing).view_as(share)
     loss = (1 - lamb) * ce
     if lamb:
@@ -63,7 +67,7 @@ def count_cross_entropy(spikes: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy of spike counts: [T, B, K] -> the scalar of `snntorch.functional.ce_count_loss`. All steps count."""
     from snntorch import functional
 
-    _weights("count_cross_entropy", spikes, labels, None)
+    _weights("count_cross_entropy", spikes, labels, None, soft=False)
     return functional.ce_count_loss()(spikes, labels)
 
 
@@ -77,7 +81,7 @@ def count_mse(spikes: Tensor, labels: Tensor, *, correct_rate: float = 0.8, inco
     for name, value in (("correct_rate", correct_rate), ("incorrect_rate", incorrect_rate)):
         if not 0 <= value <= 1:
             raise ParameterError(explain(f"loss.count_mse: {name}={value} is spikes per step, from 0 to 1."))
-    _weights("count_mse", spikes, labels, None)
+    _weights("count_mse", spikes, labels, None, soft=False)
     return functional.mse_count_loss(correct_rate=correct_rate, incorrect_rate=incorrect_rate)(spikes, labels)
 
 
@@ -102,14 +106,20 @@ def firing_rate_penalty(
     return torch.stack(penalties).mean()
 
 
-def _weights(name: str, x: Tensor, labels: Tensor | None, lengths: Tensor | None) -> Tensor:
-    """1 for the steps that count, else 0: [T, B, 1, ...], after checking that the sizes fit."""
-    if x.dim() < 3 or x.shape[0] == 0 or (labels is not None and (x.dim() != 3 or labels.shape != x.shape[1:2])):
+def _typed(labels: Tensor, logits: Tensor) -> Tensor:
+    """Soft labels in the type of the logits; others as they are."""
+    return labels.to(logits.dtype) if labels.is_floating_point() else labels
+
+
+def _weights(name: str, x: Tensor, labels: Tensor | None, lengths: Tensor | None, soft: bool = True) -> Tensor:
+    """1 for the steps that count, else 0: [T, B, 1, ...], after checking that the sizes fit. soft: labels may be [B, K]."""
+    fits = labels is None or (x.dim() == 3 and labels.shape == (x.shape[1:] if soft and labels.is_floating_point() else x.shape[1:2]))
+    if x.dim() < 3 or x.shape[0] == 0 or not fits:
         raise ShapeError(
             explain(
                 f"loss.{name}: the inputs do not fit.",
                 f"x {list(x.shape)}" + (f"   labels {list(labels.shape)}" if labels is not None else ""),
-                cure="Time is axis 0: [T, B, K], labels [B].",
+                cure="Time is axis 0: [T, B, K], labels [B]" + (", or floating [B, K]." if soft else "."),
             )
         )
     t, b = x.shape[:2]

@@ -41,6 +41,26 @@ def test_cross_entropy_is_that_of_the_mean(logits, labels):
     assert_same(loss.cross_entropy(logits, labels, smoothing=0.1), smooth, logits)
 
 
+@pytest.mark.parametrize("f", [loss.cross_entropy, loss.tet, lambda o, y, **how: loss.tet(o, y, lamb=0.3, **how)])
+def test_soft_labels_mix_the_losses_of_their_classes(f, logits, labels):
+    share, other = torch.tensor([0.2, 1.0, 0.5, 0.7]), labels.flip(0)
+    soft = share[:, None] * F.one_hot(labels, K) + (1 - share)[:, None] * F.one_hot(other, K)
+    for lengths in (None, LENGTHS):
+        alone = [[f(logits[:, b : b + 1], y[b : b + 1], lengths=None if lengths is None else lengths[b : b + 1]) for b in range(B)] for y in (labels, other)]
+        expected = (share * torch.stack(alone[0]) + (1 - share) * torch.stack(alone[1])).mean()
+        assert_same(f(logits, soft, lengths=lengths), expected, logits)
+        assert_same(f(logits, F.one_hot(labels, K).float(), lengths=lengths), f(logits, labels, lengths=lengths), logits)
+    for wrong in (soft[:2], soft[:, :2], soft[0], F.one_hot(labels, K)):
+        with pytest.raises(ShapeError, match=r"\[B, K\]"):
+            f(logits, wrong)
+
+
+def test_counts_need_one_class(logits, labels):
+    for f in (loss.count_cross_entropy, loss.count_mse):
+        with pytest.raises(ShapeError, match=r"labels \[B\]\."):
+            f(logits, F.one_hot(labels, K).float())
+
+
 @pytest.mark.parametrize("lamb", [0.0, 0.3, 1.0])
 def test_tet_is_its_equation(logits, labels, lamb):
     expected = sum((1 - lamb) * F.cross_entropy(o, labels) + lamb * F.mse_loss(o, torch.ones_like(o)) for o in logits) / T

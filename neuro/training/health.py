@@ -163,6 +163,11 @@ def _loss(output: Any, label: Any, lengths: Tensor | None, loss: Callable[[Any, 
             raise ShapeError(explain("health: the loss is not one number.", f"it gave {getattr(value, 'shape', type(value).__name__)}"))
         return value.reshape(())
     shape = list(getattr(output, "shape", []))
+    if isinstance(output, Tensor) and isinstance(label, Tensor) and label.is_floating_point() and list(label.shape) == shape[-2:]:
+        if output.dim() == 3:
+            counted = _counted(output, lengths)
+            output = (output * counted).sum(0) / counted.sum(0)
+        return F.cross_entropy(output.float(), label.float())
     if isinstance(output, Tensor) and output.dim() == 3 and list(label.shape) == shape[:2]:
         losses = F.cross_entropy(output.flatten(0, 1).float(), label.flatten(), reduction="none").view(label.shape)
         counted = _counted(output, lengths)[..., 0]

@@ -161,7 +161,8 @@ class Classifier(lightning.LightningModule):
         whole = bool((lengths == x.shape[0]).all())
         logits, _ = run_model(self.model, x, lengths=None if whole else lengths)
         loss = self.loss(logits, label)
-        right = (logits.detach().argmax(-1) == label).sum()
+        hard = label.argmax(-1) if label.is_floating_point() else label  # of a mixture, its larger part
+        right = (logits.detach().argmax(-1) == hard).sum()
         n = torch.tensor(len(label), device=loss.device)
         return loss, torch.stack([loss.detach() * n, right, n]).to(_zeros().dtype)
 
