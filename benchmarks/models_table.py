@@ -1,9 +1,9 @@
-"""What can be done with each registered model: trace, quantise, twin, Lava, NIR; the reason for every "no".
+"""What can be done with each registered model: trace, quantise, twin, Lava, NIR, chips; the reason for every "no".
 
     python benchmarks/models_table.py [--out docs/models.md] [--steps 4] [--batch 8] [--lava-seconds 300] [--only NAME ...]
 
 Every column is run, on the small form of the model (its structure with less width, image and depth; weights at random, norms as after
-passes over the input, with a gain of 2 and a bias of 0.5, seed 0), on random event counts. Models with one small form share its result.
+passes over the input, with a gain of 2 and a bias of 0.5, seed 0), on random event counts. Models with one small form share its result. Chips are asked for the model at full size.
 """
 
 from __future__ import annotations
@@ -21,14 +21,18 @@ from torch import nn
 import neuro
 from neuro import models
 from neuro.deploy import conformance, nir
+from neuro.deploy.chips import CHIPS
 from neuro.deploy.lava import run_lava
 from neuro.deploy.lava_environment import find_interpreter
+from neuro.deploy.mapping import assess, map_network
+from neuro.deploy.mapping_checks import CANNOT
 from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError
 from neuro.layers import BatchNorm
 
-COLUMNS = ("traces", "quantises", "same class", "firing", "spikes changed", "Lava", "NIR")
+COLUMNS = ("traces", "quantises", "same class", "firing", "spikes changed", "Lava", "NIR", "chips")
+SMALL = COLUMNS[:-1]
 
 
 @dataclass
@@ -78,7 +82,7 @@ def settled(model: nn.Module, x: torch.Tensor) -> nn.Module:
 
 
 def examine(name: str, steps: int, batch: int, lava_seconds: float) -> Row:
-    """All columns of one model."""
+    """All columns of one model but the chips."""
     torch.manual_seed(0)
     row, model = Row(), models.small(name)
     x = example(model, steps, batch)
@@ -92,8 +96,8 @@ def examine(name: str, steps: int, batch: int, lava_seconds: float) -> Row:
             fired = sum(r.spikes for r in report.layers) / max(1, sum(r.compared for r in report.layers))
             row.cells |= {"same class": f"{report.agree} of {report.samples}", "firing": f"{fired:.2%}", "spikes changed": f"{report.changed:.2%}"}
             lava(row, network, x, lava_seconds)
-    first = next((c for c in COLUMNS if row.cells.get(c) == "no"), None)
-    for column in COLUMNS:
+    first = next((c for c in SMALL if row.cells.get(c) == "no"), None)
+    for column in SMALL:
         if column not in row.cells:
             row.cells[column] = f"needs {first!r}" if first else "-"
     return row
@@ -108,6 +112,23 @@ def lava(row: Row, network: Any, x: torch.Tensor, seconds: float) -> None:
     found = row.ask("Lava", lambda: conformance.compare(run_twin(network, counts, record=True), run_lava(network, counts, time_limit=seconds)))
     if found is not None:
         row.cells["Lava"] = "equal" if found.exact else f"{found.mismatches} spikes differ"
+
+
+def chips(name: str) -> Row:
+    """Which chips hold the model at full size, with so many cores, and for the others the rules that refuse it."""
+    row, model = Row(), models.create(name).eval()
+    x = model.example_input(1, 1) if hasattr(model, "example_input") else torch.zeros(1, 1, model.config.channels, model.config.image, model.config.image)
+    graph = row.ask("chips", lambda: neuro.trace(model, x))
+    fit = []
+    for chip in CHIPS if graph is not None else ():
+        if rules := sorted({f.rule for f in assess(graph, chip).findings if f.verdict == CANNOT}):
+            row.reasons[chip] = ", ".join(rules)
+            continue
+        found = row.ask(chip, lambda chip=chip: map_network(graph, chip), lambda m: f"{chip} ({len(m.placement.cores)} cores, {m.compatibility.verdict()})")  # noqa: B023
+        fit += [] if found is None else [row.cells[chip]]
+    if graph is not None:
+        row.cells["chips"] = "; ".join(fit) or "none"
+    return row
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -129,7 +150,10 @@ def page(rows: dict[str, Row], steps: int, batch: int) -> str:
     numbers: dict[str, int] = {}
     lines = []
     for name, row in rows.items():
-        marks = {c: f" [{numbers.setdefault(f'{c}: {why}', len(numbers) + 1)}]" for c, why in row.reasons.items()}
+        marks: dict[str, str] = {}
+        for c, why in row.reasons.items():
+            column = c if c in COLUMNS else "chips"
+            marks[column] = marks.get(column, "") + f" [{numbers.setdefault(f'{c}: {why}', len(numbers) + 1)}]"
         with torch.device("meta"):
             size = models.entry(name).parameters or sum(p.numel() for p in models.create(name).parameters())
         lines.append([f"`{name}`", f"{size:,}", *(row.cells[c] + marks.get(c, "") for c in COLUMNS)])
@@ -141,6 +165,8 @@ Written by `benchmarks/models_table.py`; torch {torch.__version__.split("+")[0]}
 Each column was run on the small form of the model: its structure with less width, image and depth, weights at random, norms settled on the
 input with a gain of 2 and a bias of 0.5. *same class* and *spikes changed*: the integer network on its twin against the float one; *firing*: of the float one, per neuron and step.
 *Lava*: one recording in Lava's simulation, every spike and membrane compared with the twin. *NIR*: exported, and run again from the export before it counts.
+*chips*: those of `neuro map` that hold the model at full size, weights of 8 bits; the rules that refuse it are named below, their limits and sources
+by `neuro map`.
 These networks are not trained, so that a class here is no accuracy; those of trained networks stand in the README.
 
 {table(["model", "parameters", *COLUMNS], lines)}
@@ -165,7 +191,12 @@ def main() -> int:
         if stands_for[name] == name:
             found[name] = examine(name, given.steps, given.batch, given.lava_seconds)
             print(name, found[name].cells, flush=True)
-    text = page({name: found[stands_for[name]] for name in names}, given.steps, given.batch)
+    rows = {}
+    for name in names:
+        small, whole = found[stands_for[name]], chips(name)
+        rows[name] = Row({**small.cells, "chips": whole.cells["chips"]}, {**small.reasons, **whole.reasons})
+        print(name, whole.cells["chips"], flush=True)
+    text = page(rows, given.steps, given.batch)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(text)
     print(f"written to {given.out}")
