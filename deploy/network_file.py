@@ -143,6 +143,8 @@ def load(path: str | Path, limit: int | None = None) -> IntegerNetwork:
                           cure="Update neuro.")
         if checksum(document, arrays) != document["checksum"]:
             raise damaged(path, "The checksum does not match.", cure="It changed after it was written; write it anew.")
+        if not isinstance(document["name"], str):
+            raise damaged(path, f"Its name is {document['name']!r}, not text.")
         network = IntegerNetwork([build(entry, arrays) for entry in document["nodes"]], document["name"])
         if describe(network)[0] != document:
             raise damaged(path, "Its delays, latencies or shapes are not those of its nodes.", cure="Write it anew.")
