@@ -6,7 +6,9 @@ With a GPU it runs there. Without one CPU tensors are sent to the GPU's kernels,
 import copy
 import functools
 import importlib.util
+import os
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -29,6 +31,13 @@ normal = functools.partial(three_states.normal, device=DEVICE)
 @first_test
 def test_scans_in_tritons_interpreter():
     run_with_triton(__file__, at_least=30)
+
+
+@first_test
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("NEURO_TEST_FULL"), reason="minutes; with NEURO_TEST_FULL=1")
+def test_all_tests_of_scans_on_the_cpu_by_gpu_kernels():
+    run_with_triton(str(Path(__file__).with_name("test_scan_kernels.py")), at_least=70, NEURO_SCANS_BY="gpu")
 
 
 @pytest.fixture(autouse=True)
