@@ -6,7 +6,7 @@ Sides take turns; medians of milliseconds per time step. Left out on both sides,
 Lava builds and starts its processes, the twin checks the network and lays out its weights (its functions were compiled before). The
 twin runs on one thread, once without and once with keeping every membrane, as Lava's run does. Lava runs each Conv in the faster of its
 own Conv and its Dense. The overhead of its processes is measured apart: a chain of as many Dense 4x4 and LIF of 4 neurons as the network has
-processes computes next to nothing. The column "without overhead" takes the chain's time off Lava's side.
+processes computes next to nothing. The column "without overhead" takes the chain's time off Lava's side, "of rounds" are the ratios of single rounds.
 
 *Checks* (status 1): twin and Lava are equal; the twin's time is a line over its events. Asked: at least 100 times.
 """
@@ -29,6 +29,7 @@ from neuro.deploy.network import LIF, Conv, Dense, Flatten, Input, IntegerNetwor
 from neuro.deploy.twin import Runner, run_twin
 
 DENSITY = 0.05
+TURN = 1.0      # seconds of the twin's turn, about as long as Lava's
 DEMO = Path(__file__).resolve().parents[1] / "tests/deploy/traces"
 
 
@@ -95,10 +96,11 @@ def race(network: IntegerNetwork, x: np.ndarray, rounds: int, idle: dict[int, fl
     for again in range(rounds):
         for name in [*times][again % 2::2] + [*times][1 - again % 2::2]:
             if name in calls:
-                for _ in range(5):      # short beside Lava's turn
-                    start = time.perf_counter()
+                start, runs = time.perf_counter(), 0
+                while (spent := time.perf_counter() - start) < TURN or not runs:
                     calls[name]()
-                    times[name].append(1e3 * (time.perf_counter() - start) / len(x))
+                    runs += 1
+                times[name].append(1e3 * spent / runs / len(x))
                 continue
             lava = run_lava(network, x, unroll=int(name.split()[1]))
             times[name].append(1e3 * lava.seconds[1] / lava.steps)
@@ -107,10 +109,11 @@ def race(network: IntegerNetwork, x: np.ndarray, rounds: int, idle: dict[int, fl
             exact &= agreement.exact
             print("" if agreement.exact else f"{network.name}\n{agreement}\n", end="")
     ms = {name: statistics.median(spent) for name, spent in times.items()}
+    pairs = [min(times[f"lava {u}"][k] for u in unrolls) / times["twin"][k] for k in range(rounds)]
     slow, n = min(v for name, v in ms.items() if name.startswith("lava")), processes(network)
     row = [network.name, f"{n}", f"{twin.total('events') / len(x):.0f}", f"{twin.total('spikes') / len(x):.0f}", f"{prepared:.2f}", f"{statistics.median(started):.2f}", f"{ms['twin']:.3f}",
            f"{ms['membranes']:.3f}", f"{slow:.2f}", f"{idle[n]:.2f}", f"{slow / ms['twin']:.0f}", f"{slow / ms['membranes']:.0f}",
-           f"{max(slow - idle[n], 0.0) / ms['twin']:.0f}", "yes" if exact else "NO"]
+           f"{max(slow - idle[n], 0.0) / ms['twin']:.0f}", f"{min(pairs):.0f} .. {max(pairs):.0f}", "yes" if exact else "NO"]
     return row, slow / ms["twin"], exact
 
 
@@ -140,7 +143,7 @@ def main(rounds: int = 3) -> int:
         idle = overhead(rounds, {processes(network) for network, _, _ in races} | {10, 20})
         found = [race(network, x, rounds, idle, unrolls) for network, x, unrolls in races]
         print("seconds to be ready; events into synapses, spikes and milliseconds per time step; ratios: Lava's time by the twin's")
-        print(table(["network", "processes", "events", "spikes", "twin ready", "Lava ready", "twin", "membranes", "Lava", "its overhead", "ratio", "membranes", "without overhead", "equal"], [row for row, _, _ in found]))
+        print(table(["network", "processes", "events", "spikes", "twin ready", "Lava ready", "twin", "membranes", "Lava", "its overhead", "ratio", "membranes", "without overhead", "of rounds", "equal"], [row for row, _, _ in found]))
         print()
         for (network, _, _), (_, ratio, _) in zip(races, found, strict=True):
             print(target(f"{network.name}: times faster than Lava", ratio, at_least=100))

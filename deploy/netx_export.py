@@ -75,12 +75,12 @@ def rounded(network: IntegerNetwork) -> tuple[IntegerNetwork, list[str]]:
     """Biases of neurons to the nearest multiple of 64 that netx holds. The second value says by how much they moved."""
     nodes, notes = [], []
     for node in network.nodes:
-        if isinstance(node, LIF):
+        if isinstance(node, LIF | Cell):
             bias = node.bias_mant.astype(np.int64) << node.bias_exp
             mant = np.clip(np.round(bias / 2**EXPONENT), -MOST_MANT, MOST_MANT).astype(np.int64)
             moved = np.abs((mant << EXPONENT) - bias)
             if moved.max():
-                notes.append(f"{node.name}: {np.count_nonzero(moved)} of {moved.size} biases moved, by at most {moved.max() / (node.vth << 6):.3%} of the threshold.")
+                notes.append(f"{node.name}: {np.count_nonzero(moved)} of {moved.size} biases moved, by at most {moved.max() / (int(np.min(node.vth)) << 6):.3%} of the threshold.")
                 node = replace(node, bias_mant=mant, bias_exp=EXPONENT)
         nodes.append(node)
     return (IntegerNetwork(nodes, network.name), notes) if notes else (network, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -17,6 +18,7 @@ from neuro.deploy.nodes import LIF, NAME, Conv, Dense, Input, Node
 from neuro.errors import FormatError, explain
 
 CUBA = ("CUBA", "LOIHI")
+MOST = 2**24        # values of a layer per step: a shape is a few bytes, what it asks for is not
 MISSING = {
     "average": "lava-dl does not read it either.", "pool": "lava-dl does not read it either.",
     "convT": "lava-dl does not read it either.", "unpool": "lava-dl does not read it either.", "concat": "lava-dl does not read it either.",
@@ -54,6 +56,8 @@ class Importer:
             if take is None:
                 raise self.refuse(i, MISSING.get(layer.kind, "No such type is known."), cure="Read a network of dense, conv and flatten layers.")
             take(i, layer)
+            if math.prod(self.shape) > MOST:
+                raise self.refuse(i, f"shape {list(self.shape)} is {math.prod(self.shape)} values a step; {MOST} are read.")
         self.readout()
         name = self.said.get("name")
         return IntegerNetwork(self.nodes, name if isinstance(name, str) else "netx")
@@ -121,7 +125,7 @@ class Importer:
         return found.reshape(size, size)
 
     def ask(self, i: int) -> tuple[int, ...]:
-        raise self.refuse(i, "The file does not say the size of the map that it reads.", cure="Pass input_shape=(C, H, W).")
+        raise self.refuse(i, "The file does not say the size of the map that it reads.", cure="Pass input_shape=(C, H, W), or --input-shape [C,H,W] to `neuro lava read`.")
 
     def pair(self, i: int, name: str) -> tuple[int, int]:
         value = self.layers[i].values.get(name, np.array([0 if name == "padding" else 1])).reshape(-1)
@@ -166,7 +170,7 @@ class Importer:
             self.begin(i, self.shape or self.ask(i), 1)
         name = self.name(i, 0, "flatten")
         self.nodes.append(Flatten(name, self.last))
-        self.shape, self.last = (int(np.prod(self.shape)),), name
+        self.shape, self.last = (math.prod(self.shape),), name
 
     def readout(self) -> None:
         if not any(isinstance(n, LIF | Cell | Readout) for n in self.nodes):

@@ -143,6 +143,8 @@ def test_biases_are_moved_only_when_asked(tmp_path):
     network = small(bias_mant=np.array([5, 64]))
     with pytest.raises(GraphError, match=r"LIF 'n'(.|\n)*1 of 2 biases(.|\n)*--round-bias"):
         write_netx(network, tmp_path / "n.net")
+    cell = IntegerNetwork([Cell("n", "a", 1000, 5, np.array([5, 64])) if n.name == "n" else n for n in network.nodes])
+    assert rounded(cell)[0]["n"].bias_mant.tolist() == [0, 1] and write_netx(cell, tmp_path / "cell.net", round_bias=True).spikes
     other, notes = rounded(network)
     assert other["n"].bias(2).tolist() == [0, 64] and "1 of 2 biases moved" in notes[0]
     assert "moved" in str(write_netx(network, tmp_path / "n.net", round_bias=True))
@@ -325,6 +327,7 @@ HOSTILE = {
     "other neuron": (put("layer/1/neuron/type", np.bytes_("SDNN")), "'SDNN'"),
     "graded": (put("layer/1/neuron/messageBits", 8), "8 bits"),
     "two inputs": (put("layer/2/type", np.array([b"input"])), "only first"),
+    "absurd input": (put("layer/0/shape", np.array([2**30, 2**30, 2**30])), "values a step"),
     "zero shape": (put("layer/0/shape", np.array([0])), "positive"),
     "document": (put("neuro/document", np.frombuffer(b"[1]", np.uint8)), "JSON"),
     "bias": (put("layer/1/bias", np.zeros(3)), "bias_mant"),
