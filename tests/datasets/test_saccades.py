@@ -152,10 +152,10 @@ def picture(events):
 
 
 def test_a_network_trained_on_n_mnist_reads_the_simulated_digits(real_data, digits):
-    """The convolutional graph published with the NIR paper, which gets 48 of 50 real ones; here 48 of the first 50 images."""
+    """The convolutional graph published with the NIR paper, which gets 48 of 50 real ones; here 48 of the first 50 images; 30 are run."""
     network = nir.load(real_data / "nir_graphs/02_cnn/cnn_sinabs.nir")
-    made = SaccadeRecordings(digits.x[:50], digits.labels[:50], path=AS_NMNIST)
+    made = SaccadeRecordings(digits.x[:30], digits.labels[:30], path=AS_NMNIST)
     frames = np.stack([Frames(bins=300)(r.events, r.sensor) for r in made], axis=1).astype(np.float32)
     with torch.no_grad():
         answer = torch.cat([network(part).sum(0).argmax(1) for part in torch.from_numpy(frames).split(10, dim=1)])
-    assert (answer.numpy() == made.labels).sum() >= 45
+    assert (answer.numpy() == made.labels).sum() >= 27
