@@ -55,6 +55,11 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
 
 
+def clock() -> float:
+    """Seconds: with one thread those of the processor, which other programs disturb less, with more threads those of the wall."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def alternating(calls: Mapping[str, Callable[[], object]], rounds: int = 5, before: Callable[[str], object] | None = None) -> dict[str, float]:
     """Median seconds of each call. All take turns, in an order that moves on each round; a first round is not counted.
 
@@ -66,9 +71,9 @@ def alternating(calls: Mapping[str, Callable[[], object]], rounds: int = 5, befo
         for name in names[at:] + names[:at]:
             if before is not None:
                 before(name)
-            start = time.perf_counter()
+            start = clock()
             result = calls[name]()
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             del result  # freed outside the time, on every side
             if again:
                 spent[name].append(seconds)

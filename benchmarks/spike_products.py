@@ -9,21 +9,19 @@ forward and backward to input and weight. The last column: bytes that backward k
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads of OpenMP would hold the cores that ours need
+import peers
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from neuro.kernels import choosing  # noqa: E402
-from neuro.kernels.spike_conv import spike_conv2d  # noqa: E402
-from neuro.kernels.spike_linear import spike_linear  # noqa: E402
+from neuro.kernels import choosing
+from neuro.kernels.spike_conv import spike_conv2d
+from neuro.kernels.spike_linear import spike_linear
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FORMS = ("dense", "events", "chosen")
@@ -85,9 +83,9 @@ def measured(product: Product, x: Tensor, w: Tensor, g: Tensor) -> dict[str, flo
 
 
 def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = peers.clock()
     call()
-    return time.perf_counter() - start
+    return peers.clock() - start
 
 
 def kept_bytes(product: Product, x: Tensor, w: Tensor) -> int:

@@ -26,7 +26,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 1
+FORMAT, VERSION = "neuro-product-costs", 2
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
@@ -62,6 +62,10 @@ class Costs:
     linear_output: float
     conv_add: float
     conv_output: float
+    linear_gradient_add: float  # the same of the weight's gradient
+    linear_gradient_output: float
+    conv_gradient_add: float
+    conv_gradient_output: float
     weight: float
     pack: float
     unpack: float
@@ -82,6 +86,14 @@ class Costs:
 
     def prefers_events(self, work: Work, events: float) -> bool:
         return self.events(work, events) < MARGIN * self.dense(work)
+
+    def gradient(self, work: Work, events: float) -> float:
+        """Seconds of the weight's gradient driven by so many events of an input that is packed already."""
+        add, output = getattr(self, f"{work.kind}_gradient_add"), getattr(self, f"{work.kind}_gradient_output")
+        return self.call + self.weight * work.weights + output * work.outputs + add * events * work.fan
+
+    def prefers_events_in_gradient(self, work: Work, events: float) -> bool:
+        return self.gradient(work, events) < MARGIN * (self.dense(work) + self.unpack * work.inputs)
 
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""

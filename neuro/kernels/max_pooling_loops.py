@@ -5,7 +5,6 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-
 _NOWHERE = np.int32(1 << 20)  # the place of what lies outside the input: it loses every tie
 
 

@@ -13,10 +13,11 @@ from neuro.kernels.choosing import Work, current
 
 
 class Plan(NamedTuple):
-    """The packed input, and whether the products are driven by its events."""
+    """The packed input, and which products are driven by its events."""
 
     packed: Packed
-    by_events: bool
+    forward: bool
+    gradient: bool  # the weight's
 
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -54,16 +55,16 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     x = x.detach().contiguous()
     if table == "events":
         packed = pack(x)
-        return Plan(packed, True) if packed.is_planes else None
+        return Plan(packed, True, True) if packed.is_planes else None
     expected = _expected_events(x)
     kept = keeps and table.may_keep(work)
     if expected is None or not (kept or table.prefers_events(work, expected)):
         return None
     packed = pack(x)
-    by_events = packed.is_planes and table.prefers_events(work, packed.events)
-    if not by_events and (not kept or packed.data.dtype == x.dtype):
+    forward = packed.is_planes and table.prefers_events(work, packed.events)
+    if not forward and (not kept or packed.data.dtype == x.dtype):
         return None
-    return Plan(packed, by_events)
+    return Plan(packed, forward, packed.is_planes and keeps and table.prefers_events_in_gradient(work, packed.events))
 
 
 def refuse_again(name: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import is_plain, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, plan, refuse_again
 from neuro.kernels.pool import spread
 
 _ADD, _MOVE = 0.1e-9, 0.5e-9  # seconds of an element, one thread; only decide how many threads are worth waking
@@ -69,7 +69,7 @@ def spike_conv2d(
     planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
     if planned is None:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    return _SpikeConv.apply(x, weight, bias, sizes, planned.packed, planned.by_events)
+    return _SpikeConv.apply(x, weight, bias, sizes, planned)
 
 
 def spike_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
@@ -94,11 +94,12 @@ def sizes_of(x: torch.Size, weight: torch.Size, stride: Pair, padding: Pair, dil
 
 class _SpikeConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, packed: Packed, by_events: bool) -> Tensor:
-        ctx.packed, ctx.by_events, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), by_events, sizes, weight.shape
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan) -> Tensor:
+        packed = planned.packed
+        ctx.packed, ctx.by_events, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
-        return forward(packed, weight, bias, sizes) if by_events else F.conv2d(x, weight, bias, *_arguments(sizes))
+        return forward(packed, weight, bias, sizes) if planned.forward else F.conv2d(x, weight, bias, *_arguments(sizes))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,7 +117,7 @@ class _SpikeConv(torch.autograd.Function):
                 nothing = grad.new_empty(1).expand(ctx.kernel)
                 grad_weight = _dense_backward(grad, packed.unpack(), nothing, ctx.sizes, (False, True, False))[1]
         grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def _arguments(s: Sizes) -> tuple[Pair, Pair, Pair, int]:

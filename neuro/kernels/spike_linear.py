@@ -11,7 +11,7 @@ from torch import Tensor
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import is_plain, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, plan, refuse_again
 from neuro.kernels.pool import spread
 
 _ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide how many threads are worth waking
@@ -39,7 +39,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
     if planned is None:
         return F.linear(x, weight, bias)
-    return _SpikeLinear.apply(x, weight, bias, planned.packed, planned.by_events)
+    return _SpikeLinear.apply(x, weight, bias, planned)
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -49,11 +49,12 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 class _SpikeLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed: Packed, by_events: bool) -> Tensor:
-        ctx.packed, ctx.by_events = (packed.shape, packed.dtype, packed.events), by_events
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan) -> Tensor:
+        packed = planned.packed
+        ctx.packed, ctx.by_events = (packed.shape, packed.dtype, packed.events), planned.gradient
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
-        return forward(packed, weight, bias) if by_events else F.linear(x, weight, bias)
+        return forward(packed, weight, bias) if planned.forward else F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -67,7 +68,7 @@ class _SpikeLinear(torch.autograd.Function):
             packed = Packed(data, *ctx.packed)
             grad_weight = weight_gradient(packed, g) if ctx.by_events else g.t() @ packed.unpack().view(g.shape[0], -1)
         grad_bias = g.sum(0) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_x, grad_weight, grad_bias, None
 
 
 def forward(packed: Packed, weight: Tensor, bias: Tensor | None) -> Tensor:

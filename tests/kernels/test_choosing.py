@@ -15,7 +15,7 @@ from neuro.kernels.planning import plan
 
 TABLE = Costs(
     dense_16=8e-11, dense_128=4e-11, dense_1024=2e-11, dense_conv=2e-11, linear_add=5e-11, linear_output=5e-10, conv_add=5e-11, conv_output=2e-9,
-    weight=2e-10, pack=1e-10, unpack=1e-10, call=4e-5,
+    linear_gradient_add=3e-11, linear_gradient_output=5e-10, conv_gradient_add=3e-11, conv_gradient_output=2e-9, weight=2e-10, pack=1e-10, unpack=1e-10, call=4e-5,
 )  # fmt: skip
 WIDE = Work("linear", 1024 * 512, 512 * 512, 1024 * 512, 1024, 512)
 
@@ -37,13 +37,14 @@ def spikes(density, *shape):
 
 def planned(x, keeps=True):
     found = plan(x, WIDE, keeps=keeps)
-    return None if found is None else ("events" if found.by_events else "dense, kept", found.packed.data.dtype)
+    return None if found is None else ({(True, True): "events", (False, True): "events in gradient", (True, False): "events in forward"}.get(found[1:], "dense, kept"), found.packed.data.dtype)
 
 
 def test_what_a_layer_does_over_densities_and_values():
     with choosing.deterministic(TABLE):
         assert planned(spikes(0.05, 1024, 512)) == ("events", torch.int64)
-        assert planned(spikes(0.05, 1024, 512), keeps=False) == ("events", torch.int64)
+        assert planned(spikes(0.05, 1024, 512), keeps=False) == ("events in forward", torch.int64)
+        assert planned(spikes(0.37, 1024, 512)) == ("events in gradient", torch.int64)  # its sums are cheaper
         assert planned(spikes(0.9, 1024, 512)) == ("dense, kept", torch.int64)
         assert planned(spikes(0.9, 1024, 512), keeps=False) is None
         assert planned(torch.rand(1024, 512)) is None
@@ -113,7 +114,7 @@ def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
         assert not (tmp_path / "other.json").exists()
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
+@pytest.mark.parametrize("change", [{"version": 3}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
 def test_foreign_tables_are_refused(change, tmp_path):
     path = tmp_path / "t.json"
     TABLE.save(path)
