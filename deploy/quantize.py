@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuro.deploy.agreement import QuantizationReport, compare
+from neuro.deploy.calibrate import calibrated
 from neuro.deploy.emitting import Emitter
 from neuro.deploy.grid import Grid
 from neuro.deploy.network import IntegerNetwork
@@ -23,6 +24,7 @@ def quantize(
     weight_bits: int | None = None,
     clip: bool = False,
     per_channel: bool = False,
+    calibrate: bool = False,
     name: str = "network",
 ) -> tuple[IntegerNetwork, QuantizationReport]:
     """The integer network of a spiking network, and what changed; of a `neuro.deploy.qat.QuantizationAware`, the one it trained as.
@@ -40,6 +42,7 @@ def quantize(
             A QuantizationAware keeps its own message_bits, clip and per_channel.
         weight_bits: 2 .. 8, None: 8; fewer are a coarser grid within the chip's 8 bits. clip: cut off outliers where that lowers the
             mean square error of the weights. per_channel: a scale for each output channel; neurons become Cells.
+        calibrate: move biases so that rounding leaves the mean current of each channel on x alone, by `neuro.deploy.calibrate`.
         name: of the network.
 
     Raises:
@@ -51,6 +54,8 @@ def quantize(
     if isinstance(model, QuantizationAware):
         if weight_bits not in (None, model.weight_bits):
             raise ParameterError(explain(f"quantize: weight_bits is {weight_bits}, but the model was trained for {model.weight_bits}.", cure="Leave it out."))
+        if clip or per_channel or calibrate:
+            raise ParameterError(explain("quantize: a QuantizationAware is rounded as it was trained.", cure="Leave out clip, per_channel and calibrate."))
         input_bits(model.graph(), x, model.message_bits)
         emitter = model.emitter()
         network = emitter.network(name)
@@ -62,6 +67,8 @@ def quantize(
     graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
     bits = input_bits(graph, x, message_bits)
     emitter = Emitter(fold_norms(graph), bits, Grid(weight_bits, clip, per_channel))
+    if calibrate:
+        emitter = Emitter(calibrated(fold_norms(graph), emitter, x, lengths), bits, emitter.grid)
     network = emitter.network(name)
     network.check()
     return network, compare(graph, network, x, lengths, emitter.layers, emitter.notes)

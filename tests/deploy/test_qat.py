@@ -63,7 +63,7 @@ def any_network(seed):
     return net.eval(), rng
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 8), clip=st.booleans())
 def test_what_was_trained_is_what_runs(seed, bits, clip):
     net, rng = any_network(seed)
@@ -152,10 +152,10 @@ def test_training_recovers_what_rounding_to_few_bits_lost():
     train(net, 0.03)
     aware = QuantizationAware(net, x, weight_bits=2, clip=True)
 
-    def accuracy(model):
-        return float((run_twin(quantize(model, x, weight_bits=2, clip=True)[0], x.numpy().astype(int)).predictions == labels.numpy()).mean())
+    def accuracy(model, **how):
+        return float((run_twin(quantize(model, x, **how)[0], x.numpy().astype(int)).predictions == labels.numpy()).mean())
 
-    rounded = accuracy(net)
+    rounded = accuracy(net, weight_bits=2, clip=True)
     train(aware, 0.01)
     assert accuracy(aware) > rounded + 0.05
     assert accuracy(aware) == pytest.approx(float((aware(x).argmax(1) == labels).float().mean()))
@@ -186,6 +186,8 @@ def test_wrong_use_is_said():
     aware = QuantizationAware(net, x, weight_bits=4)
     with pytest.raises(ParameterError, match="trained for 4"):
         quantize(aware, x, weight_bits=8)
+    with pytest.raises(ParameterError, match="as it was trained"):
+        quantize(aware, x, calibrate=True)
     with pytest.raises(GraphError, match="event counts"):
         quantize(aware, x - 0.5)
     aware.weights["0"].data[0, 0] = float("nan")
