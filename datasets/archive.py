@@ -6,10 +6,11 @@ DataLoader, and a member is refused before it is read if it declares more bytes 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from neuro.errors import FormatError, explain
@@ -77,6 +78,17 @@ class Archive:
             raise FormatError(
                 explain(f"{path} is damaged at {member}.", str(error), cure="Get the file again.")
             ) from error
+
+    def stamp(self, names: Iterable[str]) -> str:
+        """A digest that changes when one of these files, or the zip that it is in, is replaced or written to: 32 hex digits."""
+        digest, known = hashlib.sha256(), {}
+        for name in names:
+            path, member = self.places[name]
+            if path not in known:
+                about = path.stat()
+                known[path] = f"{about.st_size} {about.st_mtime_ns}"
+            digest.update(f"{name}\0{member}\0{known[path]}\0".encode())
+        return digest.hexdigest()[:32]
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "open": {}}  # open files stay in their process

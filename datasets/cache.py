@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
@@ -42,6 +43,14 @@ class CachedRecordings(Sequence):
 
     def __init__(self, path: Path) -> None:
         self.store = Store(path)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.store.names)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(self.store.index["label"].tolist())
 
     def __len__(self) -> int:
         return len(self.store.index)
@@ -89,6 +98,29 @@ def cache_recordings(recordings: Sequence[Recording], folder: str | Path, identi
     if not path.exists():
         build(path, ((r.events, r) for r in recordings))
     return CachedRecordings(path)
+
+
+def cache_files(recordings: Sequence[Recording], folder: str | Path | None = None) -> CachedRecordings:
+    """A data set that reads files, such as `NMNIST`, from the cache; another after a file was replaced or written to.
+
+    folder: by default `cache_folder()`. 13 bytes an event are kept.
+
+    Raises:
+        ParameterError: the data set has no files.
+        FormatError, WriteError: as for `cache_recordings`.
+    """
+    kind, archive = type(recordings), getattr(recordings, "archive", None)
+    if archive is None:
+        raise ParameterError(explain(f"cache_files: {kind.__name__} reads no files.", cure="Use cache_recordings with a name of your own."))
+    identity = f"{kind.__module__}.{kind.__qualname__} {archive.stamp(recordings.names)}"
+    return cache_recordings(recordings, cache_folder() if folder is None else folder, identity)
+
+
+def cache_folder() -> Path:
+    """Where caches lie: the folder that NEURO_CACHE names, or `neuro` in the user's folder of caches."""
+    if named := os.environ.get("NEURO_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuro"
 
 
 def cache_frames(data: EventFrames, folder: str | Path, identity: str) -> CachedFrames:

@@ -1,13 +1,20 @@
 """What all tests share: one thread, one seed, the root kept off sys.path, and real data found through NEURO_DATA."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # here and in the processes that tests start; read when torch loads
 
 os.environ.setdefault("NEURO_PRODUCTS", "dense")  # no test depends on what was timed; those of products with spikes fix a form
+
+if "NEURO_CACHE" not in os.environ:  # nothing is left in the user's folder; the processes that tests start inherit it
+    os.environ["NEURO_CACHE"] = tempfile.mkdtemp(prefix="neuro-cache-")
+    atexit.register(shutil.rmtree, os.environ["NEURO_CACHE"], ignore_errors=True)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from neuro.datasets import NMNIST, EventDataModule, Frames
+from neuro.datasets import NMNIST, EventDataModule, Frames, cache_files
 from neuro.datasets.augment import Compose, RandomAffine, RandomDrop, TimeJitter
 from neuro.models import create
 from neuro.training import Run, load
@@ -62,6 +62,7 @@ def main(
     threads: int = 1,
     jobs: int = 1,
     devices: int = 1,
+    cache: bool = True,
     resume: bool = False,
 ) -> None:
     """Train a Spikformer on N-MNIST.
@@ -91,11 +92,13 @@ def main(
         threads: of each process that trains; more than there are free cores is far slower.
         jobs: trainings side by side in a cross-validation; as many as there are free cores.
         devices: processes that train.
+        cache: keep the recordings decoded, in one file (13 bytes an event) in `neuro.datasets.cache.cache_folder()`.
         resume: go on with the run in `out`.
     """
     options = dict(locals())
-    recordings = NMNIST(data, split="train")
+    recordings = training(options)
     run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
+    run.keep_split({"name": "official", "part": "train", "recordings": len(recordings), "folds": folds, "folds_drawn_from_seed": seed})
     if not folds:
         torch.set_num_threads(threads)
         print(train(options, run, events(options, recordings, range(len(recordings)))).summary())
@@ -106,6 +109,12 @@ def main(
     )  # fmt: skip
     for name, accuracy in zip(("spiking transformer", "CNN on summed frames"), reached.values(), strict=True):
         print(f"{name}:", *(f"{a:.4f}" for a in accuracy), f"  mean {np.mean(accuracy):.4f}")
+
+
+def training(o: dict[str, Any]) -> Any:
+    """The training part, from its files or from the cache."""
+    recordings = NMNIST(o["data"], split="train")
+    return cache_files(recordings) if o["cache"] else recordings
 
 
 def events(o: dict[str, Any], recordings: Any, train: Any, judged: Any = None, strength=1.0) -> EventDataModule:
@@ -131,7 +140,7 @@ def train(o: dict[str, Any], run: Run, data: EventDataModule, **how: Any) -> Fit
 def work(o: dict[str, Any], piece: Piece) -> dict[int, float]:
     """One training of the cross-validation: {epoch: accuracy on the recordings held out}."""
     torch.set_num_threads(o["threads"])
-    recordings = NMNIST(o["data"], split="train")
+    recordings = training(o)
     data = events(o, recordings, piece.train, piece.judged, piece.strength)
     if piece.kind == "cnn":
         data.workers = 0

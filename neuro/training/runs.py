@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -25,9 +26,9 @@ from neuro.training.described import describe
 from neuro.training.tables import Table
 from neuro.training.weights import load_model
 
-FORMAT, VERSION = "neuro-run", 1
+FORMAT, VERSION, SPLIT = "neuro-run", 1, "neuro-split"
 PACKAGES = ("neuro-snn", "torch", "numpy", "lightning", "safetensors", "numba", "snntorch", "tonic")
-MAY_CHANGE = ("data", "out", "devices", "workers", "jobs", "accelerator", "resume")  # options that leave the result alone
+MAY_CHANGE = ("data", "out", "devices", "workers", "jobs", "accelerator", "resume", "cache")  # options that leave the result alone
 METRICS = ("epoch", "step", "seconds", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAYERS = ("step", "layer", "rate", "silent", "always", "gradient")
 
@@ -125,12 +126,28 @@ class Run:
     @property
     def begun(self) -> bool:
         """Whether anything came of it yet, besides the description of what was asked for and of the data."""
-        return any(p.name not in ("recipe.json", "versions.json", "data.json", "products.json") and p.suffix != ".part" for p in self.folder.iterdir())
+        return any(p.name not in ("recipe.json", "versions.json", "data.json", "split.json", "products.json") and p.suffix != ".part" for p in self.folder.iterdir())
 
     @property
     def is_rank_zero(self) -> bool:
         """Whether this process is the one that writes."""
         return _rank() == 0
+
+    def keep_split(self, facts: Mapping[str, Any]) -> None:
+        """Write down which split of its data set the run is trained on, in `split.json`: `Split.facts()` or the like.
+
+        Raises:
+            ParameterError: the run goes on with another split than it began with.
+        """
+        path = self.folder / "split.json"
+        now = json.loads(json.dumps({"format": SPLIT, "version": VERSION, **describe(dict(facts))}))
+        if path.exists() and self.begun:
+            then = read_json(path, SPLIT, VERSION)
+            if then != now:
+                changed = [f"{k}: {then.get(k)!r} then, {now.get(k)!r} now" for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+                raise ParameterError(explain(f"the run in {self.folder} was begun with another split.", *changed))
+        elif self.is_rank_zero:
+            write_json(path, now)
 
     def _refuse_changes(self, recipe: str, options: Mapping[str, Any], seed: int) -> None:
         now = {**options, "recipe": recipe, "seed": int(seed)}

@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from neuro.datasets import cache
 from neuro.datasets.augment import RandomDrop
-from neuro.datasets.cache import CachedFrames, Store, cache_frames, cache_recordings
+from neuro.datasets.cache import CachedFrames, Store, cache_files, cache_frames, cache_recordings
 from neuro.datasets.events import Recording, Sensor
+from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.datasets.loading import EventFrames, collate
 from neuro.datasets.motions import make_motions
+from neuro.datasets.nmnist import NMNIST
 from neuro.datasets.transforms import Frames
 from neuro.errors import FormatError, ParameterError
 
@@ -32,6 +34,34 @@ class Binary:
 
 def files(folder):
     return sorted(Path(folder).iterdir())
+
+
+def test_files_are_cached_until_one_of_them_changes(tmp_path):
+    made = NMNIST.simulated(4)
+    for k, recording in enumerate(made):
+        path = tmp_path / "data/train" / str(recording.label) / f"{k}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_nmnist(recording.events, path)
+    data, kept = NMNIST(tmp_path / "data", "train"), cache_files(NMNIST(tmp_path / "data", "train"), tmp_path / "kept")
+    assert kept.names == data.names and kept.labels == data.labels and len(files(tmp_path / "kept")) == 1
+    assert all(np.array_equal(a.events, b.events) and a.name == b.name for a, b in zip(kept, data, strict=True))
+    written = files(tmp_path / "kept")[0].stat().st_mtime_ns
+    cache_files(data, tmp_path / "kept")
+    assert files(tmp_path / "kept")[0].stat().st_mtime_ns == written
+    path = tmp_path / "data" / data.names[0]
+    write_nmnist(data[0].events[:-5], path)
+    again = cache_files(NMNIST(tmp_path / "data", "train"), tmp_path / "kept")
+    assert len(files(tmp_path / "kept")) == 2 and len(again[0].events) == len(kept[0].events) - 5
+    with pytest.raises(ParameterError, match="reads no files"):
+        cache_files(made, tmp_path)
+
+
+def test_the_folder_of_caches_can_be_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("NEURO_CACHE", str(tmp_path / "a"))
+    assert cache.cache_folder() == tmp_path / "a"
+    monkeypatch.delenv("NEURO_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / "neuro"
 
 
 def test_recordings_come_back_as_they_were(tmp_path):

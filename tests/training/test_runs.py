@@ -11,6 +11,7 @@ import torch
 
 import neuro
 from neuro.datasets import Frames, Sensor, make_events
+from neuro.datasets.splits import by_draw
 from neuro.errors import FormatError, ParameterError
 from neuro.files import WriteError, replacing, write_json
 from neuro.surrogate import ATan
@@ -39,6 +40,21 @@ def test_saved_model_answers_the_same(tmp_path, model):
     assert loaded.metrics == {"loss": None, "accuracy": 0.5} and loaded.config == model.config
     (tmp_path / "model.json").unlink()
     assert neuro.load(tmp_path / "model.safetensors").config == model.config  # the file says it too
+
+
+def test_a_run_keeps_its_split(tmp_path):
+    made = by_draw("fifth", [0] * 10, 0.2, seed=1)
+    run = Run.create(tmp_path, recipe="r")
+    run.keep_split(made.facts())
+    kept = json.loads((tmp_path / "split.json").read_text())
+    assert kept["sha256"] == made.facts()["sha256"] and kept["rule"] == made.rule and not run.begun
+    other = by_draw("fifth", [0] * 10, 0.2, seed=2)
+    Run.create(tmp_path, recipe="r").keep_split(other.facts())  # nothing came of the first
+    (tmp_path / "metrics.csv").write_text("")
+    again = Run.create(tmp_path, recipe="r", resume=True)
+    again.keep_split(other.facts())
+    with pytest.raises(ParameterError, match="another split"):
+        again.keep_split(made.facts())
 
 
 def test_a_saved_model_stays_itself_when_the_registered_one_changes(tmp_path, model, monkeypatch):

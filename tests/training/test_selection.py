@@ -9,6 +9,7 @@ from piecework import work
 
 from neuro import cli
 from neuro.datasets import make_events
+from neuro.datasets.cache import cache_folder
 from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.errors import ParameterError
 from neuro.training.selection import choose, cross_validate
@@ -71,7 +72,7 @@ def test_nothing_to_choose_from(tmp_path, how):
         validated(tmp_path / "run", **how)
 
 
-def test_the_recipe_on_a_few_recordings(tmp_path, capsys):
+def test_the_recipe_on_a_few_recordings(tmp_path, capsys, monkeypatch):
     rng = np.random.default_rng(0)
     for i in range(24):
         folder = tmp_path / f"data/train/{i % 2}"
@@ -82,6 +83,7 @@ def test_the_recipe_on_a_few_recordings(tmp_path, capsys):
             make_events(x, rng.integers(0, 34, n), np.sort(rng.integers(0, 300_000, n)), rng.integers(0, 2, n)),
             folder / f"{i:05d}.bin",
         )
+    monkeypatch.setenv("NEURO_CACHE", str(tmp_path / "kept"))
     words = "--folds 2 --epochs 2 --cnn-epochs 2 --selection 1 --workers 0 --bins 2 --strengths [0.1,1]".split()
     cli.main(["train", "spikformer_nmnist", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *words])
     out = capsys.readouterr().out
@@ -95,5 +97,7 @@ def test_the_recipe_on_a_few_recordings(tmp_path, capsys):
             assert set(chosen["candidates"][0]["accuracy"]) == {"1", "2"}
     stop = json.loads((tmp_path / "run/fold_0/chosen_transformer.json").read_text())["stop"]
     assert (tmp_path / "run/fold_0/transformer/metrics.csv").read_text().count("\n") == 1 + stop
+    assert json.loads((tmp_path / "run/split.json").read_text())["recordings"] == 24
+    assert len(list(cache_folder().glob("*.cache"))) == 1
     cli.main(["train", "--resume", str(tmp_path / "run")])
     assert capsys.readouterr().out.splitlines()[-2:] == lines
