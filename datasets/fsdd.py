@@ -18,8 +18,8 @@ NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 RATE_HZ = 8000
 
 
-def read_wave(data: bytes, name: str = "") -> np.ndarray:
-    """x [S] float32 in [-1, 1) of a mono 16-bit WAV file at 8 kHz.
+def read_wave(data: bytes, name: str = "", rate_hz: int = RATE_HZ) -> np.ndarray:
+    """x [S] float32 in [-1, 1) of a mono 16-bit WAV file.
 
     Raises:
         FormatError: not such a file.
@@ -30,23 +30,23 @@ def read_wave(data: bytes, name: str = "") -> np.ndarray:
             count, frames = file.getnframes(), file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         raise FormatError(explain(f"{name} is not a readable WAV file.", str(error), cure="Get it again.")) from error
-    if kind != (1, 2, RATE_HZ) or len(frames) != 2 * count:
+    if kind != (1, 2, rate_hz) or len(frames) != 2 * count:
         fact = f"channels, bytes, Hz: {kind}   {len(frames)} bytes for {count} samples"
-        raise FormatError(explain(f"{name} is not a whole mono file of 16 bits at {RATE_HZ} Hz.", fact))
+        raise FormatError(explain(f"{name} is not a whole mono file of 16 bits at {rate_hz} Hz.", fact))
     return np.frombuffer(frames, "<i2").astype(np.float32) / 32768
 
 
 class Waves(Sequence):
     """Waves of an archive, read when asked for."""
 
-    def __init__(self, archive: Archive, names: Sequence[str]) -> None:
-        self.archive, self.names = archive, names
+    def __init__(self, archive: Archive, names: Sequence[str], rate_hz: int = RATE_HZ) -> None:
+        self.archive, self.names, self.rate_hz = archive, names, rate_hz
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return read_wave(self.archive.read(self.names[index]), self.names[index])
+        return read_wave(self.archive.read(self.names[index]), self.names[index], self.rate_hz)
 
 
 class FSDD(Examples):
