@@ -102,6 +102,16 @@ def test_export_where_and_how_it_is_asked_to(capsys, trained, data, tmp_path):
     assert code == 0 and IntegerNetwork.load(file).input.message_bits == 7 and not (trained / "network.npz").exists()
 
 
+def test_export_with_few_bits(capsys, trained, data, tmp_path):
+    file = tmp_path / "coarse.npz"
+    code, _, _ = run_cli(capsys, "export", trained, "--data", data, "--out", file, "--samples", 2, "--weight-bits", 3, "--clip", "--calibrate")
+    assert code == 0
+    weights = [n.weight for n in IntegerNetwork.load(file).nodes if type(n).__name__ in ("Conv", "Dense")]
+    assert weights and not any((w % 32).any() for w in weights)
+    code, _, err = run_cli(capsys, "export", trained, "--data", data, "--weight-bits", 9)
+    assert code and "weight_bits is 9" in err
+
+
 def test_export_of_counts_that_do_not_fit_the_bits(capsys, trained, data):
     code, _, err = run_cli(capsys, "export", trained, "--data", data, "--message-bits", 1)
     assert code == 2 and "counts pass 1 bits" in err and "Raise message_bits" in err and "Traceback" not in err
