@@ -70,6 +70,8 @@ WHERE = {
     "SHD": "shd",
     "SSC": "shd",
     "NTIDIGITS": "ntidigits",
+    "Gen1": "detection",
+    "OneMegapixel": "detection",
     "Remote": "downloads",
     "download": "downloads",
     "MNIST": "mnist",
