@@ -103,3 +103,13 @@ def test_shapes_and_values_that_are_no_numbers_come_back():
     net.none, net.late = torch.ones(2), nn.Parameter(torch.ones(1))
     assert len(restore()) == 1 and net.h.shape == (2,) and net.h[1] == 1 and net.h[0].isnan() and net.none is None
     assert list(dict(net.named_parameters())) == ["late"]
+
+
+def test_what_was_added_to_a_dict_or_list_is_gone():
+    net = nn.Module()
+    net.seen, net.all = {}, []
+    mapping, restore = net.seen, keeper(net)
+    net.seen["v"] = torch.ones(1)
+    net.all.append(torch.ones(1))
+    restore()
+    assert net.seen == {} and net.seen is mapping and net.all == []
