@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neuro import graph as g
 from neuro.deploy.agreement import html_table
 from neuro.deploy.chips import Chip
 from neuro.deploy.chips import chip as chip_of
 from neuro.deploy.mapping_checks import CANNOT, CHANGE, FITS, RETRAIN, Finding, Question, findings, verdict, widths
 from neuro.deploy.mapping_counts import Counted, counted
-from neuro.deploy.mapping_estimates import Estimate, estimates
+from neuro.deploy.mapping_estimates import Estimate, estimates, firing_rates
 from neuro.deploy.mapping_layers import Layer, Network, folded, layers_of
-from neuro.deploy.mapping_rewrites import binary, rewritten
+from neuro.deploy.mapping_learning import learners
+from neuro.deploy.mapping_rewrites import rewritten
 from neuro.deploy.placement import Placement, capacity, place
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.graph import Graph
+
+__all__ = ["Compatibility", "Mapped", "assess", "estimated", "firing_rates", "map_network"]
 
 FORMAT, VERSION = "neuro-mapping", 1
 
@@ -255,45 +257,6 @@ def bits_on(chip: Chip, network: Network, most: int) -> Callable[[Layer, str], i
 def _bits_by_node(chip: Chip, network: Network, most: int) -> dict[str, int]:
     bits = bits_on(chip, network, most)
     return {p.name.removesuffix(".recurrent"): bits(layer, p.name) for layer in network.layers for p in layer.products}
-
-
-def learners(graph: Graph, network: Network, chip: Chip) -> dict[str, tuple[bool, str]]:
-    """Layer -> (whether it may learn on the chip, why)."""
-    found, last = {}, network.layers[-1]
-    for layer in network.layers:
-        weighted = any(p.weight is not None for p in layer.products)
-        if chip.learning.value == "none":
-            found[layer.name] = (False, f"{chip.title}: {chip.learning.source}")
-        elif not weighted:
-            found[layer.name] = (False, "it has no weights")
-        elif chip.learning.value == "any":
-            found[layer.name] = (True, chip.learning.source)
-        else:
-            dense = layer is last and len(layer.products) == 1 and layer.products[0].kind == "dense"
-            ones = dense and layer.sources != (network.input,) and all(s != network.input and binary(graph, s) for s in layer.sources)
-            found[layer.name] = (dense and ones, chip.learning.source if dense else "only the last, dense layer may; " + chip.learning.source)
-            if dense and not ones:
-                found[layer.name] = (False, "its inputs are not binary spikes; " + chip.learning.source)
-    return found
-
-
-def firing_rates(graph: Graph, x: Any, lengths: Any = None) -> dict[str, float]:
-    """Mean value per neuron and step for recordings x [T, B, ...]; steps beyond a sample's length do not count.
-
-    By node name, of the input, neurons and products; under "NAME input" the mean of what a product reads, after pools and sums.
-    """
-    import torch
-
-    values, T = graph.values(x, lengths), x.shape[0]
-    steps = torch.full((x.shape[1],), T) if lengths is None else lengths
-    mask = torch.arange(T)[:, None] < steps[None, :]
-    products = (g.Linear, g.Conv1d, g.Conv2d, g.AttentionProduct)
-
-    def mean(name: str) -> float:
-        return float(values[name][mask].double().mean())
-
-    found = {node.name: mean(node.name) for node in graph if isinstance(node, (g.Input, g.Neuron, g.Recurrent, *products))}
-    return found | {f"{node.name} input": mean(node.inputs[0]) for node in graph if isinstance(node, products)}
 
 
 def _refuse_totals(chip: Chip, layers: Mapping[str, Counted]) -> None:

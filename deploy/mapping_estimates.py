@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from neuro import graph as g
 from neuro.deploy.chips import Chip
 from neuro.deploy.mapping_counts import Counted
 from neuro.deploy.placement import Placement
+from neuro.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -106,3 +111,20 @@ def _reported(chip: Chip) -> tuple[Estimate, ...]:
         return ()
     fact = chip.energy["latency_ms"]
     return (Estimate("latency reported", "ms", *fact.value, None, f"Of other networks, not of this one: {fact.source} [{fact.standing}]."),)
+
+
+def firing_rates(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> dict[str, float]:
+    """Mean value per neuron and step for recordings x [T, B, ...]; steps beyond a sample's length do not count.
+
+    By node name, of the input, neurons and products; under "NAME input" the mean of what a product reads, after pools and sums.
+    """
+    values, T = graph.values(x, lengths), x.shape[0]
+    steps = torch.full((x.shape[1],), T) if lengths is None else lengths
+    mask = torch.arange(T)[:, None] < steps[None, :]
+    products = (g.Linear, g.Conv1d, g.Conv2d, g.AttentionProduct)
+
+    def mean(name: str) -> float:
+        return float(values[name][mask].double().mean())
+
+    found = {node.name: mean(node.name) for node in graph if isinstance(node, (g.Input, g.Neuron, g.Recurrent, *products))}
+    return found | {f"{node.name} input": mean(node.inputs[0]) for node in graph if isinstance(node, products)}

@@ -65,8 +65,8 @@ def rounded(graph: Graph, bits: Callable[[str], int]) -> tuple[Graph, list[str]]
 def to_grid(weight: Tensor, bits: int) -> Tensor:
     """The nearest weights on the grid.
 
-    >>> to_grid(torch.tensor([1.0, 0.4, -0.2]), 2)
-    tensor([1., 0., 0.])
+    >>> to_grid(torch.tensor([1.0, 0.7, 0.2]), 2)
+    tensor([1., 1., 0.])
     """
     step = weight.double().abs().max() / max(1, 2 ** (bits - 1) - 1)
     return weight.clone() if step == 0 else ((weight.double() / step).round() * step).to(weight.dtype)
