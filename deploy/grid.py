@@ -23,7 +23,7 @@ import numpy as np
 
 from neuro.deploy.nodes import Range, weighted_range
 from neuro.deploy.rules import CURRENT, weight_problem
-from neuro.errors import GraphError, explain
+from neuro.errors import GraphError, ParameterError, explain
 
 MOST_VTH, MOST_MANT, MOST_EXP = 131071, 4095, 7
 STRETCHES = [1 + i / 8 for i in range(25)]  # of the scale, 1 .. 4, tried where outliers may be cut off
@@ -126,6 +126,10 @@ class Grid:
     bits: int = 8
     clip: bool = False
     per_channel: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
+            raise ParameterError(explain(f"weight_bits is {self.bits!r}.", cure="Give a whole number, 2 to 8."))
 
 
 def fit_layer(name: str, parts: Sequence[tuple[np.ndarray, Range]], bias: np.ndarray | None, demand: Demand, grid: Grid = Grid()) -> Fitted:

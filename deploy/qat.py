@@ -20,7 +20,7 @@ from neuro.deploy.emitting import Emitter
 from neuro.deploy.grid import Grid, rows
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.quantize import input_bits
-from neuro.errors import ParameterError, explain
+from neuro.errors import ParameterError, ShapeError, explain
 from neuro.graph import Graph, fold_norms
 from neuro.tracing import trace
 
@@ -58,11 +58,9 @@ class QuantizationAware(nn.Module):
         self, model: Graph | nn.Module, x: Tensor, *, message_bits: int | None = 8, weight_bits: int = 8, clip: bool = False, per_channel: bool = False
     ) -> None:
         super().__init__()
-        if not 2 <= weight_bits <= 8:
-            raise ParameterError(explain(f"QuantizationAware: weight_bits is {weight_bits}.", cure="Give 2 to 8."))
+        self.grid = Grid(weight_bits, clip, per_channel)
         graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
         self.message_bits, self.weight_bits = input_bits(graph, x, message_bits), weight_bits
-        self.grid = Grid(weight_bits, clip, per_channel)
         self._folded = fold_norms(graph)
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         for node in self._folded:
@@ -97,7 +95,12 @@ class QuantizationAware(nn.Module):
         return self.emitter().network(name)
 
     def values(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
-        """Every node's output, by name: integers, spikes, and the scores of the last."""
+        """Every node's output, by name: integers, spikes, and the scores of the last. Raises ShapeError, GraphError: no counts."""
+        if x.dim() < 3 or tuple(x.shape[2:]) != self._folded.input.shape:
+            raise ShapeError(explain("QuantizationAware: the input does not fit.", f"x {list(x.shape)}   expected [T, B, {str(list(self._folded.input.shape))[1:-1]}]"))
+        if lengths is not None and (lengths.shape != x.shape[1:2] or int(lengths.min()) < 1 or int(lengths.max()) > len(x)):
+            raise ShapeError(explain("QuantizationAware: the lengths do not fit.", f"x {list(x.shape)}   lengths {lengths.tolist()}", cure="One number in 1 .. T for each recording."))
+        input_bits(self._folded, x, self.message_bits)
         emitter = self.emitter()
         network = emitter.network("network")
         weights: dict[str, Tensor] = {}

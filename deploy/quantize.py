@@ -61,20 +61,20 @@ def quantize(
         network = emitter.network(name)
         network.check()
         return network, compare(model, network, x, lengths, emitter.layers, emitter.notes)
-    weight_bits = 8 if weight_bits is None else weight_bits
-    if not 2 <= weight_bits <= 8:
-        raise ParameterError(explain(f"quantize: weight_bits is {weight_bits}.", cure="Give 2 to 8."))
+    grid = Grid(8 if weight_bits is None else weight_bits, clip, per_channel)
     graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
     bits = input_bits(graph, x, message_bits)
-    emitter = Emitter(fold_norms(graph), bits, Grid(weight_bits, clip, per_channel))
+    emitter = Emitter(fold_norms(graph), bits, grid)
     if calibrate:
-        emitter = Emitter(calibrated(fold_norms(graph), emitter, x, lengths), bits, emitter.grid)
+        emitter = Emitter(calibrated(fold_norms(graph), emitter, x, lengths), bits, grid)
     network = emitter.network(name)
     network.check()
     return network, compare(graph, network, x, lengths, emitter.layers, emitter.notes)
 
 
 def input_bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:
+    if x.numel() == 0:
+        raise graph.input.refuse("there is nothing in the recordings.", f"x {list(x.shape)}", cure="Give at least one recording of one step.")
     low, high = float(x.min()), float(x.max())
     facts = f"values {low:g} .. {high:g}"
     if low < 0 or not torch.equal(x, x.round()):

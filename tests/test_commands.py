@@ -104,7 +104,7 @@ def test_export_where_and_how_it_is_asked_to(capsys, trained, data, tmp_path):
 
 def test_export_with_few_bits(capsys, trained, data, tmp_path):
     file = tmp_path / "coarse.npz"
-    code, _, _ = run_cli(capsys, "export", trained, "--data", data, "--out", file, "--samples", 2, "--weight-bits", 3, "--clip", "--calibrate")
+    code, _, _ = run_cli(capsys, "export", trained, "--data", data, "--out", file, "--samples", 2, "--weight-bits", 3, "--clip", "true", "--calibrate", "true")
     assert code == 0
     weights = [n.weight for n in IntegerNetwork.load(file).nodes if type(n).__name__ in ("Conv", "Dense")]
     assert weights and not any((w % 32).any() for w in weights)

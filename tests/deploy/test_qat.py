@@ -17,7 +17,7 @@ from neuro.deploy.quantize import quantize
 from neuro.deploy.reference import lif_step
 from neuro.deploy.rules import weight_problem
 from neuro.deploy.twin import run_twin
-from neuro.errors import GraphError, ParameterError
+from neuro.errors import GraphError, ParameterError, ShapeError
 from neuro.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, Sequential
 from neuro.models import small
 from neuro.neurons import CUBALIF, IF, LIF, PLIF
@@ -178,10 +178,10 @@ def test_fewer_bits_are_a_coarser_grid_that_the_chip_holds(seed, bits, sign):
 
 def test_wrong_use_is_said():
     net, x = Sequential(Linear(3, 2), LIF(), MeanOverTime()), counts(3)
-    for bits in (1, 9):
-        with pytest.raises(ParameterError, match=f"weight_bits is {bits}"):
+    for bits in (1, 9, 4.5, "4", True):
+        with pytest.raises(ParameterError, match=f"weight_bits is {bits!r}"):
             QuantizationAware(net, x, weight_bits=bits)
-        with pytest.raises(ParameterError, match=f"weight_bits is {bits}"):
+        with pytest.raises(ParameterError, match=f"weight_bits is {bits!r}"):
             quantize(net, x, weight_bits=bits)
     aware = QuantizationAware(net, x, weight_bits=4)
     with pytest.raises(ParameterError, match="trained for 4"):
@@ -190,6 +190,15 @@ def test_wrong_use_is_said():
         quantize(aware, x, calibrate=True)
     with pytest.raises(GraphError, match="event counts"):
         quantize(aware, x - 0.5)
+    for bad in (x[0], counts(4), x[..., 0]):
+        with pytest.raises(ShapeError, match="input does not fit"):
+            aware(bad)
+    for bad in (x - 1, x * 0.5, x * 1000, x[:, :0], x[:0]):
+        with pytest.raises(GraphError, match="'input'"):
+            aware(bad)
+    for bad in ([7, 7], [0, 1, 1], [8, 1, 1]):
+        with pytest.raises(ShapeError, match="lengths"):
+            aware.run(x, torch.tensor(bad))
     aware.weights["0"].data[0, 0] = float("nan")
     with pytest.raises(ParameterError, match="'0' are not finite"):
         aware(x)
