@@ -63,6 +63,24 @@ def test_stored_blocks_and_nothing():
     assert unfold(stored) == b"abc" and unfold(frame([])) == b""
 
 
+@pytest.mark.parametrize("distance", [0, 4, 65535])
+def test_a_match_before_the_start_is_refused(distance):
+    """Three bytes are there; memory before them is not ours to read."""
+    with pytest.raises(FormatError, match="before the start"):
+        unfold(frame([bytes([3 << 4]) + b"abc" + struct.pack("<H", distance) + bytes([1 << 4]) + b"x"]))
+    assert unfold(frame([bytes([3 << 4]) + b"abc" + struct.pack("<H", 3) + bytes([1 << 4]) + b"x"])) == b"abcabcax"
+
+
+@pytest.mark.parametrize("body", [bytes([4 << 4]) + b"abc", bytes([0xF0, 255]), bytes([3 << 4]) + b"abc\1", b"\x3fabc\1\0\xff", b""])
+def test_a_block_that_ends_too_soon_is_refused(body):
+    stored = struct.pack("<IBBc", lz4.MAGIC, 0x40, 0x40, b"h") + struct.pack("<I", len(body)) + body + bytes(4)
+    if body:
+        with pytest.raises(FormatError, match="ends within a sequence"):
+            unfold(stored)
+    else:
+        assert unfold(stored) == b""
+
+
 def test_a_bomb_is_refused_before_it_takes_memory():
     bomb, plain = block([(b"x", 1, 60_000)])
     assert unfold(frame([bomb])) == plain
