@@ -110,8 +110,8 @@ def cache_files(recordings: Sequence[Recording], folder: str | Path | None = Non
         FormatError, WriteError: as for `cache_recordings`.
     """
     kind, archive = type(recordings), getattr(recordings, "archive", None)
-    if archive is None:
-        raise ParameterError(explain(f"cache_files: {kind.__name__} reads no files.", cure="Use cache_recordings with a name of your own."))
+    if archive is None or not set(recordings.names) <= set(archive.places):  # windows of a file have names of their own
+        raise ParameterError(explain(f"cache_files: {kind.__name__} reads no files, or parts of them.", cure="Use cache_recordings with a name of your own."))
     identity = f"{kind.__module__}.{kind.__qualname__} {archive.stamp(recordings.names)}"
     return cache_recordings(recordings, cache_folder() if folder is None else folder, identity)
 

@@ -88,11 +88,10 @@ class CIFAR10JPEG(CIFAR10):
         data, offset, label = read_arrays(Path(path), ("data", "offset", "label"))
         whole = data.dtype == np.uint8 and data.ndim == offset.ndim == label.ndim == 1 and len(offset) == len(label) + 1
         whole = whole and offset.dtype.kind in "iu" and label.dtype.kind in "iu"
-        offset = offset.astype(np.int64)
-        if not whole or offset[0] < 0 or offset[-1] > len(data) or (np.diff(offset) < 0).any():
+        if not whole or offset[0] < 0 or offset[-1] > len(data) or (offset[1:] < offset[:-1]).any():
             fact = f"data {data.dtype} {data.shape}   offset {offset.shape}   label {label.shape}"
             raise FormatError(explain(f"{path}: not JPEGs with their offsets and labels.", fact))
-        Examples.__init__(self, Pictures(data, offset), label, [f"{split}/{i}" for i in range(len(label))])
+        Examples.__init__(self, Pictures(data, offset.astype(np.int64)), label, [f"{split}/{i}" for i in range(len(label))])
 
     @classmethod
     def download(cls, folder: str | os.PathLike) -> list[Path]:

@@ -12,7 +12,6 @@ import numpy as np
 from neuro.datasets.downloads import Remote
 from neuro.datasets.events import Sensor, check_events, make_events
 from neuro.datasets.formats.npy import header
-from neuro.datasets.reading import read_events
 from neuro.datasets.recordings import EventFiles
 from neuro.errors import FormatError, explain
 
@@ -147,7 +146,7 @@ class DVSGestureStreams(EventFiles):
             return super().events(index)
         name, _, start, end = self.rows[index]
         if name not in self.recent:
-            self.recent[name] = read_events(self.archive.read(name), sensor=self.sensor).events
+            self.recent[name] = self.read(name)
             if len(self.recent) > 4:
                 self.recent.popitem(last=False)
         events = self.recent[name]

@@ -41,7 +41,6 @@ class EventFiles(Sequence):
     remotes: tuple[Remote, ...] = ()
     licence: str | None = None
     source: str
-    on_only = False
     nested = False
 
     def __init__(self, folder: str | os.PathLike, split: str | None = None) -> None:
@@ -85,9 +84,12 @@ class EventFiles(Sequence):
 
     def events(self, index: int) -> np.ndarray:
         """The events of one recording."""
-        name = self.names[index]
         if self.archive is None:
-            return spot(self.sensor, self.labels[index], len(self.classes), self.duration_us, [self.seed, index], self.on_only)
+            return spot(self.sensor, self.labels[index], len(self.classes), self.duration_us, [self.seed, index])
+        return self.read(self.names[index])
+
+    def read(self, name: str) -> np.ndarray:
+        """The events of one file of the archive."""
         try:
             return self.decode(self.archive.read(name), name)
         except FormatError as error:

@@ -47,7 +47,7 @@ class Vocabulary:
         at_least: how often a word must occur; rarer ones become `<unk>`, which every vocabulary of words holds.
 
         >>> Vocabulary.of("to be or not to be", "word").symbols
-        ('<unk>', 'be', 'to', 'not', 'or')
+        ('<unk>', 'be', 'to', '<eos>', 'not', 'or')
         """
         if by == "byte":
             return cls(by, tuple(map(chr, range(256))))
@@ -59,18 +59,18 @@ class Vocabulary:
         return cls(by, tuple(sorted(set(text))))
 
     def encode(self, text: str) -> np.ndarray:
-        """Numbers [N] int64 of the symbols of a text.
+        """Numbers [N] of the symbols of a text, in the smallest unsigned type that holds the vocabulary's.
 
         Raises:
             ParameterError: a character that the vocabulary does not hold; there is no number for it.
         """
         if self.by == "byte":
-            return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+            return np.frombuffer(text.encode(), np.uint8).copy()
         number = {symbol: k for k, symbol in enumerate(self.symbols)}
         try:
             rest = number[UNKNOWN] if self.by == "word" else None
             found = (number.get(s, rest) for s in parts(text, self.by)) if rest is not None else (number[s] for s in text)
-            return np.fromiter(found, np.int64)
+            return np.fromiter(found, np.min_scalar_type(len(self) - 1))
         except KeyError as error:
             cure = "Make the vocabulary from all texts that it is to serve."
             raise ParameterError(explain("Vocabulary: a character has no number.", f"{error.args[0]!r}", cure=cure)) from error
@@ -139,7 +139,8 @@ class TextFile(Sequence):
         if not -len(self) <= index < len(self):
             raise IndexError(f"TextFile: no passage {index} among {len(self)}")
         start = index % len(self) * self.steps
-        return Passage(self.numbers[start : start + self.steps].copy(), self.numbers[start + 1 : start + self.steps + 1].copy())
+        both = self.numbers[start : start + self.steps + 1].astype(np.int64)
+        return Passage(both[:-1].copy(), both[1:].copy())
 
     @classmethod
     def simulated(cls, count: int, seed: int = 0, by: str = "character", steps: int = 128):

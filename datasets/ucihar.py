@@ -14,7 +14,7 @@ from neuro.errors import FormatError, explain, unknown
 
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
 STEPS = 128
-LIMIT = 256 * 2**20  # bytes of one table
+LIMIT = 64 * 2**20  # bytes of one table
 
 
 class UCIHAR(Examples):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
@@ -13,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from neuro.errors import FormatError, explain
 
 LIMIT = 256 * 2**30  # bytes that an archive may unfold to
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+BROKEN = (gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 def unpack(path: str | os.PathLike, folder: str | os.PathLike, limit: int = LIMIT) -> Path:
@@ -61,6 +63,9 @@ def write(path: Path, rows: list[tuple], read, folder: Path, limit: int) -> None
         if plain.is_absolute() or ".." in plain.parts or "\\" in name or "\0" in name:
             raise FormatError(explain(f"{path}: the name {name!r} leaves the folder.", cure="Not unpacked."))
         target = folder.joinpath(*plain.parts)
+        taken = target.is_file() or (target.exists() and not is_folder) or any(p.is_file() for p in target.parents)
+        if taken:
+            raise FormatError(explain(f"{path} holds {name!r} twice, or as a file and a folder.", cure="Not unpacked."))
         if is_folder:
             target.mkdir(parents=True, exist_ok=True)
             continue

@@ -147,6 +147,17 @@ def test_archives_are_unpacked_whole_or_not_at_all(kind, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, "out"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "a/b"), ("a/b", "a")])
+def test_names_that_clash_are_refused(names, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        for name in names:
+            made.writestr(name, b"1")
+    with pytest.raises(FormatError, match="twice"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_links_are_refused(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as made:
         member = tarfile.TarInfo("link")

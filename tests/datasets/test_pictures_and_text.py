@@ -108,7 +108,7 @@ def test_passages_follow_each_other_and_targets_come_next(by, tmp_path):
     joined = np.concatenate([p.x for p in data])
     assert np.array_equal(joined, data.numbers[: len(joined)]) and len(data) == (len(data.numbers) - 1) // 10
     assert all(np.array_equal(p.x[1:], p.y[:-1]) for p in data) and data[0].y[-1] == data[1].x[0]
-    assert data.numbers.max() < len(data.vocabulary)
+    assert data.numbers.max() < len(data.vocabulary) and data[0].x.dtype == data[0].y.dtype == np.int64
     first, rest = TextFile(path, by, 5, data.vocabulary, (0, 0.5)), TextFile(path, by, 5, data.vocabulary, (0.5, 1))
     assert np.array_equal(np.concatenate([first.numbers, rest.numbers]), data.numbers) and rest.split["share"] == [0.5, 1]
     twin, same = TextFile.simulated(6, 1, by, steps=20), TextFile.simulated(6, 1, by, steps=20)

@@ -149,6 +149,9 @@ def test_gestures_are_cut_from_streams_where_the_labels_say(tmp_path):
     cut = events[(events["t"] >= 400_000) & (events["t"] < 800_000)]
     assert np.array_equal(data[index].events["x"], cut["x"]) and np.array_equal(data[index].events["t"], cut["t"] - 400_000)
     assert np.array_equal(data[index].events, data[index].events)
+    (tmp_path / "user24_led.aedat").write_bytes(b"#!AER-DAT3.1\r\n" + bytes(9))
+    with pytest.raises(FormatError, match="user24_led.aedat"):
+        DVSGestureStreams(tmp_path, "test")[0]
     (tmp_path / "user24_led_labels.csv").write_text("class,startTime_usec,endTime_usec\n12,1,2\n")
     with pytest.raises(FormatError, match="12,1,2"):
         DVSGestureStreams(tmp_path)
