@@ -5,7 +5,7 @@
 First table, over the sample files in FOLDER/event_formats: events read, first and last time, the independent count and
 whether the digests of t, x, y and p agree; then million events per second of ours and of the others on that file, and
 what the others read ("count" where theirs differs from the independent one, "times" where only time stamps do).
-expelliarmus writes its times and sizes from a process of its own memory-mapped file as we do; both read from the page cache.
+All read from the page cache; each opens the file anew.
 Second table: the same events repeated until a file is large, written here, so that opening it does not count. Sides take
 turns; figures are medians. Without FOLDER only the second table is printed, from events made here.
 """
