@@ -225,6 +225,8 @@ def map_network(
     changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits), without)
     network = layers_of(changed)
     bits = bits_on(chip, network, weight_bits)
+    if changed is not without:  # a change may break another rule: pools that become neurons delay their branch
+        replace(found, network=network, findings=findings(Question(changed, network, chip, bits, input_bits, steps))).refuse()
     layers = {layer.name: counted(layer, bits(layer, layer.products[0].name)) for layer in network.layers}
     placement = place(chip, list(layers.values()))
     _refuse_totals(chip, layers)

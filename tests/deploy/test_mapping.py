@@ -270,6 +270,25 @@ def test_residual_sums():
     assert "delays" in rules(graph, replace(CHIPS["loihi1"], delays=Fact(0, "test")))
 
 
+class Branches(nn.Module):
+    """Two branches of one depth, until a pool becomes a layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.f, self.h, self.pool = conv(2, 4), conv(2, 4, s=2), LIF(), LIF(), MaxPool2d(2)
+
+    def forward(self, x):
+        return self.pool(self.f(self.a(x))) + self.h(self.b(x))
+
+
+def test_a_change_that_breaks_another_rule_is_refused():
+    graph = neuro.trace(Sequential(Branches(), conv(4, 4), LIF()), torch.zeros(2, 1, 2, 6, 6))
+    prompt = replace(CHIPS["loihi1"], delays=Fact(0, "test"))
+    assert assess(graph, prompt).verdict() == CHANGE and map_network(graph, "loihi1").placement.parts
+    with pytest.raises(GraphError, match="delays: its inputs differ by 1 steps; limit 0"):
+        map_network(graph, prompt)
+
+
 @pytest.mark.parametrize(
     ("layers", "shape", "chip", "rule", "verdict"),
     [
