@@ -1,6 +1,6 @@
 """Neurons beyond Lava's LIF, in the same arithmetic: constants per channel, soft reset, adaptation, levels, feedback.
 
-Lava has no process for these; its Loihi 2 would need a microcode program. Reference, twin and torch agree on them bit for bit.
+Lava's library has no process for these; Loihi 2 would need a microcode program. Reference, twin and torch agree on them bit for bit.
 """
 
 from __future__ import annotations

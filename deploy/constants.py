@@ -104,7 +104,7 @@ def notes(node: Neuron, found: Constants, cell: Any) -> list[str]:
     if node.comparison == ">=":
         said.append(f"{node.name}: fires at v >= threshold, the chip at v > threshold; see the column 'at threshold'.")
     if cell is not None:
-        said.append(f"{node.name}: a {type(cell).__name__}, which Lava has no process for.")
+        said.append(f"{node.name}: a {type(cell).__name__}, which is not among Lava's own processes.")
     return said
 
 

@@ -36,7 +36,7 @@ def quantize(
         model: a model or its graph: Conv2d, Linear, norms after them, LIF/IF/PLIF/CUBALIF/ALIF, Recurrent, MaxPool2d of spikes,
             AvgPool2d, SumPool2d, sums of spikes or of the currents of layers, AttentionProduct, Tokens, Flatten, MeanOverTokens,
             and a MeanOverTime that ends it. A neuron becomes Lava's LIF where it is one (hard reset, one decay per layer), and a
-            `neuro.deploy.cells.Cell` otherwise, which twin and torch run and Lava does not; the report's notes say which.
+            `neuro.deploy.cells.Cell` otherwise, which is not among Lava's own processes; the report's notes say which.
         x: recordings [T, B, ...], event counts, on which float and integer spikes are compared; lengths: steps of each [B].
         message_bits: of the input's counts, 1 .. 16; None: the fewest that hold x. Fewer bits leave more for the weights.
             A QuantizationAware keeps its own message_bits, clip and per_channel.
