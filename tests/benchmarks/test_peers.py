@@ -29,7 +29,7 @@ def test_sides_take_turns_in_an_order_that_moves_on(peers):
 
 def test_the_median_leaves_out_the_first_round_and_what_runs_before(peers, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(peers.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(peers, "clock", lambda: now[0])
     durations = iter([100.0, 1.0, 9.0, 2.0])
 
     def call() -> None:
@@ -39,6 +39,14 @@ def test_the_median_leaves_out_the_first_round_and_what_runs_before(peers, monke
         now[0] += 1000.0
 
     assert peers.alternating({"a": call}, rounds=3, before=before) == {"a": 2.0}
+
+
+def test_one_thread_is_timed_by_the_processor_and_several_by_the_wall(peers, monkeypatch):
+    monkeypatch.setattr(peers.time, "process_time", lambda: 1.0)
+    monkeypatch.setattr(peers.time, "perf_counter", lambda: 2.0)
+    for threads, expected in ((1, 1.0), (2, 2.0)):
+        monkeypatch.setattr(peers.torch, "get_num_threads", lambda n=threads: n)
+        assert peers.clock() == expected
 
 
 def test_bytes_kept_counts_a_storage_once_and_names_the_known(peers):
