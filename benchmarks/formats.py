@@ -51,7 +51,9 @@ def by_tonic(path: Path, format: str) -> Callable[[], np.ndarray] | None:
         "AEDAT 2": lambda: tonic_aedat2(path),
         "AEDAT 3.1": lambda: io.read_dvs_ibm(str(path)),
         "AEDAT 4": lambda: io.read_aedat4(str(path)),
-        "N-MNIST": lambda: io.read_mnist_file(str(path), dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])),
+        "N-MNIST": lambda: io.read_mnist_file(
+            str(path), dtype=np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+        ),
     }
     return readers.get(format)
 
@@ -95,15 +97,31 @@ def row(path: Path, rounds: int) -> list[object] | None:
         return [path.name, "-", str(error).splitlines()[0][:60], *[""] * 8]
     events = found.events
     digests = stated.get("sha256_of_arrays")
-    right = "-" if digests is None else all(hashlib.sha256(events[c].astype(d).tobytes()).hexdigest() == digests[c] for c, d in DTYPES.items())
+    right = (
+        "-"
+        if digests is None
+        else all(hashlib.sha256(events[c].astype(d).tobytes()).hexdigest() == digests[c] for c, d in DTYPES.items())
+    )
     others = {"expelliarmus": by_expelliarmus(path, found.format), "tonic": by_tonic(path, found.format)}
     said = {name: outcome(call, len(events), events["t"]) for name, call in others.items()}
     calls = {"ours": lambda: read_events(path, sensor=TALL.get(path.name))}
-    calls |= {name: call for name, call in others.items() if said[name] in ("same", "times") or said[name].startswith("count")}
+    calls |= {
+        name: call for name, call in others.items() if said[name] in ("same", "times") or said[name].startswith("count")
+    }
     seconds = alternating(calls, rounds)
     span = (int(events["t"][0]), int(events["t"][-1])) if len(events) else ("", "")
     speeds = [speed(len(events), seconds, name) for name in ("ours", "expelliarmus", "tonic")]
-    return [path.name, found.format, len(events), stated.get("count", "-"), right, *span, *speeds, said["expelliarmus"], said["tonic"]]
+    return [
+        path.name,
+        found.format,
+        len(events),
+        stated.get("count", "-"),
+        right,
+        *span,
+        *speeds,
+        said["expelliarmus"],
+        said["tonic"],
+    ]
 
 
 def large(events: np.ndarray, sensor: Sensor, name: str, folder: Path, rounds: int) -> list[object]:
@@ -114,12 +132,22 @@ def large(events: np.ndarray, sensor: Sensor, name: str, folder: Path, rounds: i
     format = read_events(path).format
     others = {"expelliarmus": by_expelliarmus(path, format), "tonic": by_tonic(path, format)}
     said = {side: outcome(call, len(events), events["t"]) for side, call in others.items()}
-    calls = {"ours": lambda: read_events(path)} | {side: call for side, call in others.items() if said[side] in ("same", "times")}
+    calls = {"ours": lambda: read_events(path)} | {
+        side: call for side, call in others.items() if said[side] in ("same", "times")
+    }
     seconds = alternating(calls, rounds)
     size = path.stat().st_size
     path.unlink()
     ratio = f"{seconds['expelliarmus'] / seconds['ours']:.2f}" if "expelliarmus" in seconds else "-"
-    return [format, len(events), f"{size / 2**20:.1f}", *(speed(len(events), seconds, side) for side in ("ours", "expelliarmus", "tonic")), ratio, said["expelliarmus"], said["tonic"]]
+    return [
+        format,
+        len(events),
+        f"{size / 2**20:.1f}",
+        *(speed(len(events), seconds, side) for side in ("ours", "expelliarmus", "tonic")),
+        ratio,
+        said["expelliarmus"],
+        said["tonic"],
+    ]
 
 
 def main() -> None:
@@ -129,9 +157,26 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     root = Path(os.environ.get("NEURO_DATA", "nowhere")) / "event_formats"
-    paths = [p for p in sorted(root.rglob("*")) if p.is_file() and p.with_name(p.name + ".json").exists() and p.suffix != ".mat"]
+    paths = [
+        p
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.with_name(p.name + ".json").exists() and p.suffix != ".mat"
+    ]
     if paths:
-        head = ["file", "format", "events", "independent", "digests", "first us", "last us", "ours Mev/s", "expell.", "tonic", "expell. gives", "tonic gives"]
+        head = [
+            "file",
+            "format",
+            "events",
+            "independent",
+            "digests",
+            "first us",
+            "last us",
+            "ours Mev/s",
+            "expell.",
+            "tonic",
+            "expell. gives",
+            "tonic gives",
+        ]
         rows = [row(path, options.rounds) for path in paths]
         print(table(head, [r for r in rows if len(r) == len(head)]))
         for r in rows:
@@ -147,10 +192,30 @@ def main() -> None:
         for name in dict.fromkeys(WRITERS.values()):
             sensor, count = sensors.get(name, Sensor(480, 640)), n // 10 if name in ("text", "hdf5", "npz") else n
             t = np.sort(make.integers(0, 8_000_000, count))
-            events = make_events(make.integers(0, sensor.width, count), make.integers(0, sensor.height, count), t, make.integers(0, 2, count) > 0)
+            events = make_events(
+                make.integers(0, sensor.width, count),
+                make.integers(0, sensor.height, count),
+                t,
+                make.integers(0, 2, count) > 0,
+            )
             rows.append(large(events, sensor, name, Path(folder), options.rounds))
     print()
-    print(table(["format", "events", "MiB", "ours Mev/s", "expell.", "tonic", "ours/expell.", "expell. gives", "tonic gives"], rows))
+    print(
+        table(
+            [
+                "format",
+                "events",
+                "MiB",
+                "ours Mev/s",
+                "expell.",
+                "tonic",
+                "ours/expell.",
+                "expell. gives",
+                "tonic gives",
+            ],
+            rows,
+        )
+    )
 
 
 if __name__ == "__main__":

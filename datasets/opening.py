@@ -15,7 +15,21 @@ import numpy as np
 from neuro.datasets.formats.block import Head
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
-FORMATS = ("aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "text")  # in this order; text has no mark
+FORMATS = (
+    "aedat2",
+    "aedat3",
+    "aedat4",
+    "evt2",
+    "evt21",
+    "evt3",
+    "dat",
+    "es",
+    "hdf5",
+    "npy",
+    "npz",
+    "rosbag",
+    "text",
+)  # in this order; text has no mark
 SMALL = 1 << 20  # bytes; a smaller file is read, which is quicker than to map it
 BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
 
@@ -51,7 +65,9 @@ def open_file(source: Source, *, format: str = "", item: int | str | None = None
     if getattr(module, "SEVERAL", False):
         return Opened(module, data, module.head(data, item), path)
     if item is not None:
-        raise ParameterError(explain(f"read_events: {path} holds one recording.", f"item={item!r}   format {module.NAME}"))
+        raise ParameterError(
+            explain(f"read_events: {path} holds one recording.", f"item={item!r}   format {module.NAME}")
+        )
     return Opened(module, data, module.head(data), path)
 
 
@@ -75,7 +91,9 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
 
 def recognised(data: np.ndarray, path: Path) -> ModuleType:
     """The first format that recognises the bytes."""
-    if path.suffix.lower() in BY_SUFFIX:  # any bytes at all may be N-MNIST, so marks come first only where they are long
+    if (
+        path.suffix.lower() in BY_SUFFIX
+    ):  # any bytes at all may be N-MNIST, so marks come first only where they are long
         short = ("text",)
         name = BY_SUFFIX[path.suffix.lower()]
     else:

@@ -93,7 +93,9 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
             fault = f"event {count + keep} {why}: {describe(events[keep])}"
         if fault and damaged == "refuse":
             cure = "damaged='prefix' gives the events before it."
-            raise FormatError(explain(f"read_events: {opened.path} is damaged.", f"{opened.module.NAME}: {fault}", cure=cure))
+            raise FormatError(
+                explain(f"read_events: {opened.path} is damaged.", f"{opened.module.NAME}: {fault}", cure=cure)
+            )
         if keep:
             last = int(events["t"][keep - 1])
             count += keep
@@ -108,7 +110,9 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
 def a_sensor(sensor: Any) -> None:
     """Refuse what is no sensor."""
     if sensor is not None and not isinstance(sensor, Sensor):
-        raise ParameterError(explain("The sensor is no Sensor.", f"got {sensor!r}", cure="Give Sensor(height=..., width=...)."))
+        raise ParameterError(
+            explain("The sensor is no Sensor.", f"got {sensor!r}", cure="Give Sensor(height=..., width=...).")
+        )
 
 
 def behind(block: Block, keep: int, blocks: Iterator[Block]) -> int | None:
@@ -142,7 +146,12 @@ def first_fault(events: np.ndarray, sensor: Sensor | None, last: int | None) -> 
 
 
 def read_events(
-    path: Source, *, sensor: Sensor | None = None, damaged: Damaged = "refuse", item: int | str | None = None, format: str = ""
+    path: Source,
+    *,
+    sensor: Sensor | None = None,
+    damaged: Damaged = "refuse",
+    item: int | str | None = None,
+    format: str = "",
 ) -> EventFile:
     """All events of a file, or of its bytes, with its sensor and what its header says.
 
@@ -238,7 +247,11 @@ def write_events(path: str | PathLike, events: np.ndarray, sensor: Sensor, *, fo
     name = format or WRITERS.get(path.suffix.lower(), "")
     if name not in WRITERS.values():
         known = ", ".join(f"{suffix} {name}" for suffix, name in WRITERS.items())
-        raise ParameterError(explain("write_events: no format for this file.", f"{path.name}   format={format!r}", cure=f"Known: {known}."))
+        raise ParameterError(
+            explain(
+                "write_events: no format for this file.", f"{path.name}   format={format!r}", cure=f"Known: {known}."
+            )
+        )
     data = encode_events(events, sensor, name)
     with replacing(path) as file:
         file.write(data)

@@ -58,7 +58,12 @@ class Summary:
 
 
 def summarize(
-    path: Source, *, sensor: Sensor | None = None, damaged: Damaged = "refuse", item: int | str | None = None, format: str = ""
+    path: Source,
+    *,
+    sensor: Sensor | None = None,
+    damaged: Damaged = "refuse",
+    item: int | str | None = None,
+    format: str = "",
 ) -> Summary:
     """Read a recording once, piece by piece.
 

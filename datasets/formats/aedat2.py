@@ -69,7 +69,9 @@ def head(data: np.ndarray) -> Head:
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     """Blocks of at most `size` words."""
     davis = head.facts["layout"].startswith("davis")
-    layout = (1, 0, 12, 1023, 22, 511, 11, 1, 0, 0, 0x80000400) if davis else (1, 0, 1, 127, 8, 127, 0, 1, 1, 0, 0xFFFF8000)
+    layout = (
+        (1, 0, 12, 1023, 22, 511, 11, 1, 0, 0, 0x80000400) if davis else (1, 0, 1, 127, 8, 127, 0, 1, 1, 0, 0xFFFF8000)
+    )
     return pairs(data, head.start, size, layout, "special, frame or IMU words")
 
 
@@ -83,7 +85,10 @@ def encode(events: np.ndarray, sensor: Sensor) -> bytes:
     if not chip:
         sizes = ", ".join(sorted({f"{size.width}x{size.height}" for size in CHIPS.values()}))
         raise FormatError(
-            explain("AEDAT 2: the format knows sensors by their chip, and none has this size.", f"{sensor.width}x{sensor.height}; chips have {sizes}")
+            explain(
+                "AEDAT 2: the format knows sensors by their chip, and none has this size.",
+                f"{sensor.width}x{sensor.height}; chips have {sizes}",
+            )
         )
     names = {"dvs128": "DVS128", "davis240": "DAVIS240C"}
     text = f"#!AER-DAT2.0\r\n# Timestamps tick is 1 us\r\n# AEChip: neuro.{names.get(chip, chip.capitalize())}\r\n#End Of ASCII Header\r\n"

@@ -59,7 +59,9 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             return
         kind, _, width, _, overflows, capacity, number, valid = PACKET.unpack(bytes(data[at : at + PACKET.size]))
         if width < 1 or number < 0 or capacity < 0 or overflows < 0 or (kind == 1 and width != 8):
-            yield ended(f"a packet that cannot be at byte {at}: type {kind}, {number} events of {width} bytes", at, None)
+            yield ended(
+                f"a packet that cannot be at byte {at}: type {kind}, {number} events of {width} bytes", at, None
+            )
             return
         at += PACKET.size
         there = min(number, (len(data) - at) // width)

@@ -42,7 +42,9 @@ EVENT4 = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "u1"), ("unus
 METHODS = {0: "none", 1: "LZ4", 2: "LZ4 high", 3: "Zstandard", 4: "Zstandard high"}
 KINDS = {"FRME": "frame packets", "IMUS": "IMU packets", "TRIG": "trigger packets"}
 FIRST_US, LAST_US = -(2**62), 2**62
-TOKEN = re.compile(r'<node name="[^"]{0,200}" path="[^"]{0,200}outInfo/(\w{1,50})/(?:info/)?">|<attr key="(\w{1,50})" type="\w{1,20}">([^<]{0,500})</attr>')
+TOKEN = re.compile(
+    r'<node name="[^"]{0,200}" path="[^"]{0,200}outInfo/(\w{1,50})/(?:info/)?">|<attr key="(\w{1,50})" type="\w{1,20}">([^<]{0,500})</attr>'
+)
 
 
 class Table:
@@ -117,14 +119,24 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
     except struct.error as error:
         raise foreign("AEDAT 4: the head points outside its bytes.", str(error)) from error
     if method not in (0, 1, 2):
-        raise foreign("AEDAT 4: this compression is not read; DV can record with LZ4 or none.", f"compression {method} ({METHODS.get(method, 'unknown')})")
+        raise foreign(
+            "AEDAT 4: this compression is not read; DV can record with LZ4 or none.",
+            f"compression {method} ({METHODS.get(method, 'unknown')})",
+        )
     known = streams(table.data[text : text + length].decode("utf-8", "replace"))
     kinds = {name: attributes.get("typeIdentifier", "") for name, attributes in known.items()}
     chosen = choose({name: name for name, kind in kinds.items() if kind == "EVTS"}, item, NAME)
     mine = known[chosen]
-    facts: dict[str, Any] = {"compression": METHODS[method], "streams": ", ".join(f"{name} {kind}" for name, kind in kinds.items())}
-    facts |= {key: mine[key] for key in ("source", "tsOffset", "originalModuleName", "originalOutputName") if key in mine}
-    return Head(start + 4 + size, size_from(mine.get("sizeX"), mine.get("sizeY")), facts, (chosen, kinds, method > 0, end))
+    facts: dict[str, Any] = {
+        "compression": METHODS[method],
+        "streams": ", ".join(f"{name} {kind}" for name, kind in kinds.items()),
+    }
+    facts |= {
+        key: mine[key] for key in ("source", "tsOffset", "originalModuleName", "originalOutputName") if key in mine
+    }
+    return Head(
+        start + 4 + size, size_from(mine.get("sizeX"), mine.get("sizeY")), facts, (chosen, kinds, method > 0, end)
+    )
 
 
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
@@ -139,7 +151,11 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
         stream, length = struct.unpack("<ii", bytes(data[at : at + 8]))
         cut = at + 8 + length > stop
         if length < 0 or str(stream) not in kinds or cut and (compressed or str(stream) != chosen):
-            yield ended(f"a packet that cannot be at byte {at}: stream {stream}, {length} bytes, {stop - at - 8} are left", at, None)
+            yield ended(
+                f"a packet that cannot be at byte {at}: stream {stream}, {length} bytes, {stop - at - 8} are left",
+                at,
+                None,
+            )
             return
         if str(stream) == chosen:
             try:
@@ -158,7 +174,10 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             kind = kinds[str(stream)]
             yield Block(NO_EVENTS, {KINDS.get(kind, f"{kind or 'unknown'} packets"): 1})
         if cut:
-            yield ended(f"the packet at byte {at} states {length} bytes, {stop - at - 8} are there", at + 8 + first + len(words) * 16)
+            yield ended(
+                f"the packet at byte {at} states {length} bytes, {stop - at - 8} are there",
+                at + 8 + first + len(words) * 16,
+            )
             return
         at += 8 + length
     if end > len(data):
@@ -180,7 +199,11 @@ def events_of(payload: np.ndarray, cut: bool) -> tuple[np.ndarray, int]:
 
 def encode(events: np.ndarray, sensor: Sensor) -> bytes:
     """The bytes of a file without compression and without a table of packets; 8192 events a packet."""
-    attributes = {"compression": "NONE", "typeIdentifier": "EVTS", "typeDescription": "Array of events (polarity ON/OFF)."}
+    attributes = {
+        "compression": "NONE",
+        "typeIdentifier": "EVTS",
+        "typeDescription": "Array of events (polarity ON/OFF).",
+    }
     lines = "".join(f'<attr key="{key}" type="string">{value}</attr>\n' for key, value in attributes.items())
     info = f'<attr key="sizeX" type="int">{sensor.width}</attr>\n<attr key="sizeY" type="int">{sensor.height}</attr>\n<attr key="source" type="string">neuro</attr>\n'
     root = "/mainloop/Recorder/outInfo/"

@@ -150,7 +150,11 @@ def choose(found: Mapping[str, Any], item: int | str | None, what: str) -> Any:
         if not names:
             raise foreign(f"{what}: no events are in this file in a layout that is known.")
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        raise FormatError(explain(f"{what}: the file holds {len(names)} recordings.", shown, cure="Choose one: item=its name or number."))
+        raise FormatError(
+            explain(
+                f"{what}: the file holds {len(names)} recordings.", shown, cure="Choose one: item=its name or number."
+            )
+        )
     if isinstance(item, str) and item not in found and item.isdecimal():
         item = int(item)
     if isinstance(item, str):
@@ -158,7 +162,9 @@ def choose(found: Mapping[str, Any], item: int | str | None, what: str) -> Any:
             raise unknown("recording", item, names)
         return found[item]
     if not 0 <= item < len(names):
-        raise ParameterError(explain(f"{what}: no recording of this number.", f"item={item}   there are {len(names)}, from 0"))
+        raise ParameterError(
+            explain(f"{what}: no recording of this number.", f"item={item}   there are {len(names)}, from 0")
+        )
     return found[names[item]]
 
 
@@ -198,6 +204,8 @@ def pairs(data: np.ndarray, start: int, size: int, layout: tuple[int, ...], drop
         events = np.empty(len(words) // 2, EVENT)
         n = fixed.pairs(words, form, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state)
         others = {dropped: len(events) - n} if n < len(events) else {}
-        yield Block(trimmed(events, n), others, place=lambda k, at=at, part=part: steps(at, 8, form.kept(part.copy()))(k))
+        yield Block(
+            trimmed(events, n), others, place=lambda k, at=at, part=part: steps(at, 8, form.kept(part.copy()))(k)
+        )
     if rest:
         yield leftover(data, rest, 8)

@@ -37,7 +37,10 @@ def head(data: np.ndarray) -> Head:
         raise foreign("Event Stream: the file ends within its head.", f"{len(data)} bytes")
     version, kind = tuple(int(v) for v in data[12:15]), int(data[15])
     if version[0] != 2 or kind not in (1, 2):
-        raise foreign("Event Stream: only DVS and ATIS events of version 2 are read.", f"version {version}   type {kind} ({KINDS.get(kind, 'unknown')})")
+        raise foreign(
+            "Event Stream: only DVS and ATIS events of version 2 are read.",
+            f"version {version}   type {kind} ({KINDS.get(kind, 'unknown')})",
+        )
     if len(data) < START:
         raise foreign("Event Stream: the file ends within its head.", f"{len(data)} bytes")
     width, height = (int(v) for v in data[16:20].view("<u2"))
@@ -51,7 +54,11 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
 
     at, state = head.start, np.zeros(2, np.int64)
     while at < len(data):
-        part, before, others = np.ascontiguousarray(data[at : at + 5 * max(size, 1)]), state.copy(), np.zeros(2, np.int64)
+        part, before, others = (
+            np.ascontiguousarray(data[at : at + 5 * max(size, 1)]),
+            state.copy(),
+            np.zeros(2, np.int64),
+        )
         events = np.empty(len(part) // 5, EVENT)
 
         def run(units: int, events=events, state=state, part=part, others=others) -> int:
@@ -65,7 +72,11 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             room = np.empty(len(part) // 5, EVENT)
             if k >= n:
                 return at + used
-            return at + least(lambda units: run(units, room, before.copy(), others=np.zeros(2, np.int64)), len(part), k) - 4
+            return (
+                at
+                + least(lambda units: run(units, room, before.copy(), others=np.zeros(2, np.int64)), len(part), k)
+                - 4
+            )
 
         counts = {name: int(k) for name, k in zip(("exposure measurements", "resets"), others, strict=True) if k}
         yield Block(trimmed(events, n), counts, place=place)

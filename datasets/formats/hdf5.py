@@ -29,8 +29,22 @@ NAME = "HDF5"
 MARK = b"\x89HDF\r\n\x1a\n"
 SEVERAL = True
 FIRST_US, LAST_US = 1 - 2**62, 2**62 - 1
-BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, AttributeError, IndexError, SystemError)
-PLUGINS = {32001: "blosc: pip install hdf5plugin", 32026: "blosc2: pip install hdf5plugin", 0x8ECF: "Prophesee's ECF: their HDF5 plugin"}
+BROKEN = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+    IndexError,
+    SystemError,
+)
+PLUGINS = {
+    32001: "blosc: pip install hdf5plugin",
+    32026: "blosc2: pip install hdf5plugin",
+    0x8ECF: "Prophesee's ECF: their HDF5 plugin",
+}
 
 
 class Found(NamedTuple):
@@ -120,15 +134,25 @@ def readable(dataset, data: np.ndarray) -> None:
         code = plist.get_filter(k)[0]
         if not h5py.h5z.filter_avail(code):
             need = PLUGINS.get(code, "a filter of this number")
-            raise FormatError(f"HDF5: {dataset.name} is compressed by a filter that is not installed.\n  filter {code}\n  Needed: {need}")
+            raise FormatError(
+                f"HDF5: {dataset.name} is compressed by a filter that is not installed.\n  filter {code}\n  Needed: {need}"
+            )
     logical, most = dataset.size * dataset.dtype.itemsize, most_bytes(data)
     if logical > most:
-        raise foreign(f"HDF5: {dataset.name} states more than a file of this size may unfold to.", f"{logical} bytes, {most} are allowed")
+        raise foreign(
+            f"HDF5: {dataset.name} states more than a file of this size may unfold to.",
+            f"{logical} bytes, {most} are allowed",
+        )
     if dataset.chunks:
         unit = int(np.prod([int(n) for n in dataset.chunks], dtype=object)) * dataset.dtype.itemsize
-        need = int(np.prod([-(-int(n) // int(c)) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object))
+        need = int(
+            np.prod([-(-int(n) // int(c)) for n, c in zip(dataset.shape, dataset.chunks, strict=True)], dtype=object)
+        )
         if unit > most or dataset.id.get_num_chunks() < need:
-            raise foreign(f"HDF5: {dataset.name} is not all there.", f"{dataset.id.get_num_chunks()} chunks of {need}, of {unit} bytes each")
+            raise foreign(
+                f"HDF5: {dataset.name} is not all there.",
+                f"{dataset.id.get_num_chunks()} chunks of {need}, of {unit} bytes each",
+            )
     elif dataset.size and dataset.id.get_storage_size() < logical:
         raise foreign(f"HDF5: {dataset.name} is not all there.", f"{dataset.id.get_storage_size()} bytes of {logical}")
 
@@ -147,21 +171,35 @@ def of_recording(file, found: Found, data: np.ndarray) -> Head:
         readable(dataset, data)
         numeric(dataset, found.columns if found.table and found.columns else None)
     if len({d.shape[0] for d in used}) != 1:
-        raise foreign("HDF5: the arrays of x, y, t and p must be equally long.", "   ".join(f"{d.name} {list(d.shape)}" for d in used))
+        raise foreign(
+            "HDF5: the arrays of x, y, t and p must be equally long.",
+            "   ".join(f"{d.name} {list(d.shape)}" for d in used),
+        )
     if found.table and not found.columns:
         order = columns.guess_order(used[0][: columns.LOOK]) if used[0].shape[0] else columns.ORDERS[0]
         if not order:
-            raise foreign("HDF5: no known order of four columns fits the events.", f"{found.table} {list(used[0].shape)}")
+            raise foreign(
+                "HDF5: no known order of four columns fits the events.", f"{found.table} {list(used[0].shape)}"
+            )
         found = found._replace(order=order)
     seconds = columns.in_seconds(part(file, found, 0, columns.LOOK)["t"])
     parent = used[0].parent
-    stated = [d for d in (own(file, "t_offset"), own(parent, "t_offset")) if getattr(d, "shape", None) == () and d.dtype.kind in "iu"]
+    stated = [
+        d
+        for d in (own(file, "t_offset"), own(parent, "t_offset"))
+        if getattr(d, "shape", None) == () and d.dtype.kind in "iu"
+    ]
     for dataset in stated:
         readable(dataset, data)
     offset = int(stated[0][()]) if stated else 0
     if abs(offset) >= 2**61:
         raise foreign("HDF5: t_offset cannot be.", f"{offset} us")
-    facts = {"arrays": ", ".join(f"{d.name} {d.dtype}" for d in used), "unit": "seconds" if seconds else "microseconds", "t_offset": offset, **attributes(file, parent)}
+    facts = {
+        "arrays": ", ".join(f"{d.name} {d.dtype}" for d in used),
+        "unit": "seconds" if seconds else "microseconds",
+        "t_offset": offset,
+        **attributes(file, parent),
+    }
     if found.order:
         facts["columns"] = f"{' '.join(found.order)}, guessed"
     return Head(0, sensor_of(facts), facts, (found, seconds, offset, used[0].shape[0]))
@@ -173,7 +211,12 @@ def attributes(*groups) -> dict[str, Any]:
     for group in groups:
         for key in group.attrs:
             value = group.attrs[key]
-            if isinstance(value, (str, bytes, int, float, np.generic)) or isinstance(value, np.ndarray) and value.size <= 8 and value.dtype.kind in "biuf":
+            if (
+                isinstance(value, (str, bytes, int, float, np.generic))
+                or isinstance(value, np.ndarray)
+                and value.size <= 8
+                and value.dtype.kind in "biuf"
+            ):
                 found[key] = value
     return found
 
@@ -247,11 +290,18 @@ def spikes(file, found: Found, most: int) -> Block:
     """The spikes of one sample as events."""
     prefix = f"{found.table}/" if found.table else ""
     try:
-        times, units = np.asarray(file[prefix + "times"][found.sample]), np.asarray(file[prefix + "units"][found.sample])
+        times, units = (
+            np.asarray(file[prefix + "times"][found.sample]),
+            np.asarray(file[prefix + "units"][found.sample]),
+        )
     except BROKEN as error:
         return ended(f"the sample cannot be read: {error}"[:300], None, None)
     if times.dtype.kind not in "fiu" or units.dtype.kind not in "iu" or times.shape != units.shape or times.ndim != 1:
-        return ended(f"times {times.dtype} {list(times.shape)} and units {units.dtype} {list(units.shape)} do not belong together", None, None)
+        return ended(
+            f"times {times.dtype} {list(times.shape)} and units {units.dtype} {list(units.shape)} do not belong together",
+            None,
+            None,
+        )
     n = len(times)
     given = {"x": units, "y": np.zeros(n, np.int64), "t": times.astype(np.float64), "p": np.ones(n, bool)}
     events, fault = columns.convert(given, True)

@@ -40,7 +40,11 @@ def unfold(data: np.ndarray, most: int) -> np.ndarray:
             continue
         end = block(np.ascontiguousarray(piece), out[: min(len(out), at + largest)], at)
         if end < 0:
-            why = ("it ends within a sequence", "a match reaches before the start", f"it holds more than {min(largest, most - at)} bytes")[-end - 1]
+            why = (
+                "it ends within a sequence",
+                "a match reaches before the start",
+                f"it holds more than {min(largest, most - at)} bytes",
+            )[-end - 1]
             raise foreign("LZ4: a block cannot be unfolded.", f"block at byte {start}: {why}")
         at = end
     return out[:at]
@@ -53,7 +57,9 @@ def parts(data: np.ndarray) -> tuple[list[tuple[int, int, bool]], int]:
         raise foreign("LZ4: no frame begins here.", f"it begins with {raw[:4]!r}")
     flags, size = raw[4], raw[5] >> 4 & 7
     if flags >> 6 != 1 or size not in LARGEST or flags & 1:
-        raise foreign("LZ4: a frame of another version, or with a dictionary.", f"flags {flags:#04x}   size of blocks {size}")
+        raise foreign(
+            "LZ4: a frame of another version, or with a dictionary.", f"flags {flags:#04x}   size of blocks {size}"
+        )
     at, found = 7 + (8 if flags & 8 else 0), []
     while True:
         word = bytes(data[at : at + 4])

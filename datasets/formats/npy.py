@@ -40,7 +40,11 @@ def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
         if mark[:6] != MARK or size > LONGEST_HEADER:
             raise ValueError(f"mark {mark!r}   {size} bytes")
         stated = ast.literal_eval(file.read(size).decode("latin-1").strip())
-        shape, fortran, dtype = stated["shape"], bool(stated["fortran_order"]), np.lib.format.descr_to_dtype(stated["descr"])
+        shape, fortran, dtype = (
+            stated["shape"],
+            bool(stated["fortran_order"]),
+            np.lib.format.descr_to_dtype(stated["descr"]),
+        )
     except (ValueError, SyntaxError, TypeError, LookupError, AttributeError, RecursionError, MemoryError) as error:
         raise foreign("NumPy: the header cannot be read.", f"{type(error).__name__}: {error}"[:200]) from error
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -68,7 +72,10 @@ def head(data: np.ndarray) -> Head:
     file = Mapped(data)
     shape, fortran, dtype = header(file)
     if not layout(shape, fortran, dtype):
-        raise foreign("NumPy: an array of events is structured (x, y, t, p) or of shape [N, 4].", f"dtype {dtype}   shape {shape}   Fortran order {fortran}")
+        raise foreign(
+            "NumPy: an array of events is structured (x, y, t, p) or of shape [N, 4].",
+            f"dtype {dtype}   shape {shape}   Fortran order {fortran}",
+        )
     start, width = file.tell(), dtype.itemsize * (4 if dtype.names is None else 1)
     there = (len(data) - start) // width
     look = data[start : start + min(there, columns.LOOK) * width]
@@ -97,7 +104,13 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
             yield Block(joined([part]), place=steps(head.start + start * row.itemsize, row.itemsize))
             continue
         events, fault = columns.convert({axis: part[name] for axis, name in names.items()}, seconds)
-        yield Block(events, {}, fault, steps(head.start + start * row.itemsize, row.itemsize), there - start - len(events) if fault else 0)
+        yield Block(
+            events,
+            {},
+            fault,
+            steps(head.start + start * row.itemsize, row.itemsize),
+            there - start - len(events) if fault else 0,
+        )
         if fault:
             return
     if there < stated:

@@ -22,13 +22,27 @@ from neuro.errors import FormatError
 NAME = "NumPy zip"
 FIRST_US, LAST_US = npy.FIRST_US, npy.LAST_US
 SEVERAL = True
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, OSError, ValueError, OverflowError)
+BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    KeyError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
 
 
 def recognise(data: np.ndarray) -> bool:
     """A ZIP whose first member is an array."""
     start = bytes(data[:400])
-    return start[:4] == b"PK\x03\x04" and len(start) >= 30 and start[30 : 30 + int.from_bytes(start[26:28], "little")].endswith(b".npy")
+    return (
+        start[:4] == b"PK\x03\x04"
+        and len(start) >= 30
+        and start[30 : 30 + int.from_bytes(start[26:28], "little")].endswith(b".npy")
+    )
 
 
 def opened(data: np.ndarray) -> zipfile.ZipFile:
@@ -55,7 +69,10 @@ def member(archive: zipfile.ZipFile, name: str, most: int):
     for n in shape:
         size *= n
     if size > most:
-        raise foreign(f"NumPy zip: the array {name} states more than a file of this size may unfold to.", f"{size} bytes, {most} are allowed")
+        raise foreign(
+            f"NumPy zip: the array {name} states more than a file of this size may unfold to.",
+            f"{size} bytes, {most} are allowed",
+        )
     return file, shape, fortran, dtype
 
 
@@ -93,8 +110,14 @@ def of_columns(archive: zipfile.ZipFile, picked: dict[str, str], sensor: Sensor 
         if axis == "t":
             seconds = columns.in_seconds(some(file, types[name]))
     if len(set(shapes.values())) != 1 or any(len(shape) != 1 or types[name].names for name, shape in shapes.items()):
-        raise foreign("NumPy zip: the arrays of x, y, t and p must be equally long.", "   ".join(f"{n} {list(s)}" for n, s in shapes.items()))
-    facts = {"arrays": ", ".join(f"{name} {types[name]}" for name in picked.values()), "unit": "seconds" if seconds else "microseconds"}
+        raise foreign(
+            "NumPy zip: the arrays of x, y, t and p must be equally long.",
+            "   ".join(f"{n} {list(s)}" for n, s in shapes.items()),
+        )
+    facts = {
+        "arrays": ", ".join(f"{name} {types[name]}" for name in picked.values()),
+        "unit": "seconds" if seconds else "microseconds",
+    }
     return Head(0, sensor, facts, (picked, types, seconds, next(iter(shapes.values()))[0], ""))
 
 
@@ -130,7 +153,9 @@ def read(file, size: int) -> bytes:
 def some(file, dtype: np.dtype) -> np.ndarray:
     """The first rows of a member."""
     data = read(file, columns.LOOK * dtype.itemsize)
-    return np.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype.base if dtype.subdtype else dtype).reshape(-1, *dtype.shape)
+    return np.frombuffer(
+        data[: len(data) // dtype.itemsize * dtype.itemsize], dtype.base if dtype.subdtype else dtype
+    ).reshape(-1, *dtype.shape)
 
 
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:

@@ -83,7 +83,9 @@ def records(data: np.ndarray, start: int, inside: tuple[int, int] | None = None)
         body = size_at(data, at + 4 + head)
         end = at + 8 + head + body
         if end > len(data):
-            whole = Record(fields_of(bytes(data[at + 4 : at + 4 + head])), data[at + 8 + head :], *(inside or (at, end)))
+            whole = Record(
+                fields_of(bytes(data[at + 4 : at + 4 + head])), data[at + 8 + head :], *(inside or (at, end))
+            )
             if whole.number("op") == CHUNK and whole.text("compression") == "none":
                 yield whole  # its first records are there
             yield f"a record at byte {at} that is not all there"
@@ -145,13 +147,18 @@ def connections(data: np.ndarray) -> dict[int, tuple[str, str]]:
     place = -1 if isinstance(first, str) else first.number("index_pos")
     there = records(data, place) if len(MARK) < place < len(data) else ()
     found = of_connections(record for record in there if isinstance(record, Record))
-    return found or of_connections(record for record in every(data, len(MARK), most_bytes(data)) if isinstance(record, Record))
+    return found or of_connections(
+        record for record in every(data, len(MARK), most_bytes(data)) if isinstance(record, Record)
+    )
 
 
 def of_connections(given: Iterable[Record]) -> dict[int, tuple[str, str]]:
     """Topic and type of the connections among records."""
     mine = (record for record in given if record.number("op") == CONNECTION)
-    return {r.number("conn"): (r.text("topic"), fields_of(r.data.tobytes()).get("type", b"").decode("utf-8", "replace")) for r in mine}
+    return {
+        r.number("conn"): (r.text("topic"), fields_of(r.data.tobytes()).get("type", b"").decode("utf-8", "replace"))
+        for r in mine
+    }
 
 
 def head(data: np.ndarray, item: int | str | None = None) -> Head:

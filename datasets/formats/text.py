@@ -87,7 +87,9 @@ def head(data: np.ndarray) -> Head:
     lines = [line for line in lines_of(data, at, LINES) if line.strip()]
     first = lines[0] if lines else b",".join(n.encode("latin-1") for n in names or [])
     separator = next((mark for mark in b",;" if mark in first), 32)
-    table = np.array([row for row in map(numbers, lines) if row is not None and lines and len(row) == len(fields(first))], np.float64)
+    table = np.array(
+        [row for row in map(numbers, lines) if row is not None and lines and len(row) == len(fields(first))], np.float64
+    )
     if names is not None:
         picked = pick(names)
         if picked is None:
@@ -125,13 +127,23 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
 
         n = run(part, end)
         used = int(state[0])
-        fault = f"a line that is no event at byte {at + used}: {bytes(part[used : used + 60]).split(chr(10).encode())[0]!r}" if state[1] else ""
+        fault = (
+            f"a line that is no event at byte {at + used}: {bytes(part[used : used + 60]).split(chr(10).encode())[0]!r}"
+            if state[1]
+            else ""
+        )
         if not used and not fault:
             fault = f"a line of more than {step} bytes at byte {at}"
 
         def place(k: int, at=at, part=part, n=n, used=used, run=run) -> int:
             scratch = np.empty(len(part) // 8 + 1, EVENT)
-            return at + (used if k >= n else 1 + least(lambda units: run(part[:units], False, scratch), len(part), k - 1) if k else 0)
+            return at + (
+                used
+                if k >= n
+                else 1 + least(lambda units: run(part[:units], False, scratch), len(part), k - 1)
+                if k
+                else 0
+            )
 
         yield Block(trimmed(events, n), {}, fault, place, None if fault else 0)
         if fault:

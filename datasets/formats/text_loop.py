@@ -89,7 +89,9 @@ def decode(data, separator, columns, places, shift, last, x, y, t, p, state):
             if i >= end and count == 0:
                 break
             start = i
-            while i < end and data[i] != separator and not (separator == SPACE and (data[i] == TAB or data[i] == RETURN)):
+            while (
+                i < end and data[i] != separator and not (separator == SPACE and (data[i] == TAB or data[i] == RETURN))
+            ):
                 i += 1
             stop = i
             while stop > start and (data[stop - 1] == SPACE or data[stop - 1] == TAB or data[stop - 1] == RETURN):

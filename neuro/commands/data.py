@@ -83,7 +83,9 @@ def convert(
 def given(width: int | None, height: int | None) -> Sensor | None:
     """The sensor of two options, of which none or both are given."""
     if (width is None) != (height is None):
-        raise ParameterError(explain("neuro data: a sensor needs --width and --height.", f"width={width}   height={height}"))
+        raise ParameterError(
+            explain("neuro data: a sensor needs --width and --height.", f"width={width}   height={height}")
+        )
     return None if width is None or height is None else Sensor(height, width)
 
 
@@ -133,7 +135,13 @@ def draw(found: Summary, path: Path) -> None:
     from neuro.plots.figure import BLUE, new_figure, style, to_png, to_svg
 
     if found.pixels is None or found.windows is None:
-        raise ParameterError(explain("neuro data info: too large for a picture.", f"{found.file}", cure="Give --width and --height, or cut the recording."))
+        raise ParameterError(
+            explain(
+                "neuro data info: too large for a picture.",
+                f"{found.file}",
+                cure="Give --width and --height, or cut the recording.",
+            )
+        )
     figure = new_figure(5.0)
     top, below = figure.subplots(2, 1, height_ratios=[3, 1])
     style(top, title=f"{found.file.path.name}: {found.events:,} events", x="x", y="y")

@@ -118,7 +118,9 @@ def test_flipped_bytes_never_crash(name, flips):
         return
     t = found.events["t"]
     assert (np.diff(t) >= 0).all() and len(found.events) <= len(raw)
-    assert not len(t) or (found.events["x"].max() < found.sensor.width and found.events["y"].max() < found.sensor.height)
+    assert not len(t) or (
+        found.events["x"].max() < found.sensor.width and found.events["y"].max() < found.sensor.height
+    )
     assert bool(found.fault) or (found.dropped_bytes == 0 and found.dropped_events == 0)
 
 

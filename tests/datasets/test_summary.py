@@ -81,8 +81,20 @@ def test_convert_keeps_the_events(tmp_path, capsys, suffix):
 
 def test_convert_refuses_with_a_sentence(tmp_path, capsys):
     write_events(tmp_path / "a.csv", make_events([1], [2], [2**40], [True]), SENSOR)
-    for target, words in (("b.dat", "does not fit"), ("b.xyz", "no format for this file"), ("a.csv", "the same file"), ("b.aedat", "none has this size")):
-        code, _, err = run_cli(capsys, "data", "convert", tmp_path / "a.csv", tmp_path / target, *(["--start", "zero"] if target == "b.aedat" else []))
+    for target, words in (
+        ("b.dat", "does not fit"),
+        ("b.xyz", "no format for this file"),
+        ("a.csv", "the same file"),
+        ("b.aedat", "none has this size"),
+    ):
+        code, _, err = run_cli(
+            capsys,
+            "data",
+            "convert",
+            tmp_path / "a.csv",
+            tmp_path / target,
+            *(["--start", "zero"] if target == "b.aedat" else []),
+        )
         assert code == 2 and words in err, err
     code, _, err = run_cli(capsys, "data", "info", tmp_path / "missing.dat")
     assert code == 2 and "missing.dat" in err

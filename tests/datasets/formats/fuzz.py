@@ -40,8 +40,18 @@ from neuro.errors import NeuroError
 HANG = 20.0  # seconds for one input
 SENSOR = Sensor(128, 128)
 FORMATS = sorted({*WRITERS.values(), "rosbag", "evt21"})
-EXTREME = [bytes([255] * 4), bytes([255] * 8), (2**31 - 1).to_bytes(4, "little"), (2**40).to_bytes(8, "little"), bytes(8), b"\x80\0\0\0", b"9" * 12]
-MEMORY = 192 << 20  # bytes a small file may take beyond what stands before it: the limits of `most_bytes`, and their copies
+EXTREME = [
+    bytes([255] * 4),
+    bytes([255] * 8),
+    (2**31 - 1).to_bytes(4, "little"),
+    (2**40).to_bytes(8, "little"),
+    bytes(8),
+    b"\x80\0\0\0",
+    b"9" * 12,
+]
+MEMORY = (
+    192 << 20
+)  # bytes a small file may take beyond what stands before it: the limits of `most_bytes`, and their copies
 
 
 def made(name: str) -> bytes:
@@ -51,7 +61,17 @@ def made(name: str) -> bytes:
     events = make_events(make.integers(0, 128, 200), make.integers(0, 128, 200), t, make.integers(0, 2, 200) > 0)
     if name == "evt21":
         text = b"% evt 2.1\n% format EVT21;height=128;width=128\n% end\n"
-        words = [8 << 60 | int(e["t"]) >> 6 << 32 for e in events], [int(e["p"]) << 60 | (int(e["t"]) & 63) << 54 | int(e["x"]) // 32 * 32 << 43 | int(e["y"]) << 32 | 1 << int(e["x"]) % 32 for e in events]
+        words = (
+            [8 << 60 | int(e["t"]) >> 6 << 32 for e in events],
+            [
+                int(e["p"]) << 60
+                | (int(e["t"]) & 63) << 54
+                | int(e["x"]) // 32 * 32 << 43
+                | int(e["y"]) << 32
+                | 1 << int(e["x"]) % 32
+                for e in events
+            ],
+        )
         return text + np.array(words, "<u8").T.tobytes()
     if name == "rosbag":
         return neighbour("test_rosbag").bag(events, "bz2", each=20)
@@ -136,7 +156,11 @@ def verdict(data: bytes, name: str) -> str:
             return f"{type(error).__name__}: {error}"[:200]
         found = "read"
         events = file.events
-        if len(events) and (events["x"].max() >= file.sensor.width or events["y"].max() >= file.sensor.height or min(events["x"].min(), events["y"].min()) < 0):
+        if len(events) and (
+            events["x"].max() >= file.sensor.width
+            or events["y"].max() >= file.sensor.height
+            or min(events["x"].min(), events["y"].min()) < 0
+        ):
             return "an event off the sensor"
         if (np.diff(events["t"]) < 0).any():
             return "time runs backwards"
@@ -152,14 +176,33 @@ def work(name: str, number: int, seed: int, cuts: str, skip: int) -> None:
     for k, data in enumerate(inputs(name, number, seed, cuts)):
         if k >= skip and data:
             print(f"begin {k}", flush=True)
-            print("end " + json.dumps([verdict(data, name), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10]), flush=True)
+            print(
+                "end "
+                + json.dumps(
+                    [verdict(data, name), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10]
+                ),
+                flush=True,
+            )
 
 
 def supervised(name: str, options: argparse.Namespace) -> dict:
     """All inputs of a format in processes that are started again behind an input that ends them."""
     counts, faults, peak, slowest, skip, tried = Counter(), [], 0, 0.0, 0, 0
     while True:
-        command = [sys.executable, __file__, "--work", name, "--skip", str(skip), "--inputs", str(options.inputs), "--seed", str(options.seed), "--cuts", options.cuts]
+        command = [
+            sys.executable,
+            __file__,
+            "--work",
+            name,
+            "--skip",
+            str(skip),
+            "--inputs",
+            str(options.inputs),
+            "--seed",
+            str(options.seed),
+            "--cuts",
+            options.cuts,
+        ]
         errors = tempfile.TemporaryFile()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
         at, began, buffer, hung = None, time.monotonic(), b"", False
@@ -216,7 +259,9 @@ def main() -> None:
     if options.work:
         work(options.work, options.inputs, options.seed, options.cuts, options.skip)
         return
-    print(f"{'format':<8}{'inputs':>8}{'read':>8}{'refused':>9}{'crashes':>9}{'hangs':>7}{'faults':>8}{'slowest s':>11}{'memory MiB':>12}")
+    print(
+        f"{'format':<8}{'inputs':>8}{'read':>8}{'refused':>9}{'crashes':>9}{'hangs':>7}{'faults':>8}{'slowest s':>11}{'memory MiB':>12}"
+    )
     total, bad, highest = Counter(), 0, 0
     for name in [options.only] if options.only else FORMATS:
         row = supervised(name, options)
@@ -233,7 +278,9 @@ def main() -> None:
                     (options.keep / f"{name}_{k}").write_bytes(data)
         total.update(counts)
         bad, highest = bad + len(row["faults"]), max(highest, row["peak"])
-    print(f"inputs {sum(total.values())}   crashes {total['crash']}   hangs {total['hang']}   other faults {total['fault']}   peak memory {highest / 2**20:.0f} MiB")
+    print(
+        f"inputs {sum(total.values())}   crashes {total['crash']}   hangs {total['hang']}   other faults {total['fault']}   peak memory {highest / 2**20:.0f} MiB"
+    )
     raise SystemExit(1 if bad else 0)
 
 

@@ -77,7 +77,10 @@ def test_hdf5_layouts(fill):
 
 def shd(file, number: int = 3) -> None:
     kinds = h5py.vlen_dtype(np.float16), h5py.vlen_dtype(np.uint16)
-    times, units = (file.create_dataset(f"spikes/{name}", (number,), kind) for name, kind in zip(("times", "units"), kinds, strict=True))
+    times, units = (
+        file.create_dataset(f"spikes/{name}", (number,), kind)
+        for name, kind in zip(("times", "units"), kinds, strict=True)
+    )
     for k in range(number):
         times[k], units[k] = np.linspace(0, 0.5, 4 + k).astype(np.float16), np.arange(4 + k) * 100
     file["labels"] = np.arange(7, 7 + number)
@@ -98,7 +101,9 @@ def test_spikes_of_shd():
 def test_a_file_of_several_recordings_needs_a_choice():
     def fill(file):
         for name in ("0/a", "0/b"):
-            file[name] = some()[: 10 if name == "0/a" else 20].astype([("x", "u2"), ("y", "u2"), ("ts", "i8"), ("p", "i1")])
+            file[name] = some()[: 10 if name == "0/a" else 20].astype(
+                [("x", "u2"), ("y", "u2"), ("ts", "i8"), ("p", "i1")]
+            )
 
     data = hdf5(fill)
     with pytest.raises(NeuroError, match="holds 2 recordings"):
@@ -119,7 +124,12 @@ def test_hdf5_that_states_what_is_not_there_is_refused():
         for axis in "xytp":
             file[f"events/{axis}"] = np.zeros(3 + (axis == "t"), np.uint16)
 
-    for fill, words in ((huge, "may unfold to"), (hollow, "not all there"), (unequal, "equally long"), (lambda file: None, "no events")):
+    for fill, words in (
+        (huge, "may unfold to"),
+        (hollow, "not all there"),
+        (unequal, "equally long"),
+        (lambda file: None, "no events"),
+    ):
         with pytest.raises(NeuroError, match=words):
             read_events(hdf5(fill), damaged="prefix")
 
@@ -138,7 +148,9 @@ def test_values_and_links_of_other_files_are_not_followed(tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as other:
         dsec(other)
     with pytest.raises(NeuroError, match="no events"):
-        read_events(hdf5(lambda file: file.__setitem__("events", h5py.ExternalLink(str(tmp_path / "other.h5"), "/events"))))
+        read_events(
+            hdf5(lambda file: file.__setitem__("events", h5py.ExternalLink(str(tmp_path / "other.h5"), "/events")))
+        )
 
 
 def test_a_library_that_follows_a_damaged_address_is_stopped():
@@ -171,7 +183,23 @@ def test_text_of_pandas_numpy_and_rpg():
     assert read_events(rpg.encode()[:-1]).events[-1] == e[-1]  # without the last newline
 
 
-@pytest.mark.parametrize("line", ["1,2", "1,2,3", "a,b,c,d", "5000,1,2,7", "5000,1.5,2,1", "5000,-1,2,1", "9" * 30 + ",1,2,1", "5000,1,2,1,9", "5000,99999,2,1", "1e99,1,2,1", "5000,,2,1", "\0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1,2",
+        "1,2,3",
+        "a,b,c,d",
+        "5000,1,2,7",
+        "5000,1.5,2,1",
+        "5000,-1,2,1",
+        "9" * 30 + ",1,2,1",
+        "5000,1,2,1,9",
+        "5000,99999,2,1",
+        "1e99,1,2,1",
+        "5000,,2,1",
+        "\0",
+    ],
+)
 def test_a_line_that_is_no_event_is_named(line):
     text = f"t,x,y,p\n10,1,2,1\n20,3,4,0\n{line}\n99999,5,6,1\n".encode()
     with pytest.raises(NeuroError, match="no event at byte 26|no format recognises"):
@@ -184,7 +212,12 @@ def test_numpy_tables_names_and_units():
     e = some()
     table = np.stack([e["x"], e["y"], e["t"], e["p"]], axis=1).astype(np.int64)
     seconds = np.empty(N, [("timestamp", "f8"), ("polarity", "i1"), ("y", "u1"), ("x", "u2")])
-    seconds["timestamp"], seconds["polarity"], seconds["y"], seconds["x"] = e["t"] / 1e6, np.where(e["p"], 1, -1), e["y"], e["x"]
+    seconds["timestamp"], seconds["polarity"], seconds["y"], seconds["x"] = (
+        e["t"] / 1e6,
+        np.where(e["p"], 1, -1),
+        e["y"],
+        e["x"],
+    )
     for array in (table, seconds, e):
         file = io.BytesIO()
         np.save(file, array)
@@ -218,7 +251,13 @@ def test_numpy_refuses_objects_nan_and_large_claims():
 
 def test_a_zip_bomb_is_refused():
     file = io.BytesIO()
-    np.savez_compressed(file, x=np.zeros(40 << 20, np.uint8), y=np.zeros(40 << 20, np.uint8), t=np.zeros(40 << 20, np.uint8), p=np.zeros(40 << 20, np.uint8))
+    np.savez_compressed(
+        file,
+        x=np.zeros(40 << 20, np.uint8),
+        y=np.zeros(40 << 20, np.uint8),
+        t=np.zeros(40 << 20, np.uint8),
+        p=np.zeros(40 << 20, np.uint8),
+    )
     with pytest.raises(NeuroError, match="may unfold to"):
         read_events(file.getvalue())
     other = io.BytesIO()
@@ -231,7 +270,13 @@ def test_a_zip_bomb_is_refused():
 def test_event_stream_of_an_atis():
     """Steps of up to 62 us in six bits, pauses of 63 us, exposure measurements between."""
     body = b""
-    for first, x, y in ((5 << 2 | 2, 3, 4), (0xFC | 3, 0, 0), (1 << 2, 300, 200), (7 << 2 | 1, 9, 9), (2 << 2 | 2, 1, 2)):
+    for first, x, y in (
+        (5 << 2 | 2, 3, 4),
+        (0xFC | 3, 0, 0),
+        (1 << 2, 300, 200),
+        (7 << 2 | 1, 9, 9),
+        (2 << 2 | 2, 1, 2),
+    ):
         body += bytes([first]) if first >> 2 == 63 else bytes([first]) + struct.pack("<HH", x, y)
     found = read_events(b"Event Stream" + bytes([2, 0, 0, 2]) + struct.pack("<HH", 304, 240) + body)
     assert found.events.tolist() == [(3, 4, 5, True), (300, 200, 195, False), (1, 2, 204, True)]

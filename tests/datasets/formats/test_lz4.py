@@ -43,7 +43,9 @@ def frame(blocks: list[bytes], size: int = 4, flags: int = 0x40) -> bytes:
     """A frame of compressed blocks."""
     check = b"abcd" if flags & 16 else b""
     body = b"".join(struct.pack("<I", len(b)) + b + check for b in blocks)
-    return struct.pack("<IBB", lz4.MAGIC, flags, size << 4) + (b"12345678" if flags & 8 else b"") + b"h" + body + bytes(4)
+    return (
+        struct.pack("<IBB", lz4.MAGIC, flags, size << 4) + (b"12345678" if flags & 8 else b"") + b"h" + body + bytes(4)
+    )
 
 
 def unfold(data: bytes, most: int = 1 << 20) -> bytes:
@@ -71,7 +73,9 @@ def test_a_match_before_the_start_is_refused(distance):
     assert unfold(frame([bytes([3 << 4]) + b"abc" + struct.pack("<H", 3) + bytes([1 << 4]) + b"x"])) == b"abcabcax"
 
 
-@pytest.mark.parametrize("body", [bytes([4 << 4]) + b"abc", bytes([0xF0, 255]), bytes([3 << 4]) + b"abc\1", b"\x3fabc\1\0\xff", b""])
+@pytest.mark.parametrize(
+    "body", [bytes([4 << 4]) + b"abc", bytes([0xF0, 255]), bytes([3 << 4]) + b"abc\1", b"\x3fabc\1\0\xff", b""]
+)
 def test_a_block_that_ends_too_soon_is_refused(body):
     stored = struct.pack("<IBBc", lz4.MAGIC, 0x40, 0x40, b"h") + struct.pack("<I", len(body)) + body + bytes(4)
     if body:
@@ -90,7 +94,9 @@ def test_a_bomb_is_refused_before_it_takes_memory():
 
 
 @settings(max_examples=150, deadline=None)
-@given(SEQUENCES, st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=6), st.floats(0, 1))
+@given(
+    SEQUENCES, st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=6), st.floats(0, 1)
+)
 def test_damage_is_an_error_or_bounded(sequences, flips, keep):
     raw = bytearray(frame([block(sequences)[0]]))
     for place, change in flips:
@@ -121,10 +127,19 @@ def compressed(plain: bytes) -> bytes:
 def test_aedat4_reads_packets_of_lz4():
     make = np.random.default_rng(0)
     n = 20_000
-    events = make_events(make.integers(0, 640, n), make.integers(0, 480, n), np.sort(make.integers(0, 10**15, n)), make.integers(0, 2, n) > 0)
+    events = make_events(
+        make.integers(0, 640, n),
+        make.integers(0, 480, n),
+        np.sort(make.integers(0, 10**15, n)),
+        make.integers(0, 2, n) > 0,
+    )
     data = compressed(encode_events(events, Sensor(480, 640), "aedat4"))
     found = read_events(data)
-    assert np.array_equal(found.events, events) and found.sensor == Sensor(480, 640) and found.facts["compression"] == "LZ4"
+    assert (
+        np.array_equal(found.events, events)
+        and found.sensor == Sensor(480, 640)
+        and found.facts["compression"] == "LZ4"
+    )
     for length in range(0, len(data), 9973):
         try:
             cut = read_events(data[:length], damaged="prefix")
@@ -135,7 +150,9 @@ def test_aedat4_reads_packets_of_lz4():
 
 def test_a_stream_is_chosen_among_several():
     data = encode_events(make_events([1], [2], [3], [True]), Sensor(8, 8), "aedat4")
-    second = data.replace(b'<node name="0" path="/mainloop/Recorder/outInfo/0/">', b'<node name="1" path="/mainloop/Recorder/outInfo/1/">')
+    second = data.replace(
+        b'<node name="0" path="/mainloop/Recorder/outInfo/0/">', b'<node name="1" path="/mainloop/Recorder/outInfo/1/">'
+    )
     assert len(read_events(data, item="0").events) == 1
     with pytest.raises(NeuroError, match="recording"):
         read_events(data, item="7")

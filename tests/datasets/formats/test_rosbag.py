@@ -33,19 +33,32 @@ def message(events: np.ndarray, sensor: Sensor = SENSOR) -> bytes:
         words[axis] = events[axis]
     words["s"], words["ns"] = events["t"] // 1_000_000, events["t"] % 1_000_000 * 1000
     frame = b"cam"
-    return struct.pack("<III", 1, 0, 0) + struct.pack("<I", len(frame)) + frame + struct.pack("<III", sensor.height, sensor.width, len(events)) + words.tobytes()
+    return (
+        struct.pack("<III", 1, 0, 0)
+        + struct.pack("<I", len(frame))
+        + frame
+        + struct.pack("<III", sensor.height, sensor.width, len(events))
+        + words.tobytes()
+    )
 
 
 def connection(conn: int, topic: str, kind: str = "dvs_msgs/EventArray") -> bytes:
     """A connection record."""
-    inner = b"".join(struct.pack("<I", len(f)) + f for f in (b"topic=" + topic.encode(), b"type=" + kind.encode(), b"md5sum=*", b"message_definition="))
+    inner = b"".join(
+        struct.pack("<I", len(f)) + f
+        for f in (b"topic=" + topic.encode(), b"type=" + kind.encode(), b"md5sum=*", b"message_definition=")
+    )
     return record(inner, op=7, conn=conn, topic=topic)
 
 
 def stored(raw: bytes) -> bytes:
     """An LZ4 frame of stored blocks."""
     parts = [raw[k : k + 60_000] for k in range(0, len(raw), 60_000)]
-    return struct.pack("<IBBc", 0x184D2204, 0x40, 0x40, b"h") + b"".join(struct.pack("<I", len(p) | 1 << 31) + p for p in parts) + bytes(4)
+    return (
+        struct.pack("<IBBc", 0x184D2204, 0x40, 0x40, b"h")
+        + b"".join(struct.pack("<I", len(p) | 1 << 31) + p for p in parts)
+        + bytes(4)
+    )
 
 
 PACK = {"none": bytes, "bz2": bz2.compress, "lz4": stored}
@@ -55,7 +68,9 @@ def bag(events: np.ndarray, method: str = "none", indexed: bool = True, each: in
     """A bag: two chunks of messages of `each` events, with a message of another topic in each."""
     half, chunks = (len(events) // 2) // each * each, []
     for part in (events[:half], events[half:]):
-        raw = b"".join(connection(k, f"/cam{k}/events") for k in range(topics)) + connection(9, "/imu", "sensor_msgs/Imu")
+        raw = b"".join(connection(k, f"/cam{k}/events") for k in range(topics)) + connection(
+            9, "/imu", "sensor_msgs/Imu"
+        )
         for k in range(0, len(part), each):
             raw += b"".join(record(message(part[k : k + each]), op=2, conn=c, time=0) for c in range(topics))
         raw += record(b"123", op=2, conn=9, time=0)
@@ -64,7 +79,11 @@ def bag(events: np.ndarray, method: str = "none", indexed: bool = True, each: in
     size = len(record(b"", op=3, index_pos=0, conn_count=2, chunk_count=2))
     at = len(MARK) + size + len(body)
     top = record(b"", op=3, index_pos=at if indexed else 0, conn_count=2, chunk_count=2)
-    tail = b"".join(connection(k, f"/cam{k}/events") for k in range(topics)) + connection(9, "/imu", "sensor_msgs/Imu") if indexed else b""
+    tail = (
+        b"".join(connection(k, f"/cam{k}/events") for k in range(topics)) + connection(9, "/imu", "sensor_msgs/Imu")
+        if indexed
+        else b""
+    )
     return MARK + top + body + tail
 
 
@@ -102,7 +121,9 @@ def test_truncation_gives_a_prefix(method):
             found = read_events(data[:length], damaged="prefix")
         except NeuroError:
             continue
-        assert np.array_equal(found.events, some(100)[: len(found.events)]) and (found.fault or len(found.events) == 100)
+        assert np.array_equal(found.events, some(100)[: len(found.events)]) and (
+            found.fault or len(found.events) == 100
+        )
         given += 0 < len(found.events) < 100
     assert given
 
