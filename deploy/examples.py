@@ -118,7 +118,7 @@ def cell(rng: Random, name: str, source: str, channels: int, feedback: bool = Fa
 
 
 def random_cells(rng: Random) -> IntegerNetwork:
-    """a small network of the nodes that are not among Lava's own processes: cells of all kinds, feedback, sums of windows and currents, delays."""
+    """A small network of the nodes that are not among Lava's own processes: cells of all kinds, feedback, sums of windows and currents, delays."""
     size, c, n = (int(rng.integers(5, 9)), int(rng.integers(5, 9))), int(rng.integers(1, 5)), int(rng.integers(2, 8))
     nodes: list[Node] = [
         Input("input", (2, *size), int(rng.integers(1, 4))),

@@ -9,12 +9,13 @@ from torch.nn import functional as F
 
 import neuro
 from neuro.deploy.agreement import evaluate_quantized
-from neuro.deploy.differentiable import Soft, lif
+from neuro.deploy.cells import Cell, RecurrentCell
+from neuro.deploy.differentiable import Soft, cell, lif
 from neuro.deploy.grid import both_signs, spacing, to_grid, widest
 from neuro.deploy.nodes import LIF as LIFNode
 from neuro.deploy.qat import QuantizationAware
 from neuro.deploy.quantize import quantize
-from neuro.deploy.reference import lif_step
+from neuro.deploy.reference import CellState, cell_step, lif_step
 from neuro.deploy.rules import weight_problem
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError, ShapeError
@@ -113,6 +114,24 @@ def test_the_neuron_is_the_chips_down_to_the_last_unit(seed):
     found = lif(torch.tensor(a), node, torch.tensor(bias).double(), Soft(ATan(2.0), torch.tensor(1.0), True))
     np.testing.assert_array_equal(found.numpy(), np.array(expected))
     assert 0.01 < found.mean() < 0.9
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cells_are_the_definition_down_to_the_last_unit(seed):
+    rng = np.random.default_rng(seed)
+    feedback = bool(seed % 2)
+    how = {"reset": ("zero", "subtract", "none")[seed % 3], "dh": rng.integers(1, 4097, 30), "jump": rng.integers(0, 40, 30)}
+    values = ("s", "x", rng.integers(1, 600, 30), rng.integers(1, 5, 30), rng.integers(-20, 21, 30), 0, rng.integers(2000, 4096, 30))
+    node = RecurrentCell(*values, **how, weight=rng.integers(-1, 2, (30, 30))) if feedback else Cell(*values, **how)
+    a = rng.integers(-1, 2, (100, 4, 30))
+    weight = torch.tensor(node.weight).double() if feedback else None
+    found = cell(torch.tensor(a), node, torch.tensor(node.bias_mant).double(), Soft(ATan(2.0), torch.tensor(1.0), True), weight).numpy()
+    for b in range(4):
+        state = CellState(*[np.zeros(30, np.int64)] * 4)
+        for t in range(100):
+            state, _, _ = cell_step(state, a[t, b].astype(np.int64), node)
+            np.testing.assert_array_equal(found[t, b], state.s)
+    assert 0.01 < found.mean() < 0.95
 
 
 def test_gradients_are_those_of_the_float_network():
