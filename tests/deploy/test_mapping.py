@@ -493,6 +493,8 @@ def test_which_layer_may_learn():
     graph = graph_of(dense(8, 6), LIF(), dense(6, 4), LIF(), shape=(8,))
     may = lambda name, of=graph: [yes for yes, _ in assess(of, name).learns.values()]  # noqa: E731
     assert may("akida") == [False, True] and may("loihi2") == [True, True] and may("speck") == [False, False]
+    deep = graph_of(dense(8, 6), LIF(), dense(6, 5), LIF(), dense(5, 4), LIF(), shape=(8,))
+    assert may("akida", deep) == [False, False, True]  # the one in the middle reads spikes too, and is not the last
     assert may("akida", graph_of(dense(8, 4), LIF(), shape=(8,))) == [False]  # its inputs are not binary
     assert may("akida", graph_of(conv(3, 2), LIF(), conv(2, 2), LIF(), shape=(3, 8, 8))) == [False, False]
 
