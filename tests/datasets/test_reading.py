@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,21 @@ def test_what_is_dropped_is_counted(name):
         else:  # the bytes that are kept give the events that are kept
             kept = read_events(data[: len(data) - found.dropped_bytes], sensor=SENSOR, damaged="prefix")
             assert np.array_equal(kept.events, events[:30])
+
+
+@pytest.mark.parametrize("name", ["dat", "evt2", "es", "npy", "aedat4", "hdf5", "npz", "text"])
+def test_pieces_take_little_memory(tmp_path, name):
+    """Peak of what Python and NumPy allocate; all events would be 3.9 MB, and a file below 1 MiB is read whole."""
+    count = 300_000
+    path = written(tmp_path, name, some(count, 2**20))
+    assert sum(len(piece) for piece in iterate_events(path, 10_000)) == count
+    tracemalloc.start()
+    try:
+        assert sum(len(piece) for piece in iterate_events(path, 10_000)) == count
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5e6
 
 
 def test_what_is_no_file_of_events_is_refused(tmp_path):
