@@ -68,7 +68,7 @@ class QuantizationAware(nn.Module):
                 self.weights[key(node.name)] = node.weight.detach().clone()
                 if node.bias is not None:
                     self.biases[key(node.name)] = node.bias.detach().clone()
-        self.network()  # what cannot be held is refused here, not in the first step of training
+        self.network().check()  # what cannot be held is refused here, not in the first step of training
 
     def graph(self) -> Graph:
         """The float network with the present weights, detached."""
