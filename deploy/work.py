@@ -129,11 +129,13 @@ def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
     """
     found, driven_by = [], {}
     for n in network.nodes:  # the neuron of each synapse; any other is a row of its own
-        if isinstance(n, ints.LIF) and network[n.input].synapse:
+        if isinstance(n, _CELLS) and network[n.input].synapse:
             driven_by.setdefault(n.input, n)
     for node in network.nodes:
         lif = driven_by.get(node.name) if node.synapse else node
-        if not node.synapse and (not isinstance(node, ints.LIF) or driven_by.get(node.input) is node):
+        if isinstance(node, ints.RecurrentCell):
+            found.append(_twin_loop(result, network, node))
+        if not node.synapse and (not isinstance(node, _CELLS) or driven_by.get(node.input) is node):
             continue
         neurons = float(np.prod(network.shapes[node.name]))
         updates, spikes = (float(getattr(result.counts[lif.name], n).mean()) for n in ("updates", "spikes")) if lif else (neurons * float(result.steps.mean()), 0.0)
@@ -145,12 +147,33 @@ def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
         found.append(
             Work(
                 node.name, operations - multiplies, multiplies, events, node.weight.size if isinstance(node, (ints.Conv, ints.Dense)) else 0, neurons,
-                updates, spikes, lif is not None and lif.dv > 0, node.inputs[0] == network.input.name,
+                updates, spikes, lif is not None and bool(np.any(lif.dv)), node.inputs[0] == network.input.name,
                 float(sum(np.prod(network.shapes[s]) for s in node.inputs)), updates, lif is not None,
-                SecondState(True, adds=0 if lif.dv > 0 else 1) if lif is not None and lif.du < 4095 else None,
+                None if lif is None else _second_of_cell(lif),
             )
         )  # fmt: skip
     return found
+
+
+_CELLS = (ints.LIF, ints.Cell)
+
+
+def _twin_loop(result: TwinResult, network: IntegerNetwork, node: ints.RecurrentCell) -> Work:
+    """As `_loop`."""
+    count, n = result.counts[node.name], float(np.prod(network.shapes[node.name]))
+    operations, events, graded = (float(c.mean()) for c in (count.operations, count.events, count.graded))
+    multiplies = operations * graded / events if events else 0.0
+    return Work(f"{node.name} (loop)", operations - multiplies, multiplies, events, node.weight.size, n, 0.0, 0.0, False, False, n, 0.0, False, _second_of_cell(node))
+
+
+def _second_of_cell(node: ints.LIF | ints.Cell) -> SecondState | None:
+    """As `_second`: of a neuron whose current, or whose threshold, has a memory."""
+    current, adapts = bool(np.any(np.asarray(node.du) < 4095)), isinstance(node, ints.Cell) and bool(np.any(node.jump))
+    if current and adapts:
+        raise GraphError(explain(f"Neuron {node.name!r}: it keeps a current and an adaptation.", "Two state words of a neuron are priced, not three.", cure="Give it one of them."))
+    if adapts:
+        return SecondState(bool(np.any(node.dh < 4096)), adds=1, spike_adds=1)  # type: ignore[union-attr]
+    return SecondState(True, adds=0 if np.any(node.dv) else 1) if current else None
 
 
 def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[list[Work], list[Work]]:

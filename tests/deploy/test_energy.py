@@ -32,7 +32,7 @@ from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError
 from neuro.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, MeanOverTokens, Sequential, Tokens
-from neuro.neurons import ALIF, CUBALIF, IF, LIF, Recurrent
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF, Recurrent
 from neuro.reset import subtract
 from neuro.surrogate import ATan
 
@@ -364,3 +364,32 @@ def test_at_the_break_even_rate_thinned_spikes_cost_what_the_ann_costs(monkeypat
     even = break_even_rate(counted(0.05), ann)
     assert 0.05 < even < 1
     assert estimate(counted(even), int8).total == pytest.approx(ann.total, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["soft", "channels", "adapts", "loop", "current"])
+def test_every_neuron_of_the_twin_is_priced_as_its_float_one(kind):
+    torch.manual_seed(3)
+    neuron = {
+        "soft": lambda: LIF(tau=2.0, reset=subtract, spike=STRICT),
+        "channels": lambda: PLIF(shape=(8,), spike=STRICT),
+        "adapts": lambda: ALIF(spike=STRICT),
+        "loop": lambda: Recurrent(LIF(spike=STRICT), 8),
+        "current": lambda: CUBALIF(spike=STRICT),
+    }[kind]()
+    net = Sequential(Linear(6, 8), neuron, Linear(8, 3), MeanOverTime())
+    with torch.no_grad():
+        net[0].weight.abs_().mul_(3)
+        net[0].bias.abs_()
+    x = spikes(7, 4, 6, share=0.5)
+    network, report = quantize(net, x, message_bits=1)
+    ours, theirs = traced_work(net, x)[0], from_twin(run_twin(network, x.numpy().astype(int)), network)
+    assert len(ours) == len(theirs) == (3 if kind == "loop" else 2) and ours[0].spikes > 10
+    for a in ours:
+        (b,) = (w for w in theirs if w.name == a.name)
+        for name in ("weights", "neurons", "updates", "leaky", "from_input", "inputs", "outputs", "fires", "second"):
+            assert getattr(a, name) == getattr(b, name), (a.name, name)
+    assert theirs[0].operations == ours[0].operations > 0
+    assert sum(w.spikes for w in theirs) == pytest.approx(sum(w.spikes for w in ours), rel=0.2)  # constants are rounded
+    if kind == "loop":
+        loop = next(w for w in theirs if w.name.endswith("(loop)"))
+        assert loop.operations == loop.events * 8 > 0
