@@ -60,6 +60,44 @@ def conv(x, weight, out, stride, padding, dilation, groups):
 
 
 @jit
+def conv_by_rows(x, mirrored, out, padding):
+    """As `conv`, for stride and dilation 1 and one group. mirrored: int16 [C, kh, kw, D], its columns in reverse order.
+
+    What an input adds to one row of outputs then lies side by side, taps and channels alike, in the weights and in `out`: one long loop.
+    """
+    T, H, W, C = x.shape
+    rows, columns, D = out.shape[1:]
+    kh, kw = mirrored.shape[1:3]
+    along, weight = out.reshape(T, rows, columns * D), mirrored.reshape(C, kh, kw * D)
+    events, graded, taps = 0, 0, 0
+    for t in range(T):
+        for y in range(H):
+            for z in range(W):
+                first = z + padding[1] - kw + 1  # column of the mirrored kernel's first tap
+                left, right = max(0, -first), min(kw, columns - first)
+                top, bottom = max(0, y + padding[0] - rows + 1), min(kh, y + padding[0] + 1)
+                for c in range(C):
+                    value = x[t, y, z, c]
+                    if value == 0:
+                        continue
+                    events += 1
+                    graded += value != 1
+                    if right <= left:
+                        continue
+                    for i in range(top, bottom):
+                        taps += right - left
+                        target = along[t, y + padding[0] - i, (first + left) * D : (first + right) * D]
+                        row = weight[c, i, left * D : right * D]
+                        if value == 1:
+                            for k in range(len(row)):
+                                target[k] += i32(row[k])
+                        else:
+                            for k in range(len(row)):
+                                target[k] += value * i32(row[k])
+    return events, graded, taps * D
+
+
+@jit
 def dense(x, weight, out):
     """out += x weight. x [R, I], weight int16 [I, O], out [R, O] zeroed; four active rows are added at a time.
 

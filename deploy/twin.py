@@ -110,6 +110,9 @@ def operation(network: IntegerNetwork, node: Node, keep: bool) -> Operation | No
         outputs, _, kh, kw = node.weight.shape
         grouped = node.weight.reshape(node.groups, outputs // node.groups, -1, kh, kw)
         weight = np.ascontiguousarray(grouped.transpose(0, 2, 3, 4, 1).reshape(-1, kh, kw, outputs // node.groups), "i2")
+        if node.groups == 1 and tuple(node.stride) == tuple(node.dilation) == (1, 1):
+            mirrored = np.ascontiguousarray(weight[:, :, ::-1])
+            return lambda xs, out, m: kernels.conv_by_rows(xs[0], mirrored, out, node.padding)
         return lambda xs, out, m: kernels.conv(xs[0], weight, out, node.stride, node.padding, node.dilation, node.groups)
     if isinstance(node, Dense):
         inputs = node.weight.shape[1]

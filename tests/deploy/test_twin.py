@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuro.deploy import kernels
 from neuro.deploy.examples import even, events, random_network, transformer
 from neuro.deploy.network import Conv, Dense, Flatten, Input, IntegerNetwork, Readout
 from neuro.deploy.reference import run_reference, stateless
@@ -93,10 +94,10 @@ def test_readout_that_could_overflow_is_refused():
         run_twin(network, np.ones((2, 1, 1), int))
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_convolution_is_that_of_torch(groups):
+@pytest.mark.parametrize(("groups", "stride", "dilation"), [(1, (2, 1), (2, 1)), (2, (2, 1), (2, 1)), (1, (1, 1), (1, 1)), (2, (1, 1), (1, 1))])
+def test_convolution_is_that_of_torch(groups, stride, dilation):
     rng = np.random.default_rng(groups)
-    shape = dict(stride=(2, 1), padding=(1, 2), dilation=(2, 1), groups=groups)
+    shape = dict(stride=stride, padding=(1, 2), dilation=dilation, groups=groups)
     weight, x = even(rng, (6, 4 // groups, 3, 2)), rng.integers(0, 8, (5, 2, 4, 9, 7))
     expected = torch.nn.functional.conv2d(torch.tensor(x.reshape(10, 4, 9, 7)).double(), torch.tensor(weight).double(), **shape)
     network = head(Conv("c", "x", weight, **shape), shape=(4, 9, 7), size=expected[0].numel())
@@ -105,6 +106,20 @@ def test_convolution_is_that_of_torch(groups):
     np.testing.assert_array_equal(found, expected[0].numpy())
     flat = expected.flatten(1).double() @ torch.tensor(network["h"].weight).double().T      # as torch flattens a map
     np.testing.assert_array_equal(run_twin(network, x).acc, flat.reshape(5, 2, 7).sum(0).numpy() + 5 * np.arange(7))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_convolution_by_rows_is_that_by_taps(seed):
+    rng = np.random.default_rng(seed)
+    C, D, kh, kw, H, W = (int(rng.integers(1, most)) for most in (5, 6, 5, 5, 9, 9))
+    padding = (int(rng.integers(kh)), int(rng.integers(kw)))
+    x = rng.integers(-2, 3, (3, H + kh, W + kw, C)).astype(np.int32)
+    weight = rng.integers(-99, 99, (C, kh, kw, D)).astype(np.int16)
+    taps = np.zeros((3, H + 2 * padding[0] + 1, W + 2 * padding[1] + 1, D), np.int32)
+    rows = taps.copy()
+    counts = kernels.conv(x, weight, taps, (1, 1), padding, (1, 1), 1)
+    assert kernels.conv_by_rows(x, np.ascontiguousarray(weight[:, :, ::-1]), rows, padding) == counts
+    np.testing.assert_array_equal(rows, taps)
 
 
 def test_flattened_map_meets_the_weights_of_torch():
