@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import types
 import warnings
 from collections import OrderedDict
@@ -179,7 +180,8 @@ def _name(step: Callable[..., Any]) -> str:
 
 
 def by_loop(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any]) -> operators.ByLoop:
-    """The plain loop as a function of the tensors in these structures."""
+    """The plain loop as a function of the tensors in these structures, which it does not hold on to: a graph may live on after backward."""
+    x, state, params = (_filled(tree, itertools.repeat(_NOTHING)) for tree in (x, state, params))
 
     def call(xs: Any, states: Any, given: Any) -> list[Tensor]:
         y, after = loop(step, _filled(x, iter(xs)), _filled(state, iter(states)), _filled(params, iter(given)), lengths, choices)
@@ -188,6 +190,7 @@ def by_loop(step: Callable[..., Any], x: Any, state: Any, params: Any, lengths: 
     return call
 
 
+_NOTHING = torch.empty(0)
 _checked: dict[Hashable, bool] = {}
 
 

@@ -1,6 +1,7 @@
 """A neuron behind a normalisation, in one kernel: the same spikes, gradients, statistics and state as one after the other."""
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -199,3 +200,15 @@ def test_surrogate_of_a_user(monkeypatch):
     torch.manual_seed(8)
     shape, axis = SHAPES["maps"]
     compare(both(*pair(shape, axis, LIF(spike=Box())), torch.randn(shape) + 0.5))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_backward_lets_go_of_the_input_while_the_graph_lives(fused):
+    lif, norm = LIF(), BatchNorm(8)
+    z = torch.randn(4, 2, 8, 32, 32, requires_grad=True) * 1.0
+    seen = weakref.ref(z)
+    y = fire(lif, norm, z) if fused else lif(z)
+    del z
+    assert seen() is not None
+    y.sum().backward()
+    assert seen() is None and y.grad_fn is not None
