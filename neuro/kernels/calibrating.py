@@ -76,9 +76,9 @@ def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _seconds(call: Callable[[Any], Any], given: Any) -> float:
-    """The shortest of seven calls after one that is not counted: others may be using the machine. One thread is timed by the processor."""
+    """The shortest of twenty calls after one that is not counted: others may be using the machine. One thread is timed by the processor."""
     times, clock = [], time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    for _ in range(8):
+    for _ in range(21):
         start = clock()
         call(given)
         times.append(clock() - start)

@@ -1,7 +1,7 @@
 """Which form a product with spikes takes: dense, or driven by its events.
 
 The choice is a function of the layer's sizes, the number of events and a table of measured costs. The table is measured once per
-machine, number of threads and versions, kept in the user's cache folder, and put into the folder of every run, so that a resumed
+machine, number of threads, way of waiting of OpenMP and versions, kept in the user's cache folder, and put into the folder of every run, so that a resumed
 run chooses as it did before.
 """
 
@@ -230,7 +230,8 @@ def _measure_into(path: Path) -> Costs:
 def _key(threads: int) -> str:
     import numba
 
-    parts = (_processor(), str(threads), torch.__version__, numba.__version__, str(VERSION))
+    waiting = os.environ.get("OMP_WAIT_POLICY", "").upper()  # OpenMP's threads that spin while they wait take a core from ours
+    parts = (_processor(), str(threads), waiting, torch.__version__, numba.__version__, str(VERSION))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
