@@ -75,8 +75,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         raise SystemExit(1) from None
     except (NeuroError, OSError) as error:  # of the system: no such file, no permission, no space
-        print(f"neuro: {error}", file=sys.stderr)
+        print(f"neuro: {said(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def said(error: Exception) -> str:
+    """What an error says; of the system's, what it is about before why.
+
+    >>> said(FileNotFoundError(2, "No such file or directory", "a.raw"))
+    'a.raw: no such file or directory.'
+    """
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}."
+    return str(error)
 
 
 def dispatch(argv: list[str]) -> None:

@@ -221,7 +221,7 @@ def test_a_failure_of_the_system_is_one_line(capsys, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "x.png")
 
     monkeypatch.setattr(cli, "dispatch", full)
-    assert run_cli(capsys, "models") == (2, "", "neuro: [Errno 28] No space left on device: 'x.png'\n")
+    assert run_cli(capsys, "models") == (2, "", "neuro: x.png: no space left on device.\n")
 
 
 def test_a_folder_of_train_and_test_gives_figures_of_both(capsys, trained, data, tmp_path):

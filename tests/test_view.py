@@ -129,7 +129,7 @@ def test_what_cannot_be_drawn_is_said_and_nothing_is_written(capsys, recording, 
         ((recording, "--start-ms", 5, "--stop-ms", 5), "nothing lies between"),
         ((recording, "--width", 9), "width and height"),
         ((recording, "--width", 9, "--height", 9), "outside the sensor"),
-        ((tmp_path / "none.dat",), "No such file"),
+        ((tmp_path / "none.dat",), "no such file"),
         ((broken,), "is damaged"),
     ):
         out = () if "--out" in argv else ("--out", tmp_path / "wrong.gif")
