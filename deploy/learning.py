@@ -1,13 +1,10 @@
 """Learning on the chip, in integers: new classes in a last layer of binary weights, as on Akida.
 
 `FewShot` is the last layer: `neurons` binary weight vectors per class, each with exactly `ones` ones, on inputs of 0 and 1. A
-recording belongs to the class of the neuron that shares most ones with it. A labelled recording changes one neuron of its class:
-the best match gives up ones that the recording does not use for inputs that it does, a share of them that is its
-plasticity, which then falls. Nothing else changes, so that classes learned before keep their weights, bit by bit.
-
-After the description of edge learning for Akida 1.0 (repository Brainchip-Inc/akida_examples, user guide) and Putra et al. 2025,
-arXiv:2504.00957: num_weights, initial_plasticity, min_plasticity, plasticity_decay. What is published describes behaviour and not
-bits: here plasticity falls by a factor, the inputs to swap are drawn at random, and learning_competition is not modelled.
+recording belongs to the class of the neuron that shares most ones with it. A labelled recording changes one neuron of its class, which
+exchanges connections that the recording does not use for inputs that it does. Which neuron, and how many connections, is said in
+`neuro.deploy.competition`, with what the vendor documents of it and what is assumed. Nothing else changes, so that classes learned
+before keep their weights, bit by bit. The same seed and the same recordings give the same bits.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from neuro.deploy.competition import Competition, swap
 from neuro.deploy.network import Dense, Input, IntegerNetwork, Readout
 from neuro.errors import ParameterError, ShapeError, explain
 
@@ -25,15 +23,14 @@ from neuro.errors import ParameterError, ShapeError, explain
 class FewShot:
     """A last layer that learns classes one recording at a time. Immutable: `learn` and `add_classes` return another.
 
-    weights: uint8 [classes, neurons, inputs] of 0 and 1.  plasticity: float64 [classes, neurons], in lowest .. 1.
-    seed: of first weights and of swaps.  decay: share of the plasticity that a neuron loses each time it learns.  seen: recordings learned.
+    weights: uint8 [classes, neurons, inputs] of 0 and 1.  times: int64 [classes, neurons], recordings that each neuron has learned.
+    seed: of first weights and of swaps.  how: plasticity and competition.  seen: recordings learned by the whole layer.
     """
 
     weights: np.ndarray
-    plasticity: np.ndarray
+    times: np.ndarray
     seed: int
-    decay: float
-    lowest: float
+    how: Competition
     seen: int = 0
 
     @property
@@ -47,7 +44,8 @@ class FewShot:
 
     def overlaps(self, x: Any) -> np.ndarray:
         """Ones that x, bool or 0 and 1 [B, inputs], shares with each neuron: int64 [B, classes, neurons]."""
-        return np.einsum("bi,cni->bcn", self._checked(x).astype(np.int64), self.weights.astype(np.int64))
+        flat = self.weights.reshape(-1, self.weights.shape[2]).astype(np.float32)  # sums of ones are exact in it up to 2^24
+        return (self._checked(x).astype(np.float32) @ flat.T).astype(np.int64).reshape(-1, *self.weights.shape[:2])
 
     def classify(self, x: Any) -> np.ndarray:
         """Classes int64 [B]: of the best match, the first one if two are equal."""
@@ -68,22 +66,24 @@ class FewShot:
         if labels.shape != (len(x),) or labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < self.classes):
             raise ShapeError(explain("FewShot: the labels do not fit.", f"labels {list(labels.shape)} {labels.dtype}   inputs {list(x.shape)}   {self.classes} classes",
                                      cure="One whole number in 0 .. classes - 1 per recording; add_classes makes room."))  # fmt: skip
-        weights, plasticity = self.weights.copy(), self.plasticity.copy()
-        for k, (sample, label) in enumerate(zip(x, labels, strict=True)):
+        weights, times = self.weights.copy(), self.times.copy()
+        for k, (sample, label) in enumerate(zip(x, labels, strict=True) if self.how.initial else ()):
+            if not sample.any():
+                continue  # nothing was seen: there is nothing to connect to
             shared = (weights[label] & sample).sum(1, dtype=np.int64)
-            n = int(shared.argmax())
-            _swap(weights[label, n], sample, float(plasticity[label, n]), np.random.default_rng((self.seed, 1, self.seen + k)))
-            plasticity[label, n] = max(self.lowest, plasticity[label, n] * (1 - self.decay))
-        return replace(self, weights=_frozen(weights), plasticity=_frozen(plasticity), seen=self.seen + len(x))
+            n = self.how.learner(shared, times[label], min(self.ones, int(sample.sum())))
+            swap(weights[label, n], sample, self.how.plasticity(times[label, n]), np.random.default_rng((self.seed, 1, self.seen + k)))
+            times[label, n] += 1
+        return replace(self, weights=_frozen(weights), times=_frozen(times), seen=self.seen + len(x))
 
     def add_classes(self, number: int) -> FewShot:
-        """The layer with more classes behind those it has, which keep weights and plasticity."""
+        """The layer with more classes behind those it has, which keep weights and plasticity. The new ones are fresh."""
         if number < 1:
             raise ParameterError(explain("FewShot: at least one class is added.", f"number {number}"))
         _, neurons, inputs = self.weights.shape
         new = [_first(self.seed, self.classes + c, neurons, inputs, self.ones) for c in range(number)]
-        plastic = np.concatenate([self.plasticity, np.ones((number, neurons))])
-        return replace(self, weights=_frozen(np.concatenate([self.weights, new])), plasticity=_frozen(plastic))
+        times = np.concatenate([self.times, np.zeros((number, neurons), np.int64)])
+        return replace(self, weights=_frozen(np.concatenate([self.weights, new])), times=_frozen(times))
 
     def network(self, name: str = "few_shot") -> IntegerNetwork:
         """The layer as an integer network on one step of binary input, for the twin and Lava: `acc` are the overlaps, one per neuron."""
@@ -99,14 +99,13 @@ class FewShot:
         return x.astype(np.uint8)
 
 
-def few_shot(inputs: int, classes: int, neurons: int, ones: int, *, seed: int = 0, decay: float = 0.25, lowest: float = 0.1) -> FewShot:
+def few_shot(inputs: int, classes: int, neurons: int, ones: int, *, seed: int = 0, how: Competition | None = None) -> FewShot:
     """A layer that has learned nothing: `ones` inputs of each neuron drawn at random.
 
     Args:
-        inputs: binary inputs.  classes: 1 or more.  neurons: of each class, 1 or more.
+        inputs: binary inputs.  classes: 1 or more.  neurons: of each class, 1 or more; no more than recordings of a class, or some stay fresh.
         ones: of each weight vector; the vendor's rule is 1.2 times the median number of active inputs (`ones_for`), well below half of all.
-        decay: share of its plasticity, which starts at 1, that a neuron loses each time it learns, 0 to 1.
-        lowest: plasticity that remains, 0 to 1.
+        how: plasticity and competition; default the vendor's.
 
     Raises:
         ParameterError: numbers out of these ranges.
@@ -116,19 +115,19 @@ def few_shot(inputs: int, classes: int, neurons: int, ones: int, *, seed: int = 
     >>> layer.learn(x, [0, 1]).classify(x).tolist()
     [0, 1]
     """
-    if min(classes, neurons) < 1 or not 0 < ones <= inputs or not (0 <= decay <= 1 and 0 <= lowest <= 1):
-        facts = f"inputs {inputs}   classes {classes}   neurons {neurons}   ones {ones}   decay {decay}   lowest {lowest}"
-        raise ParameterError(explain("few_shot: a number is out of its range.", facts, cure="1 or more classes and neurons, ones in 1 .. inputs, decay and lowest in 0 .. 1."))
+    if min(classes, neurons) < 1 or not 0 < ones <= inputs:
+        facts = f"inputs {inputs}   classes {classes}   neurons {neurons}   ones {ones}"
+        raise ParameterError(explain("few_shot: a number is out of its range.", facts, cure="1 or more classes and neurons, ones in 1 .. inputs."))
     weights = np.stack([_first(seed, c, neurons, inputs, ones) for c in range(classes)])
-    return FewShot(_frozen(weights), _frozen(np.ones((classes, neurons))), seed, decay, lowest)
+    return FewShot(_frozen(weights), _frozen(np.zeros((classes, neurons), np.int64)), seed, how or Competition())
 
 
 def ones_for(x: Any) -> int:
-    """The vendor's rule for the number of ones: 1.2 times the median number of active inputs of binary recordings [B, inputs]."""
+    """The vendor's rule for the number of ones: 1.2 times the median number of active inputs of binary recordings [B, inputs], cut off."""
     x = np.asarray(x)
     if x.ndim != 2 or not x.any():
         raise ShapeError(explain("ones_for: no active input.", f"x {list(x.shape)}", cure="Give binary recordings [B, inputs] that are not all silent."))
-    return int(np.clip(round(1.2 * float(np.median((x != 0).sum(1)))), 1, x.shape[1]))
+    return int(np.clip(int(1.2 * float(np.median((x != 0).sum(1)))), 1, x.shape[1]))
 
 
 def spiked(spikes: Any, least: int = 1) -> np.ndarray:
@@ -137,14 +136,6 @@ def spiked(spikes: Any, least: int = 1) -> np.ndarray:
     if spikes.ndim < 3:
         raise ShapeError(explain("spiked: these are no spikes over time.", f"spikes {list(spikes.shape)}", cure="Give [T, B, ...]."))
     return (np.count_nonzero(spikes, axis=0) >= least).reshape(spikes.shape[1], -1).astype(np.uint8)
-
-
-def _swap(w: np.ndarray, sample: np.ndarray, plasticity: float, rng: np.random.Generator) -> None:
-    """Move a share of the ones that the sample does not use to inputs that it does, in place."""
-    unused, missing = np.flatnonzero((w == 1) & (sample == 0)), np.flatnonzero((w == 0) & (sample == 1))
-    moved = int(np.ceil(plasticity * min(len(unused), len(missing))))
-    w[rng.choice(unused, moved, replace=False)] = 0
-    w[rng.choice(missing, moved, replace=False)] = 1
 
 
 def _first(seed: int, label: int, neurons: int, inputs: int, ones: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neuro.deploy.competition import Competition
 from neuro.deploy.learning import few_shot, ones_for, spiked
 from neuro.deploy.twin import run_twin
 from neuro.errors import ParameterError, ShapeError
@@ -29,22 +30,59 @@ def test_every_neuron_keeps_its_number_of_ones(seed, neurons, ones):
     x, labels = patterns(seed)
     layer = few_shot(120, 4, neurons, ones, seed=seed).learn(x, labels)
     assert layer.weights.max() == 1 and (layer.weights.sum(2) == ones).all() and layer.ones == ones
-    assert (layer.plasticity >= 0.1).all() and (layer.plasticity <= 1).all()
+    assert (layer.times >= 0).all() and layer.times.sum() == layer.seen == len(x)
 
 
 @settings(max_examples=20, deadline=None)
-@given(SEEDS)
-def test_a_recording_changes_one_neuron_of_its_class_for_the_better(seed):
+@given(SEEDS, st.sampled_from([0, 0.1, 0.5, 1]))
+def test_a_recording_changes_one_neuron_of_its_class_for_the_better(seed, competition):
     x, labels = patterns(seed, samples=12)
-    layer = few_shot(120, 4, 3, 24, seed=seed)
+    layer = few_shot(120, 4, 3, 24, seed=seed, how=Competition(competition=competition))
     for sample, label in zip(x, labels, strict=True):
         after = layer.learn(sample[None], [label])
+        (one,) = np.argwhere(after.times != layer.times)
         changed = np.argwhere((after.weights != layer.weights).any(2))
+        assert len(changed) <= 1 and one[0] == label and all((c == one).all() for c in changed)
         before, now = layer.overlaps(sample[None])[0, label], after.overlaps(sample[None])[0, label]
-        assert len(changed) <= 1 and (len(changed) == 0 or changed[0, 0] == label)
-        assert len(changed) == 0 or changed[0, 1] == before.argmax()  # the best match
-        assert (now >= before).all() and (now.max() > before.max() or before.max() == min(24, sample.sum()))
+        n = one[1]
+        assert now[n] > before[n] or before[n] == min(24, sample.sum())
         layer = after
+
+
+def test_without_competition_each_kind_of_recording_gets_a_neuron_and_with_all_of_it_one_neuron_takes_all():
+    x = np.kron(np.eye(4, dtype=np.uint8), np.ones(10, np.uint8))  # four kinds of ten inputs that share none
+    x[:, ::10] = 1  # but for one in ten
+    order = [0, 1, 2, 3, 0, 1, 2, 3, 2, 1]
+    alone, claimed = (few_shot(40, 1, 6, 13, seed=1, how=Competition(competition=c)).learn(x[order], [0] * 10) for c in (0, 1))
+    assert (alone.times[0] > 0).sum() == 4 and (alone.overlaps(x)[:, 0].max(1) == 13).all()  # two neurons stay fresh
+    assert sorted(claimed.times[0]) == [0, 0, 0, 0, 0, 10]
+    few = few_shot(40, 1, 2, 13, seed=1).learn(x[order], [0] * 10)  # more kinds than neurons: the best match learns
+    assert (few.times > 0).all() and few.times.sum() == 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=8), st.integers(0, 30), st.integers(0, 100))
+def test_the_learner_is_the_best_claimer_then_the_best_fresh_one_then_the_best(neurons, most, percent):
+    shared, times = np.array([min(s, most) for s, _ in neurons]), np.array([t for _, t in neurons])
+    how = Competition(competition=percent / 100)
+    n = how.learner(shared, times, most)
+    claimers = [i for i in range(len(shared)) if times[i] and 100 * shared[i] >= 100 * most - percent * most]
+    fresh = [i for i in range(len(shared)) if not times[i]]
+    for group in (claimers, fresh, range(len(shared))):
+        if group:
+            assert n in group and all((shared[n], -n) >= (shared[i], -i) for i in group)
+            break
+    more = Competition(competition=min(100, percent + 20) / 100)
+    assert more.claim(most) <= how.claim(most) <= most
+
+
+def test_one_recording_more_or_less_like_another_is_a_matter_of_competition():
+    a = np.zeros((1, 100), np.uint8)
+    a[0, :20] = 1
+    b = np.roll(a, 3, 1)  # shares 17 of 20
+    for competition, fresh in ((0, True), (0.1, True), (0.15, False), (0.5, False)):
+        layer = few_shot(100, 1, 5, 20, how=Competition(competition=competition)).learn(a, [0]).learn(b, [0])
+        assert ((layer.times > 0).sum() == 2) == fresh, competition
 
 
 @settings(max_examples=15, deadline=None)
@@ -54,7 +92,7 @@ def test_classes_learned_before_keep_every_bit(seed, added):
     old = few_shot(120, 3, 2, 24, seed=seed).learn(x, labels)
     new_x, new_labels = patterns(seed + 1, classes=added)
     new = old.add_classes(added).learn(new_x, new_labels + 3)
-    assert new.classes == 3 + added and np.array_equal(new.weights[:3], old.weights) and np.array_equal(new.plasticity[:3], old.plasticity)
+    assert new.classes == 3 + added and np.array_equal(new.weights[:3], old.weights) and np.array_equal(new.times[:3], old.times)
     assert np.array_equal(new.overlaps(x)[:, :3], old.overlaps(x))
     kept = new.classify(x) == old.classify(x)
     assert (new.classify(x)[~kept] >= 3).all()  # a decision changes only in favour of a new class
@@ -67,7 +105,7 @@ def test_learning_in_parts_is_learning_at_once_and_changes_no_argument(seed):
     start = few_shot(120, 4, 2, 24, seed=seed)
     weights, data = start.weights.copy(), x.copy()
     whole, parts = start.learn(x, labels), start.learn(x[:11], labels[:11]).learn(x[11:], labels[11:])
-    assert np.array_equal(whole.weights, parts.weights) and np.array_equal(whole.plasticity, parts.plasticity)
+    assert np.array_equal(whole.weights, parts.weights) and np.array_equal(whole.times, parts.times)
     assert np.array_equal(start.weights, weights) and np.array_equal(x, data) and start.seen == 0 and whole.seen == 30
     assert np.array_equal(few_shot(120, 4, 2, 24, seed=seed).learn(x, labels).weights, whole.weights)  # the same seed, the same bits
 
@@ -76,20 +114,29 @@ def test_a_class_starts_the_same_whenever_it_is_added():
     assert np.array_equal(few_shot(50, 5, 2, 9, seed=3).weights, few_shot(50, 2, 2, 9, seed=3).add_classes(2).add_classes(1).weights)
 
 
-def test_plasticity_falls_to_its_least_and_moves_fewer_ones():
+def test_plasticity_falls_by_shares_of_the_first_to_its_least_and_moves_fewer_ones():
     x = np.zeros((1, 100), np.uint8)
     x[0, :30] = 1
-    layer, moved = few_shot(100, 1, 1, 30, decay=0.5, lowest=0.2), []
-    expected = [1.0, 0.5, 0.25, 0.2, 0.2]
-    for p in expected:
-        assert layer.plasticity[0, 0] == pytest.approx(p)
-        sample = np.roll(x, 40 * len(moved), 1)
+    how = Competition(initial=0.8, decay=0.3, lowest=0.2, competition=1)
+    layer, moved = few_shot(100, 1, 1, 30, how=how), []
+    for k, tenths in enumerate([80, 56, 32, 20, 20]):
+        assert how.plasticity(k) * 100 == tenths
+        sample = np.roll(x, 40 * k, 1)
         after = layer.learn(sample, [0])
-        unused = ((layer.weights[0, 0] == 1) & (sample[0] == 0)).sum()
-        moved.append((after.weights != layer.weights).sum() // 2)
-        assert moved[-1] == np.ceil(p * unused)
+        unused = int(((layer.weights[0, 0] == 1) & (sample[0] == 0)).sum())
+        moved.append(int((after.weights != layer.weights).sum()) // 2)
+        assert moved[-1] == -(-tenths * unused // 100)
         layer = after
     assert moved[0] > moved[-1] > 0
+    assert Competition(initial=0.05).plasticity(0) == Competition(initial=0.05).plasticity(9)  # it never rises to the least
+
+
+def test_nothing_is_learned_without_plasticity_or_from_silence():
+    x, labels = patterns(2)
+    start = few_shot(120, 4, 2, 24, how=Competition(initial=0))
+    assert np.array_equal(start.learn(x, labels).weights, start.weights) and not start.learn(x, labels).times.any()
+    fresh = few_shot(120, 4, 2, 24)
+    assert not fresh.learn(0 * x, labels).times.any()
 
 
 def test_one_shot_of_full_plasticity_is_the_recording():
@@ -143,9 +190,12 @@ def test_what_does_not_fit_is_refused():
     for labels in ([0], [0, 2], [0, -1], [0.0, 1.0], 0):
         with pytest.raises(ShapeError, match="labels"):
             layer.learn(x, labels)
-    for how in ({"inputs": 2}, {"ones": 0}, {"classes": 0}, {"neurons": 0}, {"decay": 1.5}, {"lowest": -0.1}):
+    for how in ({"inputs": 2}, {"ones": 0}, {"classes": 0}, {"neurons": 0}):
         with pytest.raises(ParameterError, match="range"):
             few_shot(**{"inputs": 6, "classes": 2, "neurons": 1, "ones": 3} | how)
+    for how in ({"decay": 1.5}, {"lowest": -0.1}, {"initial": float("nan")}, {"competition": "0"}, {"competition": True}):
+        with pytest.raises(ParameterError, match=next(iter(how))):
+            Competition(**how)
     with pytest.raises(ParameterError):
         layer.add_classes(0)
     assert layer.learn(np.zeros((0, 6), int), np.zeros(0, int)).seen == 0 and layer.classify(np.zeros((0, 6), int)).tolist() == []
