@@ -10,8 +10,9 @@ or, with a third factor r of the neuron (reward, or target - output):
     e   <- decayed(e) + d,    w <- clip(w + (r_o * e >> reward_shift))
 
 `decayed(x) = x * (4096 - decay) >> 12`, truncated towards zero as all of the chip's decays. Sums of products of traces, spikes and a third
-factor are the form of Loihi's rules (Davies et al. 2018, section "Learning"); the chip rounds at random, here all is truncated,
-so that a run can be repeated.
+factor are the form of Loihi's rules (Davies et al. 2018, section "Learning"). These three are a deterministic cut of them, not Lava's bits:
+here all is truncated where the chip rounds at random, weights have 8 bits, spikes of one step do not meet each other, and an error may be
+negative whenever. `neuro.deploy.learning_engine` is equal to Lava's LearningDense in every bit and takes any such rule.
 """
 
 from __future__ import annotations
