@@ -175,8 +175,6 @@ def _epoch(rule: LearningRule, s: Learning) -> Learning:
         total = getattr(s, target) << FRACTION
         for product in series:
             total = np.clip(total + _value(product, rule, s, xs, ys), *ACCUMULATOR)
-        if target == "weight":
-            total = np.clip(total, *((None, None), (0, None), (None, 0))[list(Sign).index(rule.sign)])
         limits = rule.sign.value if target == "weight" else TAG
         found[target] = np.clip((total >> FRACTION) + (random < (total % 2**FRACTION) / 2**FRACTION), *limits)
     y = s.y if rule.third else ys[-1]
