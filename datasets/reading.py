@@ -87,7 +87,7 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
     for block in blocks:
         log.others.update(block.others)
         events, fault, keep = block.events, block.fault, len(block.events)
-        bad = first_fault(events, sensor, last)
+        bad = None if sound(block, sensor, last) else first_fault(events, sensor, last)
         if bad is not None:
             keep, why = bad
             fault = f"event {count + keep} {why}: {describe(events[keep])}"
@@ -125,6 +125,14 @@ def behind(block: Block, keep: int, blocks: Iterator[Block]) -> int | None:
         if later.fault:
             return None if later.rest is None else count + later.rest
     return count
+
+
+def sound(block: Block, sensor: Sensor | None, last: int | None) -> bool:
+    """Whether the decoder has already seen that the events are in order and on the sensor."""
+    if block.reach is None or not len(block.events):
+        return False
+    width, height = (sensor.width, sensor.height) if sensor else (32767, 32767)
+    return block.reach[0] < width and block.reach[1] < height and (last is None or block.events["t"][0] >= last)
 
 
 def first_fault(events: np.ndarray, sensor: Sensor | None, last: int | None) -> tuple[int, str] | None:

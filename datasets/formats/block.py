@@ -37,6 +37,7 @@ class Block(NamedTuple):
 
     `place(k)` is the byte where event k of the block begins, for k = len(events) the byte of the fault; None where
     the file is compressed and no byte can be told. `rest` are the whole events that lie behind the fault, None: unknown.
+    `reach` are the largest x and y, where the decoder has seen that no time steps back and no coordinate is below 0.
     """
 
     events: np.ndarray
@@ -44,6 +45,7 @@ class Block(NamedTuple):
     fault: str = ""
     place: Callable[[int], int] | None = None
     rest: int | None = 0
+    reach: tuple[int, int] | None = None
 
 
 NO_EVENTS = np.empty(0, EVENT)
@@ -168,6 +170,11 @@ def choose(found: Mapping[str, Any], item: int | str | None, what: str) -> Any:
     return found[names[item]]
 
 
+def reached(right: int, below: int, ordered: bool) -> tuple[int, int] | None:
+    """`Block.reach` from what a loop has seen."""
+    return (right, below) if ordered else None
+
+
 def text_lines(data: np.ndarray, mark: bytes) -> tuple[list[str], int]:
     """The lines at the start that begin with `mark` and are printable, and the byte after them."""
     lines, at, held, base = [], 0, b"", 0  # `held` are the bytes from `base`
@@ -198,14 +205,17 @@ def pairs(data: np.ndarray, start: int, size: int, layout: tuple[int, ...], drop
 
     whole, rest = divmod(len(data) - start, 8)
     form, state = fixed.Layout(*layout), np.array([-1, 0], np.int64)
+    loop = fixed.pair_loop(form)
     for at in range(start, start + whole * 8, 8 * size):
         part = data[at : min(at + 8 * size, start + whole * 8)]
-        words = part.copy().view("<u4")  # a copy is aligned
-        events = np.empty(len(words) // 2, EVENT)
-        n = fixed.pairs(words, form, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state)
+        events = np.empty(len(part) // 8, EVENT)
+        n, *reach = loop(part.view(fixed.PAIR), events, state)
         others = {dropped: len(events) - n} if n < len(events) else {}
         yield Block(
-            trimmed(events, n), others, place=lambda k, at=at, part=part: steps(at, 8, form.kept(part.copy()))(k)
+            trimmed(events, n),
+            others,
+            place=lambda k, at=at, part=part: steps(at, 8, form.kept(part.copy()))(k),
+            reach=reached(*reach),
         )
     if rest:
         yield leftover(data, rest, 8)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor, check_events, describe
-from neuro.datasets.formats.block import Block, Head, leftover, steps
+from neuro.datasets.formats.block import Block, Head, leftover, reached, steps
 from neuro.errors import FormatError, explain
 
 SENSOR = Sensor(34, 34)
@@ -95,14 +95,14 @@ def head(data: np.ndarray) -> Head:
 
 def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
     """Blocks of `size` events."""
-    from neuro.datasets.formats.fixed import fives  # numba is heavy
+    from neuro.datasets.formats.fixed import FIVE, fives  # numba is heavy
 
     whole, rest = divmod(len(data), WIDTH)
     for start in range(0, whole, size):
-        raw = data[start * WIDTH : min(start + size, whole) * WIDTH].copy()
-        events = np.empty(len(raw) // WIDTH, EVENT)
-        fives(raw, events["x"], events["y"], events["t"], events["p"].view(np.uint8))
-        yield Block(events, place=steps(start * WIDTH, WIDTH))
+        words = data[start * WIDTH : min(start + size, whole) * WIDTH].view(FIVE)
+        events = np.empty(len(words), EVENT)
+        _, *reach = fives(words, events)
+        yield Block(events, place=steps(start * WIDTH, WIDTH), reach=reached(*reach))
     if rest:
         yield leftover(data, rest, WIDTH)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, size_from, text_lines, trimmed
+from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, reached, size_from, text_lines, trimmed
 
 GENERATIONS = {"gen3": Sensor(480, 640), "gen41": Sensor(720, 1280), "gen4": Sensor(720, 1280), "imx636": Sensor(720, 1280)}
 
@@ -49,40 +49,36 @@ def head(data: np.ndarray) -> Head:
 def decode(data: np.ndarray, head: Head, size: int, width: int, most: int, loop, names: dict[int, str]) -> Iterator[Block]:
     """Run `loop` over words of `width` bytes of which one yields at most `most` events.
 
-    `loop(words, x, y, t, p, state, others)` returns the number of events; `state` (int64 [8]) carries it from block to
-    block, `others` (int64 [17]) counts by type the words that are no events, and in [16] those before the first time.
+    `loop(words, events, state, others)`: see `evt.py`; `state` (int64 [8]) carries it from block to block, `others`
+    (int64 [17]) counts by type the words that are no events, and in [16] those before the first time.
     """
+    from neuro.datasets.formats.evt import WORDS  # numba is heavy
+
     whole, rest = divmod(len(data) - head.start, width)
     state, step = np.zeros(8, np.int64), max(1, size)
-    state[0] = -1  # no time yet
+    state[0] = state[6] = -1  # no time yet
     for start in range(0, whole, step):
         piece = data[head.start + start * width : head.start + min(start + step, whole) * width]
-        part, others = piece.copy().view(f"<u{width}"), np.zeros(17, np.int64)  # a copy is aligned
-        room = capacity(part, most, loop)
-        events, before = np.empty(room, EVENT), state.copy()
-        n = run(loop, part, events, state, others)
+        part, others = piece.view(WORDS[width]), np.zeros(17, np.int64)
+        events, before = np.empty(capacity(part["bits"], most), EVENT), state.copy()
+        n, *reach = loop(part, events, state, others)
         counts = {names.get(k, f"words of type {k:#x}"): int(others[k]) for k in np.flatnonzero(others)}
         place = placed(loop, part, len(events), before, head.start + start * width)
-        yield Block(trimmed(events, n), counts, place=place)
+        yield Block(trimmed(events, n), counts, place=place, reach=reached(*reach))
     if rest:
         yield leftover(data, rest, width, "a word")
-
-
-def run(loop, words: np.ndarray, events: np.ndarray, state: np.ndarray, others: np.ndarray) -> int:
-    """Call the loop on the columns of `events`."""
-    return loop(words, events["x"], events["y"], events["t"], events["p"].view(np.uint8), state, others)
 
 
 def placed(loop, words: np.ndarray, room: int, state: np.ndarray, at: int) -> Callable[[int], int]:
     """`Block.place` of words from byte `at`: decodes them again up to an event, which only a fault asks for."""
 
     def count(units: int) -> int:
-        return run(loop, words[:units], np.empty(room, EVENT), state.copy(), np.zeros(17, np.int64))
+        return loop(words[:units], np.empty(room, EVENT), state.copy(), np.zeros(17, np.int64))[0]
 
     return lambda k: at + words.itemsize * least(count, len(words), k)
 
 
-def capacity(words: np.ndarray, most: int, loop) -> int:
+def capacity(words: np.ndarray, most: int) -> int:
     """Events that the words can hold, counted where a word may hold many."""
     if most == 1:
         return len(words)
