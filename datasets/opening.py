@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 import mmap
 import os
+import stat
+from collections.abc import Iterator
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -13,23 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from neuro.datasets.formats.block import Head
+from neuro.datasets.formats.prophesee import version
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
 FORMATS = (
-    "aedat2",
-    "aedat3",
-    "aedat4",
-    "evt2",
-    "evt21",
-    "evt3",
-    "dat",
-    "es",
-    "hdf5",
-    "npy",
-    "npz",
-    "rosbag",
-    "text",
-)  # in this order; text has no mark
+    "aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "text"
+)  # fmt: skip  # in this order; text has no mark
+ENCODINGS = {"2.0": "evt2", "2.1": "evt21", "3.0": "evt3", "": "dat"}  # that a header of lines of "% " names, "": none
 SMALL = 1 << 20  # bytes; a smaller file is read, which is quicker than to map it
 BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
 
@@ -45,6 +38,7 @@ class Opened(NamedTuple):
     path: Path
 
 
+@cache
 def module_of(name: str) -> ModuleType:
     """The module of a format by its name."""
     known = (*FORMATS, *BY_SUFFIX.values())
@@ -77,7 +71,7 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
         data, path = np.frombuffer(source, np.uint8), Path("(memory)")
     else:
         path = Path(source)
-        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may have no end
             raise FormatError(explain(f"read_events: {path} is no regular file.", cure="Of a folder, give one file."))
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -91,18 +85,23 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
 
 def recognised(data: np.ndarray, path: Path) -> ModuleType:
     """The first format that recognises the bytes."""
-    if (
-        path.suffix.lower() in BY_SUFFIX
-    ):  # any bytes at all may be N-MNIST, so marks come first only where they are long
-        short = ("text",)
-        name = BY_SUFFIX[path.suffix.lower()]
-    else:
-        short, name = (), ""
-    for known in FORMATS:
-        if known not in short and module_of(known).recognise(data):
-            return module_of(known)
+    name = BY_SUFFIX.get(path.suffix.lower(), "")
+    # any bytes at all may be N-MNIST, so where the suffix says so only long marks come first
+    known = candidates(data) if not name else (format for format in candidates(data) if format != "text")
+    for format in known:
+        if module_of(format).recognise(data):
+            return module_of(format)
     if name:
         return module_of(name)
     start = bytes(data[:16])
     cure = f"Formats read here: {', '.join(FORMATS)}, and N-MNIST by the suffix .bin or .bs2."
     raise FormatError(explain(f"read_events: no format recognises {path}.", f"it begins with {start!r}", cure=cure))
+
+
+def candidates(data: np.ndarray) -> Iterator[str]:
+    """Formats to be tried. The lines of "% ", which four formats have, are read once."""
+    if bytes(data[:2]) == b"% ":
+        yield ENCODINGS.get(version(data), "dat")
+        yield "text"
+    else:
+        yield from (name for name in FORMATS if name not in ENCODINGS.values())

@@ -69,12 +69,13 @@ class EventFile:
 
 @dataclass
 class Log:
-    """What a reading meets beside events."""
+    """What a reading meets beside events; `reach`: the largest x and y, None where the decoder has not told."""
 
     others: Counter = field(default_factory=Counter)
     fault: str = ""
     dropped_bytes: int | None = 0
     dropped_events: int | None = 0
+    reach: tuple[int, int] | None = (0, 0)
 
 
 def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, log: Log) -> Iterator[np.ndarray]:
@@ -97,6 +98,7 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
                 explain(f"read_events: {opened.path} is damaged.", f"{opened.module.NAME}: {fault}", cure=cure)
             )
         if keep:
+            log.reach = farther(log.reach, block.reach if keep == len(events) else None)
             last = int(events["t"][keep - 1])
             count += keep
             yield events[:keep]
@@ -105,6 +107,11 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
             log.dropped_bytes = None if block.place is None else len(opened.data) - block.place(keep)
             log.dropped_events = behind(block, keep, blocks)
             return
+
+
+def farther(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The larger x and the larger y; None where one of them is not known."""
+    return None if one is None or other is None else (max(one[0], other[0]), max(one[1], other[1]))
 
 
 def a_sensor(sensor: Any) -> None:
@@ -185,13 +192,15 @@ def read_events(
     events = parts[0] if len(parts) == 1 else joined(parts)
     others = {name: number for name, number in log.others.items() if number}
     return EventFile(
-        events, stated or seen(events), stated is not None, opened.module.NAME, opened.path, opened.head.facts, others,
+        events, stated or seen(events, log.reach), stated is not None, opened.module.NAME, opened.path, opened.head.facts, others,
         log.fault, log.dropped_bytes, log.dropped_events,
     )  # fmt: skip
 
 
-def seen(events: np.ndarray) -> Sensor:
-    """The smallest sensor that holds the events; 1x1 for none."""
+def seen(events: np.ndarray, reach: tuple[int, int] | None = None) -> Sensor:
+    """The smallest sensor that holds the events, whose largest x and y may be known; 1x1 for none."""
+    if reach is not None:
+        return Sensor(int(reach[1]) + 1, int(reach[0]) + 1)
     return Sensor(int(events["y"].max()) + 1, int(events["x"].max()) + 1) if len(events) else Sensor(1, 1)
 
 
