@@ -14,7 +14,8 @@ Equal to Lava (lava-nc 0.10) in every weight, tag and trace, by test. What Lava 
 - the numbers that round weights do not depend on the seed of the rule: it is always 2;
 - weights of both signs start on the chip's grid of even numbers and leave it while learning: `deployed` brings them back;
 - with a third factor a neuron that fires clips its traces at 0, so that a negative third factor is lost in that step;
-- tags reach -257, one less than 9 bits hold.
+- tags reach -257, one less than 9 bits hold;
+- a product of more than 11 bits of factors is shifted right to 15 and not back: "u0 * x1 * y3" adds an eighth of x1 * y3.
 Impulses are whole numbers here: Lava compares the fraction, of 8 bits, with a random number of 7. Delays are not learned.
 """
 
@@ -165,20 +166,39 @@ def step(rule: LearningRule, s: Learning, pre: Any, post: Any, third: Any = None
     return s if within < rule.epoch else _epoch(rule, s)
 
 
+def change(rule: LearningRule, s: Learning, x: Any, y: Any) -> Learning:
+    """The end of an epoch with these traces, however they came to be: of inputs [2, I], of neurons [3, O]. Only products with u change anything.
+
+    For traces that are counted elsewhere, as over a whole recording; they may have counted values above 1.
+
+    Raises:
+        ShapeError: traces that do not fit, or beyond 7 bits.
+    """
+    x, y = np.asarray(x), _third(y, len(s.ty))
+    if x.shape != (2, len(s.tx)) or x.dtype.kind not in "iu" or x.min(initial=0) < 0 or x.max(initial=0) > TRACE:
+        raise ShapeError(explain("change: these are no traces of the inputs.", f"x {list(x.shape)} {x.dtype}   expected whole numbers [2, {len(s.tx)}] in 0 .. {TRACE}"))
+    s = s._replace(x=x.astype(np.int64), y=y, tx=0 * s.tx, ty=0 * s.ty, steps=(s.steps // rule.epoch + 1) * rule.epoch)
+    return s._replace(**_changed(rule, s, s.x[None], s.y[None]))
+
+
 def _epoch(rule: LearningRule, s: Learning) -> Learning:
     """What an epoch changes."""
     xs = _history(rule, "x", s.x, s.tx, _random(rule.seed, 2 * s.steps))
     ys = _history(rule, "y", s.y, s.ty, _random(rule.seed + 2, 2 * s.steps))
-    random = _random(ROUNDING_SEED, s.steps // rule.epoch)
-    found = {}
+    y = s.y if rule.third else ys[-1]
+    return s._replace(x=xs[-1], y=y, tx=0 * s.tx, ty=0 * s.ty, **_changed(rule, s, xs, ys))
+
+
+def _changed(rule: LearningRule, s: Learning, xs: np.ndarray, ys: np.ndarray) -> dict[str, np.ndarray]:
+    """Weights and tags after the products, rounded."""
+    random, found = _random(ROUNDING_SEED, s.steps // rule.epoch), {}
     for target, series in rule.series.items():
         total = getattr(s, target) << FRACTION
         for product in series:
             total = np.clip(total + _value(product, rule, s, xs, ys), *ACCUMULATOR)
         limits = rule.sign.value if target == "weight" else TAG
         found[target] = np.clip((total >> FRACTION) + (random < (total % 2**FRACTION) / 2**FRACTION), *limits)
-    y = s.y if rule.third else ys[-1]
-    return s._replace(x=xs[-1], y=y, tx=0 * s.tx, ty=0 * s.ty, **found)
+    return found
 
 
 def _value(p: Product, rule: LearningRule, s: Learning, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
