@@ -1,17 +1,15 @@
-"""New digits learned on the chip: accuracy against the number of shots, and what becomes of the digits known before. N-MNIST.
+"""New classes learned on the chip: accuracy against the number of shots, and what becomes of the classes known before. N-MNIST and Braille.
 
-    python benchmarks/on_chip_learning.py [FOLDER]     recordings of N-MNIST; $NEURO_DATA/nmnist if no folder is given
+    python benchmarks/on_chip_learning.py [FOLDER]     folder that holds nmnist/ and braille_tactile/; $NEURO_DATA if none is given
 
-A small convolutional network learns the digits 0 to 7 with surrogate gradients and is quantised; from here on all is in integers, on the twin.
-Its last spikes are the input of two last layers, which learn the digits 8 and 9 from a few recordings each:
+A small network learns the old classes (digits 0 to 7; Space, A, E, I, O) with surrogate gradients and is quantised; from here on all is in
+integers, on the twin. New classes (8 and 9; U and Y) are learned from a few recordings each: in a binary last layer on its last spikes, and in rows
+added to its head, without and with a few old recordings replayed; these, and their opponents on a host, are in `few_shot_readouts.py`. Binary features: which neurons fired at all (N-MNIST); which fired in each of the
+16 steps (Braille, where the order tells).
 
-- binary: Akida-style, `neuro.deploy.learning`, on which neurons fired at all; first the digits 0 to 7, once each recording;
-- errors: Loihi-style, `neuro.deploy.plasticity.error_driven`, w += error * trace of spikes, 8-bit weights: all rows learn 0 to 7, and then
-  only the rows of 8 and 9, which see no other digit then and so come to answer too often;
-- nearest: the class of the nearest recording seen (Hamming), which stores them all and bounds what the features allow.
-
-All are judged on recordings that none of them has seen: of all ten digits together ("all"), of the old, and of the new alone. Means and
-standard deviations over draws of the shots. *Check* (status 1): weights of the old classes are the same bit by bit, and the twin gives the overlaps.
+All are judged on recordings that none of them has seen: of all classes together ("all"), of the old, and of the new alone. Means and
+standard deviations over draws of the shots; drawn into a picture with --plot. *Check* (status 1): weights of the old classes are the same
+bit by bit, no old recording changes its answer but to a new class, and the twin gives the overlaps.
 """
 
 from __future__ import annotations
@@ -20,64 +18,106 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import few_shot_readouts as readouts
 import numpy as np
 import peers
 import torch
+from few_shot_readouts import Features
 from torch import Tensor, nn
 
 from neuro.datasets import NMNIST, Frames
-from neuro.deploy.learning import FewShot, few_shot, ones_for, spiked
-from neuro.deploy.plasticity import Rule, error_driven, synapses
+from neuro.datasets.braille import Braille
+from neuro.deploy.added_classes import head_of
+from neuro.deploy.learning import spiked
 from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.layers import Conv2d, Flatten, Linear, MeanOverTime, Sequential
 from neuro.neurons import LIF
 from neuro.surrogate import ATan
 
-NEW = (8, 9)
 SHOTS = (1, 2, 5, 10, 20)
 STRICT = ATan(2.0, strict=True)  # the chip fires above the threshold, not at it
-RULE = Rule(decay=1024, shift=5)  # a full trace changes a weight by 3 per step of error
+METHODS = ("binary", "rows", "replay", "means", "ridge", "nearest", "means, counts", "ridge, counts")
 
 
-def network(features: int) -> nn.Module:
-    """[T, B, 2, 34, 34] -> features that spike -> 8 digits."""
-    def lif() -> LIF:
-        return LIF(decay=0.75, threshold=1.0, spike=STRICT)
-
-    return Sequential(Conv2d(2, 12, 5, stride=2, padding=1), lif(), Conv2d(12, 24, 3, stride=2, padding=1), lif(), Flatten(),
-                      Linear(24 * 8 * 8, features), lif(), Linear(features, 10 - len(NEW)), MeanOverTime())  # fmt: skip
+def lif(decay: float) -> LIF:
+    return LIF(decay=decay, threshold=1.0, spike=STRICT)
 
 
-def recordings(folder: Path, bins: int, most: int) -> tuple[Tensor, Tensor]:
-    """Counts 0 to `most` [T, N, 2, 34, 34] and labels of the training recordings that are there."""
-    data, frames = NMNIST(folder, split="train"), Frames(bins=bins)
+def digits(features: int, old: int) -> nn.Module:
+    """[T, B, 2, 34, 34] -> features that spike -> old classes."""
+    return Sequential(Conv2d(2, 12, 5, stride=2, padding=1), lif(0.75), Conv2d(12, 24, 3, stride=2, padding=1), lif(0.75), Flatten(),
+                      Linear(24 * 8 * 8, features), lif(0.75), Linear(features, old), MeanOverTime())  # fmt: skip
+
+
+def letters(features: int, old: int) -> nn.Module:
+    """[T, B, 12] -> features that spike -> old classes."""
+    return Sequential(Linear(12, 256), lif(0.8), Linear(256, features), lif(0.8), Linear(features, old), MeanOverTime())
+
+
+def recordings_of_digits(folder: Path) -> tuple[Tensor, Tensor]:
+    """Counts 0 to 3 [T=6, N, 2, 34, 34] and labels of the training recordings that are there."""
+    data, frames = NMNIST(folder / "nmnist", split="train"), Frames(bins=6)
     x = torch.stack([torch.as_tensor(frames(r.events, r.sensor)).float() for r in data], 1)
-    return x.clamp(max=most), torch.tensor(data.labels)
+    return x.clamp(max=3), torch.tensor(data.labels)
 
 
-def parts(labels: Tensor, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def recordings_of_letters(folder: Path) -> tuple[Tensor, Tensor]:
+    """Counts 0 to 15 [T=16, N, 12] in bins of 80 ms, and labels."""
+    data = Braille(folder / "braille_tactile" / "braille7_shared.npz")
+    x = torch.stack([torch.as_tensor(np.asarray(data[i][0])).float() for i in range(len(data))])
+    return x.reshape(len(x), 16, 16, 12).sum(2).clamp(max=15).transpose(0, 1), torch.as_tensor(np.asarray(data.labels)).long()
+
+
+class Task(NamedTuple):
+    """One data set: where it lies, recordings, network, binary features of spikes, classes, old ones, bits of the input, moves of frames."""
+
+    title: str
+    where: str
+    read: Callable[[Path], tuple[Tensor, Tensor]]
+    network: Callable[[int, int], nn.Module]
+    features: int
+    binary: Callable[[np.ndarray], np.ndarray]
+    classes: tuple[str, ...]
+    old: int
+    bits: int
+    epochs: int
+    moved: int
+
+
+TASKS = (
+    Task("N-MNIST", "nmnist", recordings_of_digits, digits, 512, spiked, tuple("0123456789"), 8, 2, 25, 3),
+    Task("Braille", "braille_tactile", recordings_of_letters, letters, 256, lambda s: s.swapaxes(0, 1).reshape(s.shape[1], -1).astype(np.uint8),
+         Braille.classes, 5, 4, 40, 0),
+)  # fmt: skip
+
+
+def parts(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices to learn from and to judge on; of each class the same share."""
     rng, learn = np.random.default_rng(seed), []
-    for label in range(10):
-        there = rng.permutation(np.flatnonzero(labels.numpy() == label))
+    for label in np.unique(labels):
+        there = rng.permutation(np.flatnonzero(labels == label))
         learn.append(there[: int(share * len(there))])
     chosen = np.concatenate(learn)
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
 
-def train(model: nn.Module, x: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
-    """Surrogate gradients, Adam, small random shifts of the frames."""
+def train(model: nn.Module, x: Tensor, labels: Tensor, epochs: int, moved: int, seed: int) -> None:
+    """Surrogate gradients, Adam, small random shifts of frames."""
     order = torch.Generator().manual_seed(seed)
     best = torch.optim.Adam(model.parameters(), lr=2e-3)
     falls = torch.optim.lr_scheduler.OneCycleLR(best, 4e-3, total_steps=epochs * -(-len(labels) // 32))
     model.train()
     for _ in range(epochs):
         for chosen in torch.randperm(len(labels), generator=order).split(32):
-            dy, dx = torch.randint(-3, 4, (2,), generator=order).tolist()
-            loss = nn.functional.cross_entropy(model(x[:, chosen].roll((dy, dx), (-2, -1))) * 4, labels[chosen])
+            batch = x[:, chosen]
+            if moved:
+                batch = batch.roll(torch.randint(-moved, moved + 1, (2,), generator=order).tolist(), (-2, -1))
+            loss = nn.functional.cross_entropy(model(batch) * 4, labels[chosen])
             best.zero_grad()
             loss.backward()
             best.step()
@@ -85,110 +125,145 @@ def train(model: nn.Module, x: Tensor, labels: Tensor, epochs: int, seed: int) -
     model.eval()
 
 
-class Errors:
-    """A last layer of 8-bit weights that learns from its errors: `target - output` times the trace of the input's spikes."""
-
-    def __init__(self, inputs: int, classes: int, threshold: int) -> None:
-        self.weights, self.threshold, self.classes = np.zeros((classes, inputs), np.int64), threshold, classes
-
-    def learn(self, spikes: np.ndarray, label: int, rows: np.ndarray) -> None:
-        """One recording [T, I]; only these rows change. A neuron fires when its leaky sum passes the threshold; its target is to fire in each step."""
-        s, v, target = synapses(self.weights), np.zeros(self.classes, np.int64), (np.arange(self.classes) == label).astype(np.int64)
-        for s_t in spikes:
-            v = v * 3 // 4 + s.weight @ s_t
-            fires = (v > self.threshold).astype(np.int64)
-            s = error_driven(s, s_t, (target - fires) * rows, RULE)
-        self.weights = s.weight
-
-    def classify(self, spikes: np.ndarray) -> np.ndarray:
-        """Classes of recordings [T, B, I]: most spikes, then the largest sum."""
-        v, fired, total = 0, 0, 0
-        for s_t in spikes:
-            v = v * 3 // 4 + s_t @ self.weights.T
-            fired, total = fired + (v > self.threshold), total + v
-        return (fired * 10**9 + total).argmax(1)
+def extracted(task: Task, folder: Path, seed: int) -> tuple[Features, np.ndarray, np.ndarray]:
+    """Features of all recordings by the trained and quantised network; recordings to learn from and to judge on."""
+    torch.manual_seed(seed)
+    began = time.perf_counter()
+    x, labels = task.read(folder)
+    truth = labels.numpy()
+    learn, judge = parts(truth, 0.7, seed)
+    old, seen = learn[truth[learn] < task.old], judge[truth[judge] < task.old]
+    model = task.network(task.features, task.old)
+    train(model, x[:, old], labels[old], task.epochs, task.moved, seed)
+    integer, report = quantize(model, x[:, old][:, :32], message_bits=task.bits)
+    result = run_twin(integer, x.numpy().astype(np.int32), record=True)
+    spikes = result.spikes[integer.lifs[-1].name].astype(np.int64)
+    f = Features(integer, x.numpy().astype(np.int32), task.binary(spikes), spikes.sum(0), truth, len(task.classes), task.old)
+    new = " and ".join(task.classes[task.old :])
+    print(f"{task.title}: {len(truth)} recordings: {len(old)} of old classes and {len(learn) - len(old)} of {new} to learn from, {len(judge)} to judge on")
+    print(f"integer network, old classes among themselves: {(result.acc.argmax(1)[seen] == truth[seen]).mean():.4f}; {report.summary()}")
+    print(f"trained, quantised and run in {time.perf_counter() - began:.0f} s; of {f.binary.shape[1]} binary features {f.binary.mean():.1%} are active")
+    return f, learn, judge
 
 
-def nearest(x: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    distance = (asked[:, None].astype(int) != x[None]).sum(2)
-    return labels[distance.argmin(1)]
-
-
-def judged(answers: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
-    """Accuracy on all, on the old and on the new digits, all ten being possible answers."""
-    new = np.isin(truth, NEW)
+def judged(answers: np.ndarray, truth: np.ndarray, old: int) -> tuple[float, float, float]:
+    """Accuracy on all, on the old and on the new classes, all being possible answers."""
     right = answers == truth
-    return float(right.mean()), float(right[~new].mean()), float(right[new].mean())
+    return float(right.mean()), float(right[truth < old].mean()), float(right[truth >= old].mean())
+
+
+def first(f: Features, known: np.ndarray, o: argparse.Namespace) -> dict[str, Any]:
+    """The last layers when they know the old classes."""
+    return {"binary": readouts.Binary(f, known, o.neurons, o.seed, o.competition), "rows": readouts.Rows(f, known),
+            "replay": readouts.Rows(f, known, o.replay), "means": readouts.Means(f, f.binary, known), "ridge": readouts.Ridge(f, f.binary, known), "nearest": readouts.Nearest(f, known),
+            "means, counts": readouts.Means(f, f.counts, known), "ridge, counts": readouts.Ridge(f, f.counts, known)}  # fmt: skip
+
+
+def faults(f: Features, before: dict[str, Any], after: dict[str, Any], judge: np.ndarray) -> list[str]:
+    """What the chip's layers changed that they must not."""
+    found = []
+    kept = {name: (head_of(before[name].network).weight, head_of(after[name].network).weight) for name in ("rows", "replay")}
+    for name, (old, new) in {"binary": (before["binary"].layer.weights, after["binary"].layer.weights), **kept}.items():
+        if not np.array_equal(old[: f.old], new[: f.old]):
+            found.append(f"{name}: an old weight")
+        was, now = before[name].answers(judge), after[name].answers(judge)
+        if ((was != now) & (now < f.old)).any():
+            found.append(f"{name}: an answer, from an old class to another")
+    layer, x = after["binary"].layer, f.binary[judge]
+    if not np.array_equal(run_twin(layer.network(), x[None].astype(np.int32)).acc.reshape(len(x), f.classes, -1), layer.overlaps(x)):
+        found.append("binary: the twin's overlaps")
+    return found
+
+
+def measured(task: Task, folder: Path, o: argparse.Namespace) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Print one data set's table. Returns accuracies [shots + 1, draws, 3] by method, the first those before, and faults."""
+    f, learn, judge = extracted(task, folder, o.seed)
+    truth, new = f.labels, range(f.old, f.classes)
+    before = first(f, np.random.default_rng(o.seed).permutation(learn[truth[learn] < f.old]), o)
+    scores = {name: [np.tile(judged(before[name].answers(judge), truth[judge], f.old), (o.draws, 1))] for name in METHODS}
+    wrong: list[str] = []
+    for shots in SHOTS:
+        rows: dict[str, list[Any]] = {name: [] for name in METHODS}
+        for draw in range(o.draws):
+            rng = np.random.default_rng((o.seed, shots, draw))
+            chosen = rng.permutation(np.concatenate([rng.choice(learn[truth[learn] == c], shots, replace=False) for c in new]))
+            after = {name: layer.add(chosen) for name, layer in before.items()}
+            wrong += [f"{task.title}, {shots} shots, draw {draw}: {fault}" for fault in faults(f, before, after, judge)]
+            for name in METHODS:
+                rows[name].append(judged(after[name].answers(judge), truth[judge], f.old))
+        for name in METHODS:
+            scores[name].append(np.array(rows[name]))
+    kept = {name: f"{after[name].kept() / 1024:.0f}" for name in METHODS}
+    print(table(task, {name: np.stack(x) for name, x in scores.items()}, kept))
+    print(f"penalty of ridge: {before['ridge'].penalty:g} and {before['ridge, counts'].penalty:g}; neurons of a class that have learned, binary, old: {(before['binary'].layer.times > 0).sum(1).tolist()}\n")
+    return {name: np.stack(x) for name, x in scores.items()}, wrong
+
+
+def table(task: Task, scores: dict[str, np.ndarray], kept: dict[str, str]) -> str:
+    """Means and standard deviations; the best of each number of shots on all classes with a star."""
+    rows = []
+    for k, shots in enumerate(("before", *SHOTS)):
+        best = max(METHODS, key=lambda name: scores[name][k, :, 0].mean())
+        for name in METHODS:
+            mean, spread = scores[name][k].mean(0), scores[name][k].std(0)
+            cells = [f"{m:.3f}" if k == 0 else f"{m:.3f} +- {s:.3f}" for m, s in zip(mean, spread, strict=True)]
+            rows.append((str(shots), name, cells[0] + (" *" if name == best else ""), *cells[1:], kept[name]))
+    return peers.table(("shots", "layer", "all", "old classes", f"new: {', '.join(task.classes[task.old :])}", "keeps, KiB"), rows)
+
+
+def draw(found: dict[str, dict[str, np.ndarray]], path: Path, replay: int) -> None:
+    """Accuracy over shots: a row of panels per data set, a line per layer, bars of one standard deviation."""
+    from neuro.plots.figure import BLUE, GREEN, INK, ORANGE, PURPLE, RED, legend, new_figure, percent_axis, style
+
+    looks = {"binary": (BLUE, "-", "o"), "rows": (PURPLE, "-", "D"), "replay": (RED, "-", "s"), "means": (GREEN, "--", "^"), "ridge": (ORANGE, "--", "v"), "nearest": (INK, ":", "x")}
+    figure = new_figure(2.6 * len(found) + 0.5, 9.5)
+    figure.patch.set_facecolor("white")
+    figure.patch.set_alpha(1)
+    panels = figure.subplots(len(found), 3, squeeze=False, sharey="row", sharex=True)
+    for row, (title, scores) in zip(panels, found.items(), strict=True):
+        for part, (axes, what) in enumerate(zip(row, ("all classes", "old classes", "new classes"), strict=True)):
+            style(axes, title=f"{title}: {what}", grid="y")
+            for name, (colour, line, mark) in looks.items():
+                x = scores[name]
+                at = np.arange(1, len(SHOTS) + 1) + 0.06 * (list(looks).index(name) - 2.5)  # side by side, so that bars can be told apart
+                axes.errorbar(at, x[1:, :, part].mean(1), x[1:, :, part].std(1), color=colour, linestyle=line, marker=mark, markersize=4, linewidth=1.4, elinewidth=0.8)
+                if part == 1:
+                    axes.plot(0, x[0, 0, part], color=colour, marker=mark, markersize=4)
+            axes.set_xticks(range(len(SHOTS) + 1), ["0", *map(str, SHOTS)])
+            axes.set_ylim(-0.03, 1.03)
+            percent_axis(axes.yaxis)
+    for axes in panels[-1]:
+        axes.set_xlabel("recordings of each new class", fontsize=10, color=INK)
+    lines = [panels[0, 0].containers[k] for k in range(len(looks))]
+    names = {"binary": "binary (Akida-style, integers)", "rows": "rows (Loihi-style, integers)", "replay": f"rows, replaying {replay} of each old class", "means": "class means", "ridge": "ridge", "nearest": "nearest recording"}
+    legend(figure, lines, [names[n] for n in looks], loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=110)
+    print(f"drawn: {path}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(os.environ.get("NEURO_DATA", "data")) / "nmnist")
-    parser.add_argument("--epochs", type=int, default=25)
-    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(os.environ.get("NEURO_DATA", "data")))
     parser.add_argument("--neurons", type=int, default=10, help="of each class, in the binary layer")
+    parser.add_argument("--competition", type=float, default=0.1, help="of the binary layer, 0 to 1; the vendor's tutorials use 0.1")
+    parser.add_argument("--replay", type=int, default=5, help="recordings of each old class that the layer `replay` keeps and is shown again")
     parser.add_argument("--draws", type=int, default=10, help="of the shots")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plot", type=Path, help="picture to write")
     o = parser.parse_args()
     print(peers.machine())
-    if not o.folder.exists():
-        print(f"on_chip_learning: no recordings at {o.folder}; name the folder of N-MNIST, or set NEURO_DATA")
-        return 0
-    torch.manual_seed(o.seed)
-    began = time.perf_counter()
-    x, labels = recordings(o.folder, bins=6, most=3)
-    learn, judge = parts(labels, 0.7, o.seed)
-    old = learn[~np.isin(labels[learn], NEW)]
-    model = network(o.features)
-    train(model, x[:, old], labels[old], o.epochs, o.seed)
-    integer, report = quantize(model, x[:, old][:, :32], message_bits=2)
-    result = run_twin(integer, x.numpy().astype(np.int32), record=True)
-    spikes = result.spikes[integer.lifs[-1].name].astype(np.int64)
-    features, truth = spiked(spikes), labels.numpy()
-    seen = judge[~np.isin(truth[judge], NEW)]
-    print(f"{len(labels)} recordings: {len(old)} of the digits 0 to 7 and {len(learn) - len(old)} of {NEW} to learn from, {len(judge)} to judge on")
-    print(f"integer network, digits 0 to 7 among themselves: {(result.acc.argmax(1)[seen] == truth[seen]).mean():.4f}; {report.summary()}")
-    print(f"trained, quantised and run in {time.perf_counter() - began:.0f} s; of {o.features} features {features.mean():.1%} fire")
-    return tables(o, spikes, features, truth, old, learn, judge)
-
-
-def first_layers(o: argparse.Namespace, spikes: np.ndarray, features: np.ndarray, truth: np.ndarray, old: np.ndarray) -> tuple[FewShot, Errors]:
-    """Both last layers after the old digits, each recording once (binary) or three times (errors)."""
-    order = np.random.default_rng(o.seed).permutation(old)
-    binary = few_shot(features.shape[1], 10 - len(NEW), o.neurons, ones_for(features[old]), seed=o.seed).learn(features[order], truth[order])
-    errors = Errors(features.shape[1], 10, threshold=512)
-    rows = (~np.isin(np.arange(10), NEW)).astype(np.int64)
-    for i in np.tile(order, 3):
-        errors.learn(spikes[:, i], truth[i], rows)
-    return binary, errors
-
-
-def tables(o: argparse.Namespace, spikes: np.ndarray, features: np.ndarray, truth: np.ndarray, old: np.ndarray, learn: np.ndarray, judge: np.ndarray) -> int:
-    binary, errors = first_layers(o, spikes, features, truth, old)
-    before = {"binary": judged(binary.classify(features[judge]), truth[judge]), "errors": judged(errors.classify(spikes[:, judge]), truth[judge]),
-              "nearest": judged(nearest(features[old], truth[old], features[judge]), truth[judge])}  # fmt: skip
-    rows, wrong = [("before", name, *(f"{v:.3f}" for v in found)) for name, found in before.items()], []
-    for shots in SHOTS:
-        found: dict[str, list[tuple[float, float, float]]] = {"binary": [], "errors": [], "nearest": []}
-        for draw in range(o.draws):
-            rng = np.random.default_rng((o.seed, shots, draw))
-            chosen = rng.permutation(np.concatenate([rng.choice(learn[truth[learn] == c], shots, replace=False) for c in NEW]))
-            more = binary.add_classes(len(NEW)).learn(features[chosen], truth[chosen])
-            later = Errors(features.shape[1], 10, errors.threshold)
-            later.weights = errors.weights.copy()
-            for i in chosen:
-                later.learn(spikes[:, i], truth[i], np.isin(np.arange(10), NEW).astype(np.int64))
-            wrong += [] if np.array_equal(more.weights[:8], binary.weights) and np.array_equal(later.weights[:8], errors.weights[:8]) else [(shots, draw)]
-            twin = run_twin(more.network(), features[judge][None].astype(np.int32)).acc.reshape(len(judge), 10, -1)
-            wrong += [] if np.array_equal(twin, more.overlaps(features[judge])) else [("twin", shots, draw)]
-            known = np.concatenate([old, chosen])
-            found["binary"].append(judged(twin.max(2).argmax(1), truth[judge]))
-            found["errors"].append(judged(later.classify(spikes[:, judge]), truth[judge]))
-            found["nearest"].append(judged(nearest(features[known], truth[known], features[judge]), truth[judge]))
-        for name, values in found.items():
-            rows.append((str(shots), name, *(f"{m:.3f} +- {s:.3f}" for m, s in zip(np.mean(values, 0), np.std(values, 0), strict=True))))
-    print(peers.table(("shots per new digit", "layer", "all", "digits 0 to 7", "digits 8, 9"), rows))
-    print(f"check: old weights bit for bit and overlaps of the twin {'NOT ' if wrong else ''}equal in {len(SHOTS) * o.draws} draws{f': {wrong}' if wrong else ''}")
+    found, wrong = {}, []
+    for task in TASKS:
+        if not (o.folder / task.where).exists():
+            print(f"on_chip_learning: no recordings at {o.folder / task.where}; name the folder that holds {task.where}, or set NEURO_DATA")
+            continue
+        found[task.title], more = measured(task, o.folder, o)
+        wrong += more
+    if found:
+        print(f"check: old weights bit for bit, old answers and overlaps of the twin {'NOT ' if wrong else ''}as they must be, in {len(SHOTS) * o.draws} draws of each")
+        print(*wrong, sep="\n", end="\n" if wrong else "")
+    if found and o.plot:
+        draw(found, o.plot, o.replay)
     return 1 if wrong else 0
 
 

@@ -4,10 +4,11 @@ The head is the last Dense; a recording belongs to the class with the largest ac
 row of weights that starts at 0, without a bias, and a three-factor rule of Loihi's (`neuro.deploy.learning_engine`) changes it at the end of
 a recording:
 
-    dw = 2^-2 * u0 * x1 * y3         x1: what the input gave over the recording, 7 bits, saturating;  y3 = 8 * error
+    dw = 2^-2 * u0 * x1 * y3         x1: what the input gave over the recording, negative as 0;  y3 = 8 * error
 
 with an error of 1 for the right class where another one has the largest acc, and of -1 for a new class that has it wrongly; so
-`w += error * x1 / 4`, rounded at random as the chip does, and nothing changes once all recordings are right. Old rows have no error:
+`w += error * x1 / 4`, rounded at random as the chip does, and nothing changes once all recordings are right. Where an input gives more than 31, all are taken in units of a power
+of two that keeps them below 32, so that traces stay within their 7 bits and no recording moves a weight by more than 8. Old rows have no error:
 their acc stays the same bit by bit, so that a recording changes its answer only in favour of a new class. How often old
 recordings do that depends on what the new rows have seen; recordings of old classes among those given teach them where to be silent.
 
@@ -21,12 +22,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from neuro.deploy.learning_engine import TRACE, Learning, LearningRule, Sign, begin, change, deployed
+from neuro.deploy.learning_engine import Learning, LearningRule, Sign, begin, change, deployed
 from neuro.deploy.network import Dense, IntegerNetwork, Readout
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError, ShapeError, explain
 
 RULE = LearningRule("2^-2 * u0 * x1 * y3", third=True)
+BITS = 5  # of a trace
 ERROR = 8  # the product of 7 + 7 bits is shifted right by 3: this loses nothing
 
 
@@ -74,23 +76,24 @@ def add_classes(network: IntegerNetwork, inputs: np.ndarray, labels: Any, *, new
     labels, old = _checked(labels, len(x), len(head.weight), new, passes), len(head.weight)
     rule = replace(RULE, sign=_sign(head.weight))
     known = x @ head.weight.astype(np.int64).T + steps[:, None] * network.readout.bias
+    traces = np.clip(x, 0, None) >> max(0, int(x.max(initial=0)).bit_length() - BITS)
     s, mistakes = begin(rule, np.zeros((new, x.shape[1]), np.int64)), []
     for _ in range(passes):
         wrong = 0
         for k in range(len(x)):
             acc = np.concatenate([known[k], deployed(rule, s.weight) @ x[k]])
             if (given := int(acc.argmax())) != labels[k]:
-                wrong, s = wrong + 1, _learned(rule, s, x[k], _error(new, labels[k] - old, given - old))
+                wrong, s = wrong + 1, _learned(rule, s, traces[k], _error(new, labels[k] - old, given - old))
         mistakes.append(wrong)
         if not wrong:
             break
     return Added(_grown(network, head, deployed(rule, s.weight)), tuple(mistakes))
 
 
-def _learned(rule: LearningRule, s: Learning, x: np.ndarray, error: np.ndarray) -> Learning:
+def _learned(rule: LearningRule, s: Learning, trace: np.ndarray, error: np.ndarray) -> Learning:
     """One recording that was answered wrongly."""
     nothing = np.zeros_like(error)
-    return change(rule, s, np.stack([np.clip(x, 0, TRACE), 0 * x]), np.stack([nothing, nothing, ERROR * error]))
+    return change(rule, s, np.stack([trace, 0 * trace]), np.stack([nothing, nothing, ERROR * error]))
 
 
 def _error(new: int, right: int, given: int) -> np.ndarray:

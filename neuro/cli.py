@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("neuro.commands.predict:main", "the class of recordings: neuro predict RUN FILE ...", ("run", "files")),
     "energy": Command("neuro.commands.energy:main", "operations and energy per recording: neuro energy RUN", ("run",)),
     "export": Command("neuro.commands.export:main", "write a run's integer network, network.npz: neuro export RUN", ("run",)),
+    "learn": Command("neuro.commands.learn:main", "add new classes to a run's integer network from a few recordings: neuro learn RUN --data FOLDER --shots N", ("run",)),
     "map": Command("neuro.commands.map:main", "a run on a neuromorphic chip: what fits, what must change, which core holds what: neuro map RUN --chip NAME", ("run",)),
     "models": Command("neuro.commands.models:main", "the models by name, with their numbers of parameters"),
     "lava": Command("", "the chip's simulator and lava-dl's files: neuro lava install | doctor | run | script | netx | read"),

@@ -1,4 +1,4 @@
-"""What the script on new digits is made of: parts that do not overlap, rows that alone learn, and no data said in a line."""
+"""What the script on new classes is made of: parts that do not overlap, last layers that learn and keep, opponents that are what they say."""
 
 import importlib.util
 import sys
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+from neuro.deploy.network import LIF, Dense, Input, IntegerNetwork, Readout
+from neuro.deploy.twin import run_twin
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -23,33 +25,78 @@ def bench():
         sys.path.remove(str(FOLDER))
 
 
+@pytest.fixture(scope="module")
+def features(bench):
+    """Four classes, two of them old, each driving inputs of its own through a network whose neurons copy them."""
+    rng, inputs, steps = np.random.default_rng(0), 40, 8
+    labels = np.arange(4).repeat(30)
+    drive = np.arange(inputs) // 10 == labels[:, None]
+    x = (rng.random((steps, len(labels), inputs)) < 0.05 + 0.5 * drive).astype(np.int32)
+    head = np.kron(np.eye(4, dtype=int)[:2], np.full(10, 20))
+    nodes = [Input("input", (inputs,)), Dense("fc", "input", 4 * np.eye(inputs, dtype=int)), LIF("lif", "fc", vth=1, dv=4096), Dense("head", "lif", head),
+             Readout("readout", "head", np.zeros(2, np.int64))]  # fmt: skip
+    network = IntegerNetwork(nodes)
+    spikes = run_twin(network, x, record=True).spikes["lif"].astype(np.int64)
+    assert np.array_equal(spikes, x)
+    return bench.Features(network, x, (spikes.sum(0) > 1).astype(np.uint8), spikes.sum(0), labels, 4, 2)
+
+
 def test_parts_share_no_recording_and_hold_all(bench):
-    labels = torch.arange(10).repeat(20)
+    labels = np.arange(10).repeat(20)
     learn, judge = bench.parts(labels, 0.7, seed=1)
     assert not set(learn) & set(judge) and len(learn) + len(judge) == 200
     assert np.bincount(labels[learn]).tolist() == [14] * 10
 
 
-def test_only_the_rows_that_are_asked_learn_and_they_learn(bench):
-    rng = np.random.default_rng(0)
-    centres = np.array([rng.permutation([1] * 12 + [0] * 28) for _ in range(3)])
-    layer, rows = bench.Errors(40, 3, threshold=100), np.array([1, 1, 0])
-    for k in rng.integers(0, 2, 30):
-        layer.learn(np.tile(centres[k], (6, 1)), k, rows)
-    assert not layer.weights[2].any() and layer.weights[:2].any()
-    old = layer.weights[:2].copy()
-    assert layer.classify(np.tile(centres[:2], (6, 1, 1))).tolist() == [0, 1]
-    for _ in range(5):
-        layer.learn(np.tile(centres[2], (6, 1)), 2, 1 - rows)
-    assert np.array_equal(layer.weights[:2], old) and layer.classify(np.tile(centres[2], (6, 1, 1))).tolist() == [2]
+def test_every_layer_learns_and_what_the_chip_must_not_touch_stays(bench, features):
+    f = features
+    learn, judge = bench.parts(f.labels, 0.5, 0)
+    known, new = learn[f.labels[learn] < 2], learn[f.labels[learn] >= 2]
+    options = bench.argparse.Namespace(neurons=3, seed=0, competition=0.1, replay=3)
+    before = bench.first(f, known, options)
+    after = {name: layer.add(new) for name, layer in before.items()}
+    assert set(before) == set(bench.METHODS) and not bench.faults(f, before, after, judge)
+    for name in bench.METHODS:
+        was, now = (bench.judged(layers[name].answers(judge), f.labels[judge], 2) for layers in (before, after))
+        assert was[2] == 0 and now[2] > 0.8 and now[1] > (0.6 if name == "rows" else 0.8), (name, was, now)
+        assert after[name].kept() > before[name].kept() > 0
+    assert (after["rows"].answers(judge) == f.labels[judge])[f.labels[judge] < 2].mean() <= (after["replay"].answers(judge) == f.labels[judge])[f.labels[judge] < 2].mean()
+
+
+def test_faults_are_found(bench, features):
+    f = features
+    learn, judge = bench.parts(f.labels, 0.5, 0)
+    before = bench.first(f, learn[f.labels[learn] < 2], bench.argparse.Namespace(neurons=3, seed=0, competition=0.1, replay=3))
+    after = {name: before[name].add(learn[f.labels[learn] >= 2]) for name in ("binary", "rows", "replay")}
+    weights = after["binary"].layer.weights.copy()
+    weights[0] = np.roll(weights[0], 5, -1)
+    after["binary"].layer = bench.readouts.few_shot(40, 4, 3, 5).__class__(weights, after["binary"].layer.times, 0, after["binary"].layer.how)
+    assert "binary: an old weight" in bench.faults(f, before, after, judge)
+
+
+def test_ridge_is_the_least_squares_solution_and_means_are_means(bench, features):
+    f, known = features, np.arange(120)
+    ridge = bench.readouts.Ridge(f, f.counts, known, penalty=1e-6)
+    x, y = np.c_[f.counts, np.ones(120)], np.where(f.labels[:, None] == np.arange(4), 1, -1)  # classes are of equal size here
+    assert np.allclose(x @ ridge.weights, x @ np.linalg.lstsq(x, y, rcond=None)[0], atol=1e-3)
+    means = bench.readouts.Means(f, f.binary, known)
+    assert np.allclose(means.means[2], f.binary[f.labels == 2].mean(0))
+    nearest = bench.readouts.Nearest(f, known[::3])
+    distances = (f.binary[:, None].astype(int) != f.binary[None, ::3]).sum(2)
+    assert np.array_equal(nearest.answers(known), f.labels[::3][distances.argmin(1)])
 
 
 def test_scores_are_of_all_old_and_new(bench):
-    truth = np.array([0, 1, 8, 9])
-    assert bench.judged(np.array([0, 8, 8, 8]), truth) == (0.5, 0.5, 0.5)
-    assert bench.nearest(np.eye(3, dtype=int), np.array([4, 5, 6]), np.array([[0, 1, 0]])).tolist() == [5]
+    assert bench.judged(np.array([0, 8, 8, 8]), np.array([0, 1, 8, 9]), 8) == (0.5, 0.5, 0.5)
+
+
+def test_the_picture_is_drawn(bench, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    found = {"N": {name: rng.random((len(bench.SHOTS) + 1, 3, 3)) for name in bench.METHODS}}
+    bench.draw(found, tmp_path / "p.png", 5)
+    assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG" and "p.png" in capsys.readouterr().out
 
 
 def test_no_recordings_are_said_in_a_line(bench, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", ["on_chip_learning.py", str(tmp_path / "nowhere")])
-    assert bench.main() == 0 and "no recordings" in capsys.readouterr().out
+    assert bench.main() == 0 and capsys.readouterr().out.count("no recordings") == 2
