@@ -1,7 +1,8 @@
 """Batches that travel small: worker processes send counts as bytes, and whoever asks for a batch gets float32.
 
-What a worker sends goes through shared memory, whose pages cost more than reading and counting the events does. Frames of
-dtype uint8 need a quarter of it.
+A tensor that a worker sends goes through shared memory of its own: a file to make, to hand over and to map, whose pages
+cost more than reading and counting the events does. An array goes through the worker's pipe. Counts up to 255 need a
+quarter of it.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from torch.utils.data import DataLoader, Dataset
 from neuro.datasets.loading import Batch, Sample, collate
 from neuro.errors import ParameterError, explain
 
+MOST = 255  # of a byte
+
 
 class Counted(Protocol):
-    """What `EventFrames` and `CachedFrames` are: frames by key, in the type that they were made in, and the label."""
+    """What `EventFrames`, `MixedFrames` and `CachedFrames` are: frames by key, in the type that they were made in, and the label."""
 
     def __len__(self) -> int: ...
 
-    def counted(self, key: Any) -> tuple[np.ndarray, int]: ...
+    def counted(self, key: Any) -> tuple[np.ndarray, Any]: ...
 
 
 class ByteSamples(Dataset):
-    """The samples of `data`, whose x is uint8 where the frames are, and float32 otherwise."""
+    """The samples of `data`, whose x is uint8 where that holds all of its values, integers, and float32 otherwise."""
 
     def __init__(self, data: Counted) -> None:
         self.data = data
@@ -36,24 +39,31 @@ class ByteSamples(Dataset):
 
     def __getitem__(self, key: Any) -> Sample:
         x, label = self.data.counted(key)
-        x = x if x.dtype == np.uint8 else x.astype(np.float32, copy=False)
-        return Sample(torch.from_numpy(x), label)
+        x = x.astype(np.uint8 if is_small(x) else np.float32, copy=False)
+        return Sample(torch.from_numpy(np.require(x, requirements="CW")), label)
 
 
-def collate_bytes(samples: Sequence[Sample]) -> tuple[torch.Tensor, list[int], list[int]]:
-    """What `collate` gives, x of uint8 where all samples are; the rest as lists, each tensor being a file of its own."""
-    x, lengths, label = collate(samples, torch.uint8 if all(s.x.dtype == torch.uint8 for s in samples) else torch.float32)
-    return x, lengths.tolist(), label.tolist()
+def is_small(x: np.ndarray) -> bool:
+    """Whether all values are integers of 0 to 255, and of an integer type or boolean."""
+    if x.dtype in (np.uint8, np.bool_) or not x.size:
+        return x.dtype.kind in "bui"
+    return x.dtype.kind in "ui" and x.min() >= 0 and x.max() <= MOST
+
+
+def collate_bytes(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
+    """What `collate` gives, as arrays, x of uint8 where all samples are."""
+    small = all(s.x.dtype == torch.uint8 for s in samples)
+    return tuple(part.numpy() for part in collate(samples, torch.uint8 if small else torch.float32))
 
 
 class CompactLoader(DataLoader):
-    """A DataLoader of the same batches as with `collate_fn=collate`, float32, sooner.
+    """A DataLoader of the very batches that it gives with `collate_fn=collate`, float32, sooner.
 
-    data: `EventFrames` or `CachedFrames`, whose frames are best of dtype uint8; those of other types travel as float32.
+    dataset: `EventFrames`, `MixedFrames` or `CachedFrames`; frames of dtype uint8 are made and sent soonest.
     how: as for DataLoader.
 
     Raises:
-        ParameterError: data of another kind.
+        ParameterError: data of another kind, or a collate_fn.
 
     >>> from neuro.datasets.loading import EventFrames
     >>> from neuro.datasets.motions import make_motions
@@ -63,12 +73,19 @@ class CompactLoader(DataLoader):
     [(torch.float32, [5, 4, 2, 32, 32])]
     """
 
-    def __init__(self, data: Counted, **how: Any) -> None:
+    def __init__(self, dataset: Counted | ByteSamples, *, pin_memory: bool = False, **how: Any) -> None:
+        # Lightning makes a loader anew from what it finds in it: the wrapped data set, and collate_fn
+        data = dataset.data if isinstance(dataset, ByteSamples) else dataset
         if not hasattr(data, "counted"):
             cure = "Give EventFrames or CachedFrames; for others use DataLoader with collate_fn=collate."
             raise ParameterError(explain("CompactLoader: this data set has no frames of counts.", type(data).__name__, cure=cure))
-        super().__init__(ByteSamples(data), collate_fn=collate_bytes, **how)
+        if how.setdefault("collate_fn", collate_bytes) is not collate_bytes:
+            raise ParameterError(explain("CompactLoader: it collates by itself.", f"collate_fn={how['collate_fn']!r}"))
+        self.pinned = pin_memory and torch.cuda.is_available()
+        super().__init__(ByteSamples(data), **how)
 
     def __iter__(self) -> Iterator[Batch]:
         for x, lengths, label in super().__iter__():
-            yield Batch(x.float(), torch.tensor(lengths), torch.tensor(label))
+            parts = [torch.from_numpy(part) for part in (x, lengths, label)]
+            parts[0] = parts[0].float()
+            yield Batch(*(part.pin_memory() if self.pinned else part for part in parts))

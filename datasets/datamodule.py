@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import lightning
 from torch.utils.data import DataLoader
 
+from neuro.datasets.compact import CompactLoader
 from neuro.datasets.events import Recording
-from neuro.datasets.loading import EventFrames, collate
+from neuro.datasets.loading import EventFrames
 from neuro.datasets.mixed import MixedFrames
 from neuro.datasets.sampling import EpochBatches
 from neuro.errors import ParameterError, explain
@@ -109,16 +110,15 @@ class EventDataModule(lightning.LightningDataModule):
         return EpochBatches(len(self.recordings(name)), self.batch_size, **how)
 
     def loader(self, name: str, batches: EpochBatches, augment: Callable | None = None, mix: Callable | None = None) -> DataLoader:
-        """A DataLoader over one set."""
+        """A loader over one set; its workers send counts as bytes, see `CompactLoader`."""
         if mix is None:
             data = EventFrames(self.recordings(name), self.frames, augment, self.seed)
         else:
             data = MixedFrames(self.recordings(name), self.frames, mix, len(self.classes), augment, seed=self.seed)
         pin = bool(self.trainer) and self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
+        return CompactLoader(
             data,
             batch_sampler=batches,
-            collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=pin,

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
-from neuro.datasets.formats.block import LONGEST_LINE, Block, Head, least, leftover, reached, size_from, text_lines, trimmed
+from neuro.datasets.formats.block import (
+    LONGEST_LINE,
+    Block,
+    Head,
+    least,
+    leftover,
+    reached,
+    size_from,
+    text_lines,
+    trimmed,
+)
 
 GENERATIONS = {"gen3": Sensor(480, 640), "gen41": Sensor(720, 1280), "gen4": Sensor(720, 1280), "imx636": Sensor(720, 1280)}
 

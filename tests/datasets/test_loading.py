@@ -136,6 +136,19 @@ def test_a_data_module_without_a_trainer():
         data.test_dataloader()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_module_gives_what_collate_gives(workers):
+    from neuro.datasets.compact import CompactLoader
+    from neuro.datasets.datamodule import EventDataModule
+
+    data = EventDataModule(MOTIONS, frames=FRAMES, augment=DATA.augment, batch_size=8, seed=5, workers=workers)
+    loader = data.train_dataloader()
+    assert isinstance(loader, CompactLoader)
+    for a, b in zip(loader, epochs(0), strict=False):
+        assert all(torch.equal(u, v) and u.dtype == v.dtype for u, v in zip(a, b, strict=True))
+    assert len(loader) == 3
+
+
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, neuro.datasets; from neuro.datasets import Frames, NMNIST; print([m for m in {} if m in sys.modules])"
     heavy = ["lightning", "tonic", "numba", "matplotlib", "pandas"]
