@@ -69,7 +69,7 @@ class Agreement:
 def compare(twin: TwinResult, lava: LavaResult, readout: str = "readout") -> Agreement:
     """Compare two results on the same inputs. The twin must have been run with `record=True`.
 
-    Steps beyond a recording's length are not compared. Layers that Lava was not asked for are left out.
+    Steps beyond a recording's length are not compared. Layers and steps that Lava was not asked for are left out.
 
     Raises:
         ShapeError: nothing recorded in common, or the results are of different batches.
@@ -91,11 +91,14 @@ def compare(twin: TwinResult, lava: LavaResult, readout: str = "readout") -> Agr
 def compare_layer(name: str, twin: TwinResult, lava: LavaResult) -> LayerAgreement:
     """One LIF layer, [T, B, ...]."""
     a, b, va, vb = twin.spikes[name], lava.spikes[name], twin.membranes[name], lava.membranes[name]
+    steps = np.arange(len(a)) if lava.at is None else np.array(lava.at)
+    if lava.at is not None:
+        a, va = a[steps], va[steps]
     if a.shape != b.shape:
         raise ShapeError(explain(f"compare: {name} has two shapes.", f"twin {list(a.shape)}   Lava {list(b.shape)}"))
-    valid = (np.arange(len(a))[:, None] < twin.steps).reshape(*a.shape[:2], *[1] * (a.ndim - 2))
+    valid = (steps[:, None] < twin.steps).reshape(*a.shape[:2], *[1] * (a.ndim - 2))
     spikes, membranes = (a != b) & valid, (va != vb) & valid
-    size = int(twin.steps.sum()) * int(np.prod(a.shape[2:]))
+    size = int(valid.sum()) * int(np.prod(a.shape[2:]))
     where = np.argwhere((spikes | membranes).swapaxes(0, 1))        # recording, step, index, in that order
-    first = None if not len(where) else (int(where[0][0]), int(where[0][1]), tuple(int(i) for i in where[0][2:]))
+    first = None if not len(where) else (int(where[0][0]), int(steps[where[0][1]]), tuple(int(i) for i in where[0][2:]))
     return LayerAgreement(name, size, int(a.sum()), int(spikes.sum()), size, int(membranes.sum()), first)

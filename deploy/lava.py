@@ -6,36 +6,32 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from neuro.deploy.conformance import Agreement, compare
-from neuro.deploy.lava_environment import HOW, doctor, find_interpreter, install, why_none
+from neuro.deploy.lava_environment import doctor, find_interpreter, install, why_none
+from neuro.deploy.lava_stepping import LavaSteps, Prepared, checked_steps, fields
 from neuro.deploy.network import IntegerNetwork
-from neuro.deploy.twin import check_inputs
-from neuro.errors import LavaError, explain
+from neuro.deploy.supervise import start
 
-__all__ = ["Agreement", "LavaResult", "compare", "doctor", "find_interpreter", "install", "run_lava", "why_none"]
+__all__ = ["Agreement", "LavaResult", "LavaSteps", "compare", "doctor", "find_interpreter", "install", "run_lava", "why_none"]
 
-RUNNER = Path(__file__).with_name("lava_runner.py")
+PROBED = ("spikes", "membranes", "currents", "adaptations", "values")
 
 
 @dataclass(frozen=True, eq=False)
 class LavaResult:
     """What Lava computed, aligned and in the layout of TwinResult.
 
-    acc int64 [B, classes]; logits float64; predictions int64 [B]; spikes uint8 and membranes int32 [T, B, ...] by LIF
-    layer; seconds: to build and to run; steps: time steps run, pipeline included.
+    acc int64 [B, classes]; logits float64; predictions int64 [B]; spikes uint8 and membranes (after reset) int32 [T, B, ...] by
+    neuron layer; seconds: to build and to run; steps: time steps run, pipeline included.
+    currents, adaptations: int32 [T, B, ...] of neurons that were probed; values: of other nodes, what they send (of the readout, the
+    sum so far). at: the steps that all of these hold, instead of all T; None: all.
     """
 
     acc: np.ndarray
@@ -45,60 +41,15 @@ class LavaResult:
     membranes: dict[str, np.ndarray]
     seconds: tuple[float, float]
     steps: int
-
-
-def end_group(process: subprocess.Popen, grace: float = 3.0) -> None:
-    """End a process and everything it started, and wait until they are gone.
-
-    First politely: Python's resource tracker survives SIGTERM and, once the others are gone, frees their shared memory.
-    """
-    if os.name != "posix":
-        process.kill()
-        process.wait()
-        return
-    for number, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        limit = time.monotonic() + wait
-        while time.monotonic() < limit:
-            process.poll()      # reaps the leader; its orphans are reaped by the system
-            try:
-                os.killpg(process.pid, 0)
-            except (ProcessLookupError, PermissionError):
-                process.wait()
-                return
-            time.sleep(0.02)
-    process.wait()
-
-
-def start(command: Sequence[str], seconds: float, folder: Path) -> None:
-    """Run a command in a process group of its own; raises LavaError if it fails or is not done within the time."""
-    log = folder / "log.txt"
-    with log.open("w+b") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True, cwd=folder)
-        try:
-            status = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            end_group(process)
-            raise LavaError(explain(f"Lava was not done after {seconds:g} s and was ended.", tail(log),
-                                    cure="Give fewer recordings or a longer time_limit.")) from None
-        except BaseException:
-            end_group(process)
-            raise
-        if status:
-            end_group(process)
-            raise LavaError(explain(f"Lava failed with exit status {status}.", tail(log, 6000)))
-
-
-def tail(log: Path, characters: int = 2000) -> str:
-    """The end of what it printed, indented."""
-    text = log.read_text(errors="replace")[-characters:].strip()
-    return text.replace("\n", "\n  ")
+    currents: dict[str, np.ndarray] = field(default_factory=dict)
+    adaptations: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    at: tuple[int, ...] | None = None
 
 
 def run_lava(network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python: str | Path | None = None,
-             time_limit: float = 600.0, probe: Sequence[str] = (), unroll: int = 256) -> LavaResult:
+             time_limit: float = 600.0, probe: Sequence[str] = (), at: Sequence[int] | None = None,
+             step_by_step: bool = False, unroll: int = 256) -> LavaResult:
     """Run recordings in Lava's CPU simulation.
 
     Args:
@@ -106,30 +57,62 @@ def run_lava(network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python
         inputs: integers [T, B, ...], as for `run_twin`; every recording has all T steps.
         python: interpreter with lava-nc; None: `find_interpreter()`.
         time_limit: seconds, after which Lava and all its processes are ended.
-        probe: LIF layers to bring back; all by default.
+        probe: nodes to bring back: of a neuron spikes, membranes and currents, of a cell adaptations too, of any other node
+            the values that it sends. Default: spikes and membranes of all neurons.
+        at: steps of each recording to keep of that; None: all.
+        step_by_step: run one time step at a time and read Lava's Vars between steps, instead of letting processes write down
+            what they do. The same integers; Lava takes about 40 us to read one. `LavaSteps` leaves each step to the caller.
         unroll: a Conv with this many pairs of channels or more runs as Lava's Dense with the matrix written out: Lava's
             Conv takes 20 us per pair and step. The integers are the same.
 
     Raises:
         LavaError: no interpreter, Lava failed (with its workers' traceback), or the time ran out.
+        UnknownName: a probe that is no node.   ParameterError: steps that are none of a recording.
     """
-    python = python or find_interpreter()
-    if python is None:
-        raise LavaError(explain("Lava was not found.", why_none(), cure=HOW))
-    with tempfile.TemporaryDirectory(prefix="neuro-lava-") as name:
-        folder = Path(name)
-        if isinstance(network, IntegerNetwork):
-            inputs, _ = check_inputs(network, inputs, None)
-            network = network.save(folder / "network.npz")
-        np.save(folder / "inputs.npy", np.ascontiguousarray(np.swapaxes(inputs, 0, 1)))
-        command = [str(python), "-I", str(RUNNER), str(Path(network).resolve()), "inputs.npy", "out.npz",
-                   "--unroll", str(unroll), *(["--probe", *probe] if probe else [])]
-        start(command, time_limit, folder)
-        with np.load(folder / "out.npz", allow_pickle=False) as out, np.load(network, allow_pickle=False) as file:
+    if step_by_step:
+        return by_steps(network, inputs, python, time_limit, probe, checked_steps(at, len(inputs)), unroll)
+    prepared = Prepared(network, inputs, python, probe, unroll)
+    try:
+        kept = checked_steps(at, len(inputs))
+        start([*prepared.command, *(["--at", *map(str, kept)] if kept is not None else [])], time_limit, prepared.folder)
+        with np.load(prepared.folder / "out.npz", allow_pickle=False) as out:
             found = {key: out[key] for key in out.files}
-            scale = json.loads(file["document"].tobytes())["nodes"][-1]["parameters"]["scale"]
+    finally:
+        prepared.close()
     layers = {what: {key.split("/", 1)[1]: np.ascontiguousarray(np.swapaxes(x, 0, 1)) for key, x in found.items()
-                     if key.startswith(what)} for what in ("spikes", "membranes")}
-    acc, (build, run, steps) = found["acc"], found["timing"]
-    return LavaResult(acc, acc * scale / len(inputs), acc.argmax(1), layers["spikes"], layers["membranes"],
-                      (float(build), float(run)), int(steps))
+                     if key.startswith(f"{what}/")} for what in PROBED}
+    build, run, steps = found["timing"]
+    return result(found["acc"], prepared.scale, len(inputs), layers, (float(build), float(run)), int(steps), kept)
+
+
+def by_steps(network: IntegerNetwork | str | Path, inputs: np.ndarray, python: str | Path | None, time_limit: float,
+             probe: Sequence[str], at: list[int] | None, unroll: int) -> LavaResult:
+    """`run_lava`, one time step at a time, with everything read between two of them."""
+    begin = time.monotonic()
+    with LavaSteps(network, inputs, python=python, probe=probe, time_limit=time_limit, unroll=unroll) as lava:
+        built = time.monotonic()
+        T, B = np.shape(inputs)[:2]
+        kept = {t: i for i, t in enumerate(range(T) if at is None else at)}
+        names = lava.probed
+        wanted = [(name, what) for name in names for what in (fields(lava.nodes[name]) if probe else ("spikes", "membranes"))]
+        layers: dict[str, dict[str, np.ndarray]] = {what: {} for what in PROBED}
+        for name, what in wanted:
+            layers[what][name] = np.zeros((len(kept), B, *lava.nodes[name]["shape"]), np.uint8 if what == "spikes" else np.int32)
+        readout = next(reversed(lava.nodes))
+        acc = np.zeros((B, *lava.nodes[readout]["shape"]), np.int64)
+        while lava.time < lava.steps:
+            lava.time_limit = max(begin + time_limit - time.monotonic(), 0.0)
+            lava.step()
+            for name, what in wanted:
+                if (seen := lava.when(name)) and seen[1] in kept:
+                    layers[what][name][kept[seen[1]], seen[0]] = lava.look(name, what)
+            if (seen := lava.when(readout)) and seen[1] == T - 1:
+                acc[seen[0]] = lava.look(readout)
+        return result(acc, lava.scale, T, layers, (built - begin, time.monotonic() - built), lava.steps, at)
+
+
+def result(acc: np.ndarray, scale: float, T: int, layers: dict[str, dict[str, np.ndarray]], seconds: tuple[float, float],
+           steps: int, at: Sequence[int] | None) -> LavaResult:
+    """A LavaResult of what was read."""
+    return LavaResult(acc, acc * scale / T, acc.argmax(1), layers["spikes"], layers["membranes"], seconds, steps,
+                      layers["currents"], layers["adaptations"], layers["values"], None if at is None else tuple(at))

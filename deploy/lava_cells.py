@@ -9,9 +9,11 @@ from collections import deque
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-from lava_processes import Node, NodeModel
+from lava_processes import Log, Node, NodeModel
 
 TOP = 2**23 - 1     # of a register
 
@@ -24,18 +26,27 @@ def decay(x, k):
 class Cell(Node):
     """dv, vth, du, bias, dh, jump: numbers or one per channel, bias shifted; weight of the feedback [N, N] or None.
 
-    Saves spikes and membranes after reset of the steps `first` .. `last`, once `last` has run.
+    Saves what it did in the steps `first` .. `last`, see lava_processes.Log. Its Vars u, v and h (current, membrane after reset,
+    adaptation) can be read between steps.
     """
+
+    def __init__(self, *, what=("spikes", "membranes"), **how):
+        super().__init__(what=what, **how)
+        self.u, self.v, self.h = (Var(shape=tuple(how["out_shape"]), init=0) for _ in range(3))
 
 
 @implements(proc=Cell, protocol=LoihiProtocol)
 @requires(CPU)
 @tag("fixed_pt")
 class CellModel(NodeModel):
+    u: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+    h: np.ndarray = LavaPyType(np.ndarray, np.int64, precision=24)
+
     def __init__(self, proc_params):
         super().__init__(proc_params)
         self.clear()
-        self.spike_log, self.membrane_log = [], []
+        self.log_of_steps = Log(*(proc_params[k] for k in ("first", "last", "path", "what")))
 
     def clear(self):
         self.u, self.v, self.h, self.s = (np.zeros(self.proc_params["out_shape"], np.int64) for _ in range(4))
@@ -53,16 +64,8 @@ class CellModel(NodeModel):
         self.s = sum((v > k * theta).astype(np.int64) for k in range(1, p["levels"] + 1))
         self.v = {"zero": np.where(self.s > 0, 0, v), "subtract": v - self.s * theta, "none": v}[p["reset"]]
         self.h = np.minimum(decay(self.h, p["dh"]) + self.s * p["jump"], TOP)
-        self.write_down()
+        self.log_of_steps.write(self.time_step, spikes=self.s, membranes=self.v, currents=self.u, adaptations=self.h)
         return self.s
-
-    def write_down(self):
-        p = self.proc_params
-        if p["first"] <= self.time_step <= p["last"]:
-            self.spike_log.append(self.s.astype(np.uint8))
-            self.membrane_log.append(self.v.astype(np.int32))
-        if self.time_step == p["last"]:
-            np.savez(p["path"], spikes=np.stack(self.spike_log), membranes=np.stack(self.membrane_log))
 
 
 class Shift(Node):

@@ -17,18 +17,38 @@ from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.lif.models import PyLifResetModelBitAcc
 from lava.proc.lif.process import LIFReset
 
 
-class RecordedLIF(LIFReset):
-    """Lava's LIFReset that saves spikes (bit-packed) and membranes after reset, [steps, ...], once `last` has run."""
+class Log:
+    """What a neuron did in the steps `first` .. `last`, saved under `path` as [steps, ...] once `last` has run.
 
-    def __init__(self, *, first, last, path, **kwargs):
+    what: of spikes, membranes (after reset), currents and adaptations, those to write down.
+    """
+
+    def __init__(self, first, last, path, what):
+        self.first, self.last, self.path, self.what = first, last, path, what
+        self.kept = {name: [] for name in what}
+
+    def write(self, step, **values):
+        """values: arrays by name; only those asked for are kept."""
+        if self.first <= step <= self.last:
+            for name in self.what:
+                self.kept[name].append(np.array(values[name], np.uint8 if name == "spikes" else np.int32))
+        if step == self.last:
+            np.savez(self.path, **{name: np.stack(arrays) for name, arrays in self.kept.items()})
+
+
+class RecordedLIF(LIFReset):
+    """Lava's LIFReset that saves what it computed, see Log. Its Vars u and v can be read between steps."""
+
+    def __init__(self, *, first, last, path, what=("spikes", "membranes"), **kwargs):
         super().__init__(**kwargs)
-        self.proc_params["first"], self.proc_params["last"], self.proc_params["path"] = first, last, path
+        self.proc_params["log"] = (first, last, path, what)
 
 
 @implements(proc=RecordedLIF, protocol=LoihiProtocol)
@@ -39,8 +59,7 @@ class RecordedLIFModel(PyLifResetModelBitAcc):
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self.first, self.last, self.path = proc_params["first"], proc_params["last"], proc_params["path"]
-        self.spike_log, self.membrane_log = [], []
+        self.log_of_steps = Log(*proc_params["log"])
 
     def spiking_activation(self):
         self.fired = super().spiking_activation()
@@ -48,11 +67,7 @@ class RecordedLIFModel(PyLifResetModelBitAcc):
 
     def run_spk(self):
         super().run_spk()
-        if self.first <= self.time_step <= self.last:
-            self.spike_log.append(np.array(self.fired, dtype=np.uint8))
-            self.membrane_log.append(self.v.copy())
-        if self.time_step == self.last:
-            np.savez(self.path, spikes=np.stack(self.spike_log), membranes=np.stack(self.membrane_log))
+        self.log_of_steps.write(self.time_step, spikes=self.fired, membranes=self.v, currents=self.u)
 
 
 class Node(AbstractProcess):
@@ -107,6 +122,34 @@ class Delay(Node):
 class DelayModel(NodeModel):
     def compute(self, a):
         return a
+
+
+class Watch(Node):
+    """Looks on: keeps what a port sends in the Var `value`, for whoever reads it between steps, and saves steps `first` .. `last`."""
+
+    def __init__(self, **how):
+        super().__init__(**how)
+        self.value = Var(shape=tuple(how["out_shape"]), init=0)
+
+
+@implements(proc=Watch, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class WatchModel(NodeModel):
+    value: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def __init__(self, proc_params):
+        super().__init__(proc_params)
+        self.kept = []
+
+    def compute(self, a):
+        p = self.proc_params
+        self.value = a.astype(np.int32)
+        if p["first"] <= self.time_step <= p["last"]:
+            self.kept.append(self.value)
+        if self.time_step == p["last"]:
+            np.save(p["path"], np.stack(self.kept))
+        return self.value
 
 
 class TokenDense(Node):
@@ -215,5 +258,5 @@ class ReadoutModel(NodeModel):
         return self.acc
 
 
-MODELS = {RecordedLIF: RecordedLIFModel, Delay: DelayModel, TokenDense: TokenDenseModel, Attention: AttentionModel,
+MODELS = {RecordedLIF: RecordedLIFModel, Delay: DelayModel, Watch: WatchModel, TokenDense: TokenDenseModel, Attention: AttentionModel,
           Pool: PoolModel, TokenSum: TokenSumModel, Readout: ReadoutModel}

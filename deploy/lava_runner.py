@@ -1,11 +1,13 @@
 """Runs an integer network file in Lava's CPU simulation. Python 3.10, lava-nc and NumPy only; imports nothing of neuro.
 
-    python lava_runner.py network.npz inputs.npy out.npz [--probe LAYER ...] [--unroll N]
+    python lava_runner.py network.npz inputs.npy out.npz [--probe NODE ...] [--at STEP ...] [--unroll N] [--live]
 
 inputs: integers [R, T, ...] in PyTorch's layout: R recordings, streamed back to back. Neurons and readout start each one
 from zero: `reset_offset` is 1 + latency, because Lava's first time step is 1, and what biases stirred up while the
 pipeline filled is cleared with it. out holds, aligned and in PyTorch's layout, `spikes/<layer>` uint8 and
 `membranes/<layer>` int32 [R, T, ...], `acc` int64 [R, classes], and `timing` (seconds to build, seconds to run, steps).
+A neuron that is probed also gives `currents/<layer>`, and `adaptations/<layer>` if it is a cell; another node `values/<node>`,
+what it sends. `--at` keeps these steps of each recording. `--live` obeys orders on stdin instead, see lava_live.py; nothing is written.
 Delays are taken from the file as they stand.
 """
 
@@ -42,7 +44,7 @@ def beside(name):
     return module
 
 
-P, C, W = beside("lava_processes"), beside("lava_cells"), beside("lava_workers")
+P, C, W, LIVE = (beside(f"lava_{name}") for name in ("processes", "cells", "workers", "live"))
 MODELS = {**P.MODELS, **C.MODELS}
 
 VERSION = 1
@@ -50,7 +52,7 @@ LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")     # logs are files of this name
 KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout",
          "cell", "recurrentcell", "sumpool", "delay"}
-RECORDED = ("lif", "cell", "recurrentcell")
+NEURONS = {"lif": ("spikes", "membranes", "currents"), **dict.fromkeys(("cell", "recurrentcell"), ("spikes", "membranes", "currents", "adaptations"))}
 
 
 def load(path):
@@ -108,17 +110,44 @@ def matrix(weight, in_shape, out_shape, p):
 class Builder:
     """Turns nodes into connected Lava processes. `outs` maps a node to its port, in Lava's layout of its shape."""
 
-    def __init__(self, document, arrays, steps, recordings, data, scratch, unroll):
+    def __init__(self, document, arrays, data, scratch, unroll, probe=(), live=False):
         self.nodes = {n["name"]: n for n in document["nodes"]}
         self.arrays, self.latency, self.scratch, self.unroll = arrays, document["latency"], scratch, unroll
-        self.steps, self.recordings, self.data = steps, recordings, data
+        self.recordings, self.steps, self.data = data.shape[0], data.shape[1], data
+        self.probe, self.live = probe, live
+        self.total = self.steps * self.recordings + max(self.latency.values())
         self.delays = {name: [0] * len(n["inputs"]) for name, n in self.nodes.items()}
         for edge in document["edges"]:
             self.delays[edge["to"]][edge["port"]] = edge["delay"]
-        self.outs, self.models, self.bits, self.first = {}, {}, {}, None
+        self.outs, self.models, self.bits, self.first, self.processes, self.watches = {}, {}, {}, None, {}, {}
         for node in document["nodes"]:
             self.outs[node["name"]] = getattr(self, node["kind"])(node, node["parameters"])
             self.bits[node["name"]] = self.message_bits(node)
+        os.makedirs(os.path.join(scratch, "values"), exist_ok=True)
+        for name in self.watched():
+            self.watches[name] = self.watch(name)
+
+    def recorded(self, name):
+        """What a neuron writes down: of those that are probed everything; if no probe was asked for, spikes and membranes."""
+        whole = NEURONS.get(self.nodes[name]["kind"], ())
+        if self.live:       # read between steps
+            return ()
+        return whole if name in self.probe else () if self.probe else whole[:2]
+
+    def watched(self):
+        """Nodes whose output is looked at: those that are probed and, between steps, neurons and the readout."""
+        if not self.live:
+            return [name for name in self.probe if self.nodes[name]["kind"] not in NEURONS]
+        kinds = ("readout",) if self.probe else ("readout", *NEURONS)
+        return [name for name, node in self.nodes.items() if name in self.probe or node["kind"] in kinds]
+
+    def watch(self, name):
+        """A process that looks on at what a node sends."""
+        shape, window = self.shape(name), self.window(self.nodes[name])
+        window["path"] = os.path.join(self.scratch, "values", name)
+        process = self.keep(P.Watch(shapes=[shape], out_shape=shape, **window), P.WatchModel)
+        self.outs[name].connect(process.a0)
+        return process
 
     def message_bits(self, node):
         """0 where the node gives spikes; else 31: Lava then multiplies by the value instead of by (value != 0)."""
@@ -145,6 +174,7 @@ class Builder:
         """A process of ours, connected; its ports apply the delays."""
         process = self.keep(kind(shapes=[self.shape(s) for s in node["inputs"]], out_shape=to_lava(node["shape"]),
                                  delays=self.delays[node["name"]], **constants), model or MODELS[kind])
+        self.processes[node["name"]] = process
         for i, source in enumerate(node["inputs"]):
             self.outs[source].connect(getattr(process, f"a{i}"))
         return process.out
@@ -195,7 +225,8 @@ class Builder:
         bias = np.broadcast_to(self.arrays[node["name"] + ".bias_mant"], shape).astype(np.int32)
         process = self.keep(P.RecordedLIF(
             shape=shape, du=p["du"], dv=p["dv"], vth=p["vth"], bias_mant=bias, bias_exp=np.full(shape, p["bias_exp"]),
-            reset_interval=self.steps, reset_offset=window["first"], **window), P.RecordedLIFModel)
+            reset_interval=self.steps, reset_offset=window["first"], what=self.recorded(node["name"]), **window), P.RecordedLIFModel)
+        self.processes[node["name"]] = process
         self.source(node).connect(process.a_in)
         return process.s_out
 
@@ -203,7 +234,7 @@ class Builder:
         constants = {k: self.arrays[f"{node['name']}.{k}"].astype(np.int64) for k in ("dv", "vth", "du", "bias_mant", "dh", "jump")}
         bias = constants.pop("bias_mant") << p["bias_exp"]
         return self.own(C.Cell, node, bias=bias, weight=self.arrays.get(node["name"] + ".weight"), reset=p["reset"], levels=p["levels"],
-                        interval=self.steps, **constants, **self.window(node))
+                        interval=self.steps, what=self.recorded(node["name"]), **constants, **self.window(node))
 
     recurrentcell = cell
 
@@ -238,49 +269,74 @@ class Builder:
                         interval=self.steps, offset=window["first"], **window)
 
 
-def collect(builder, probe):
-    """What the processes saved, aligned, recording by recording, in PyTorch's layout."""
-    result = {}
-    lead = (builder.recordings, builder.steps)
+def collect(builder, at):
+    """What the processes saved, aligned, recording by recording, in PyTorch's layout; `at`: of these steps only, None: all."""
+    lead, result = (builder.recordings, builder.steps), {}
+
+    def aligned(x, name):
+        x = x.reshape(lead + builder.shape(name))
+        x = x.transpose(0, 1, 4, 3, 2) if x.ndim == 5 else x
+        return x if at is None else x[:, at]
+
     for name, node in builder.nodes.items():
         path = os.path.join(builder.scratch, name)
-        if node["kind"] in RECORDED and (not probe or name in probe):
+        if recorded := builder.recorded(name):
             with np.load(path + ".npz") as log:
-                for what in ("spikes", "membranes"):
-                    x = log[what].reshape(lead + to_lava(node["shape"]))
-                    result[f"{what}/{name}"] = x.transpose(0, 1, 4, 3, 2) if x.ndim == 5 else x
+                result.update({f"{what}/{name}": aligned(log[what], name) for what in recorded})
         elif node["kind"] == "readout":
             result["acc"] = np.load(path + ".npy").reshape(lead + tuple(node["shape"]))[:, -1]
+        if name in builder.watches:
+            result[f"values/{name}"] = aligned(np.load(os.path.join(builder.scratch, "values", name + ".npy")), name)
     return result
 
 
-def run(network, inputs, out, probe=(), unroll=256):
-    """Run recordings [R, T, ...] and write `out`. unroll: convolutions with as many channel pairs become a matrix."""
+def check_probes(nodes, probe, at, steps):
+    """Raises ValueError for names that are no nodes, and steps that are none of a recording."""
+    wrong = [name for name in probe if name not in {node["name"] for node in nodes}] + [s for s in at or () if not 0 <= s < steps]
+    if wrong:
+        raise ValueError(f"no nodes, or no steps of {steps}: {wrong}")
+
+
+def run(network, inputs, out, probe=(), at=None, unroll=256, live=None):
+    """Run recordings [R, T, ...] and write `out`. unroll: convolutions with as many channel pairs become a matrix.
+
+    live: where answers go if steps are run by orders; `out` is not written then.
+    """
     document, arrays = load(network)
     data = np.load(inputs, allow_pickle=False)
     check_inputs(data, document["nodes"][0])
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as scratch:
+    check_probes(document["nodes"], probe, at, data.shape[1])
+    folder = os.path.dirname(os.path.abspath(out))
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         begin = time.perf_counter()
-        builder = Builder(document, arrays, data.shape[1], data.shape[0], data, scratch, unroll)
-        steps = data.shape[0] * data.shape[1] + max(document["latency"].values())
+        builder = Builder(document, arrays, data, scratch, unroll, tuple(probe), live is not None)
+        if live is not None:
+            return LIVE.serve(builder, live, folder)
         config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=builder.models)
         try:
             builder.first.create_runtime(run_cfg=config)
             built = time.perf_counter()
-            builder.first.run(condition=RunSteps(num_steps=steps))
+            builder.first.run(condition=RunSteps(num_steps=builder.total))
             ran = time.perf_counter()
         finally:
             builder.first.stop()
-        timing = np.array([built - begin, ran - built, steps])
-        np.savez(out, timing=timing, **collect(builder, probe))
+        timing = np.array([built - begin, ran - built, builder.total])
+        np.savez(out, timing=timing, **collect(builder, at))
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for argument in ("network", "inputs", "out"):
+        parser.add_argument(argument)
+    parser.add_argument("--probe", nargs="*", default=(), help="nodes to look at; default: spikes and membranes of every neuron")
+    parser.add_argument("--at", nargs="*", type=int, default=None, help="steps of each recording to keep of them; default all")
+    parser.add_argument("--unroll", type=int, default=256, help="channel pairs from which a convolution is a matrix")
+    parser.add_argument("--live", action="store_true", help="obey orders on stdin, see lava_live.py")
+    arguments = vars(parser.parse_args())
+    run(**arguments | {"live": LIVE.private_answers() if arguments["live"] else None})
 
 
 if __name__ == "__main__":
     W.watch()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for argument in ("network", "inputs", "out"):
-        parser.add_argument(argument)
-    parser.add_argument("--probe", nargs="*", default=(), help="LIF layers to write; all by default")
-    parser.add_argument("--unroll", type=int, default=256, help="channel pairs from which a convolution is a matrix")
-    arguments = parser.parse_args()
-    run(arguments.network, arguments.inputs, arguments.out, arguments.probe, arguments.unroll)
+    main()

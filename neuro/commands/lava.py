@@ -10,6 +10,7 @@ from neuro.deploy.lava_environment import doctor as find_out
 from neuro.deploy.lava_environment import install as make
 from neuro.deploy.network import IntegerNetwork
 from neuro.errors import FormatError, LavaError, explain
+from neuro.files import replacing
 
 
 def install(pip_args: str | None = None, if_possible: bool = False) -> None:
@@ -81,17 +82,23 @@ def script(file: Path, out: Path | None = None) -> None:
     print(f"written to {path.parent}; in a Python 3.10 with lava-nc 0.10.0: python {path}")
 
 
-def run(file: Path, inputs: Path, time_limit: float = 600.0) -> None:
-    """Run recordings in Lava and in the twin, and compare every spike and membrane. Exit status 2 where they differ.
+def run(file: Path, inputs: Path, time_limit: float = 600.0, probe: list[str] | None = None, at: list[int] | None = None,
+        step_by_step: bool = False, out: Path | None = None) -> None:
+    """Run recordings in Lava and in the twin, and compare every spike and membrane, or every value that is probed. Exit status 2 where they differ.
 
     Args:
         file: a network file of `neuro export`, or the folder of its run.
         inputs: .npy of integers [T, B, ...], event counts.
         time_limit: seconds after which Lava is ended.
+        probe: names of nodes, as "[a.conv, a.lif]": spikes, membranes, currents of neurons, what other nodes send.
+        at: steps of each recording to probe, as "[0, 3]"; default all.
+        step_by_step: true: Lava runs one time step at a time, and everything is read from it between steps.
+        out: .npz to write what Lava computed: spikes/NODE, membranes/NODE, currents/NODE, values/NODE [T, B, ...], and acc.
     """
     import numpy as np
 
-    from neuro.deploy.lava import compare, run_lava
+    from neuro.deploy.lava import PROBED, compare, run_lava
+    from neuro.deploy.lava_probes import compare_probes, table_of, twin_probes
     from neuro.deploy.twin import run_twin
 
     network = IntegerNetwork.load(of_run(file))
@@ -99,7 +106,24 @@ def run(file: Path, inputs: Path, time_limit: float = 600.0) -> None:
         x = np.load(inputs, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise FormatError(explain(f"{inputs}: not a readable .npy file.", str(error))) from error
-    agreement = compare(run_twin(network, x, record=True), run_lava(network, x, time_limit=time_limit), network.readout.name)
-    print(agreement)
-    if not agreement.exact:
-        raise LavaError(explain("Twin and Lava differ.", f"They first part in {agreement.first_layer}.", cure="Please report this, with the network and the inputs."))
+    probe = probe or []
+    expected = twin_probes(network, x, probe, at) if probe else {}
+    lava = run_lava(network, x, time_limit=time_limit, probe=probe, at=at, step_by_step=step_by_step)
+    if out is not None:
+        found = {f"{what}/{name}": a for what in PROBED for name, a in getattr(lava, what).items()}
+        with replacing(out) as target:
+            np.savez_compressed(target, acc=lava.acc, at=np.arange(len(x)) if lava.at is None else lava.at, **found)
+    twin = run_twin(network, x, record=True)
+    probes = compare_probes(expected, lava)
+    if probes:
+        print(table_of(probes))
+    if lava.spikes:
+        agreement = compare(twin, lava, network.readout.name)
+        print(agreement)
+    differ = [a.node for a in probes if a.differ] + ([agreement.first_layer] if lava.spikes and not agreement.exact else [])
+    if not (twin.acc == lava.acc).all():
+        differ.append(network.readout.name)
+    if differ:
+        raise LavaError(explain("Twin and Lava differ.", f"They first part in {differ[0]}.", cure="Please report this, with the network and the inputs."))
+    if probes:
+        print("twin and Lava are equal in every value probed" + (", read between steps" if step_by_step else ""))
