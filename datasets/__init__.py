@@ -58,6 +58,8 @@ WHERE = {
     "cache_recordings": "cache",
     "EpochBatches": "sampling",
     "EventDataModule": "datamodule",
+    "ArrayDataModule": "arrays",
+    "Centred": "centring",
     "NMNIST": "nmnist",
     "DVSObjects": "objects",
     "DVSGesture": "gesture",

@@ -63,7 +63,7 @@ class EncodedExamples(Dataset):
     """Examples as input over time, for `EpochBatches` and `collate`.
 
     encode: `(x, rng) -> [T, ...]`. rng depends on (seed, epoch, index) alone, so the number of workers changes nothing.
-    A key is (epoch, index), or an index alone, which means epoch 0.
+    A key is (epoch, index), or an index alone, which means epoch 0. Of text, `Passage`s, the label is a symbol for each step.
     """
 
     def __init__(self, examples: Sequence[Example], encode: Callable, seed: int = 0) -> None:
@@ -78,6 +78,6 @@ class EncodedExamples(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"EncodedExamples: no example {index} among {len(self)}")
-        x, label, _ = self.examples[index]
+        x, label = self.examples[index][:2]
         coded = self.encode(x, np.random.default_rng([self.seed, epoch, index]))
         return Sample(torch.from_numpy(np.ascontiguousarray(coded, np.float32)), label)

@@ -12,7 +12,7 @@ from torch import nn
 
 from neuro.errors import ParameterError, explain, unknown
 
-_FILES = ("spikformer",)  # every file that registers models
+_FILES = ("spikformer", "plain")  # every file that registers models
 _entries: dict[str, Entry] = {}
 
 

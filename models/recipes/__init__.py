@@ -12,6 +12,13 @@ from neuro.errors import FormatError, explain, unknown
 RECIPES = {  # name, which is also that of the file: one line for the list
     "spikformer_nmnist": "Spikformer on N-MNIST, handwritten digits before an event camera",
     "spikformer_motions": "Spikformer on synthetic motions that differ only in their timing; no download",
+    "conv_mnist": "convolutions on MNIST, pictures of handwritten digits",
+    "conv_cifar10": "convolutions on CIFAR-10, small colour pictures",
+    "conv_objects": "convolutions on objects on a turntable before an event camera, judged on another day's recordings",
+    "series_digits": "neurons of many time constants on spoken digits (FSDD), through bands of a spectrogram",
+    "series_braille": "the same on Braille letters under a fingertip with 12 taxels",
+    "series_activities": "the same on accelerations of a smartwatch (WISDM), judged on unseen persons",
+    "series_text": "the same on text, the next character at every step",
 }
 
 

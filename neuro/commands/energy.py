@@ -9,7 +9,8 @@ from neuro.deploy.energy import ann_once_work, ann_work, compare_energy, from_ac
 from neuro.deploy.operations import operations_energy, sop_convention
 from neuro.measuring import activity
 from neuro.tracing import trace
-from neuro.training.evaluate import Labelled, Named, events_only, spread
+from neuro.training.evaluate import samples as samples_of
+from neuro.training.evaluate import spread
 from neuro.training.runs import load
 
 
@@ -22,8 +23,7 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
         samples: recordings to count on, evenly spread over the folder.
     """
     model = load(run)
-    preprocess = events_only(model, run)
-    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
+    frames = samples_of(model, run, data)
     x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     counted = activity(model, x, lengths)
     print(counted)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from neuro.datasets.loading import collate
 from neuro.deploy.quantize import quantize
-from neuro.training.evaluate import Labelled, Named, events_only, spread
+from neuro.training.evaluate import samples as samples_of
+from neuro.training.evaluate import spread
 from neuro.training.runs import load
 
 
@@ -27,8 +28,7 @@ def main(
         calibrate: move biases so that rounding leaves the mean currents on these recordings alone.
     """
     model = load(run)
-    preprocess = events_only(model, run)
-    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
+    frames = samples_of(model, run, data)
     x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     network, report = quantize(model, x, lengths=lengths, message_bits=message_bits, weight_bits=weight_bits, clip=clip, calibrate=calibrate)
     path = network.save(out or (run if run.is_dir() else run.parent) / "network.npz")

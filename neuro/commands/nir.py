@@ -7,7 +7,8 @@ from pathlib import Path
 from neuro.datasets.loading import collate
 from neuro.deploy import nir as exchange
 from neuro.deploy.nir_check import describe
-from neuro.training.evaluate import Labelled, Named, events_only, spread
+from neuro.training.evaluate import samples as samples_of
+from neuro.training.evaluate import spread
 from neuro.training.runs import load
 
 
@@ -33,8 +34,7 @@ def export(run: Path, data: Path, dt: float, out: Path | None = None, samples: i
         soft_reset: "written out" as nodes that no reader misreads, or "stated" in metadata.
     """
     model = load(run)
-    preprocess = events_only(model, run)
-    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
+    frames = samples_of(model, run, data)
     x, _, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     path = out or (run if run.is_dir() else run.parent) / "network.nir"
     exchange.export(model, x, dt=dt, path=path, soft_reset=soft_reset)

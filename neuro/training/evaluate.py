@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from neuro.datasets.archive import Archive
 from neuro.datasets.events import EVENT, Recording, check_events
+from neuro.datasets.examples import EncodedExamples
 from neuro.datasets.formats.nmnist import read_nmnist
+from neuro.datasets.fsdd import read_wave
 from neuro.datasets.loading import EventFrames, Sample, collate
-from neuro.errors import FormatError, ParameterError, explain
-from neuro.training.runs import load
+from neuro.errors import FormatError, ParameterError, explain, unknown
+from neuro.training.preprocess import Preprocess, PreprocessArray
+from neuro.training.runs import Run, load
 from neuro.training.scores import Scores, answers, scores
 from neuro.training.tables import write_table
 
@@ -95,6 +98,51 @@ def spread(found: Sequence, samples: int) -> list:
     return [found[i * len(found) // n] for i in range(n)]
 
 
+def samples(model: nn.Module, run: str | Path, data: str | Path, split: str | None = None) -> Dataset:
+    """The input of a loaded model, a `Sample` for each recording or example, with `names`, from data given anew.
+
+    A run whose recipe says how its data set is divided (`parts`) is given that part: `split` is "train" or "test", None means
+    test. Other models are given the recordings of a folder, see `Labelled`; None means all.
+
+    Raises:
+        FormatError: no such folder, or nothing in it. ParameterError: a model without preprocessing.
+        UnknownName: no such part.
+    """
+    preprocess = preprocessing(model, Path(run))
+    options, parts = divided_by(Path(run))
+    if parts is None:
+        if not isinstance(preprocess, Preprocess):
+            cure = "Name the run's folder, which holds recipe.json, instead of a file in it."
+            raise ParameterError(explain(f"nothing says how to read the examples for the model in {run}.", cure=cure))
+        return Named(Labelled(Path(data), model.classes, preprocess.sensor, split), preprocess.frames)
+    if split not in (None, "train", "test"):
+        raise unknown("part", str(split), ("train", "test"))
+    chosen = getattr(parts({**options, "data": Path(data)}), split or "test")
+    if isinstance(preprocess, Preprocess):
+        return Named(chosen, preprocess.frames)
+    return EncodedExamples(chosen, preprocess.encode)
+
+
+def divided_by(run: Path) -> tuple[dict[str, Any], Callable | None]:
+    """The options of a run and its recipe's `parts`; None where it has none, or where there is no run."""
+    from neuro.models import recipes
+
+    folder = run if run.is_dir() else run.parent
+    if not (folder / "recipe.json").exists():
+        return {}, None
+    opened = Run.open(folder)
+    known = opened.recipe in recipes.RECIPES or Path(opened.recipe).is_file()
+    return dict(opened.options), getattr(recipes.load(opened.recipe), "parts", None) if known else None
+
+
+def names_of(found: Dataset, labels: int) -> list[str]:
+    """A name for each answer: that of the recording or example; where there are several answers to one, with their number."""
+    inner = found.recordings if isinstance(found, EventFrames) else found.examples
+    names = list(getattr(inner, "names", None) or (f"passage {i}" for i in range(len(inner))))
+    each = labels // len(names)
+    return names if each == 1 else [f"{name}/{k}" for name in names for k in range(each)]
+
+
 class Named(EventFrames):
     """Frames of recordings, with the recording's name in every error."""
 
@@ -116,7 +164,7 @@ def evaluate(
     batch_size: int = 50,
     workers: int = 0,
 ) -> Evaluated:
-    """Classify all recordings under `data` and write the answers to a CSV file.
+    """Classify all recordings under `data`, or the part of a data set, and write the answers to a CSV file.
 
     Args: see `neuro evaluate --help`.
 
@@ -125,18 +173,14 @@ def evaluate(
     """
     run, data = Path(run), Path(data)
     model = load(run)
-    preprocess = events_only(model, run)
-    if not data.is_dir():
-        raise FormatError(explain(f"there is no folder {data}.", cure="Give --data a folder that holds .../LABEL/SAMPLE.bin."))
-    recordings = Labelled(data, model.classes, preprocess.sensor, split)
-    skipped = leave_out_unreadable(recordings, preprocess) if skip_unreadable else []
-    frames = Named(recordings, preprocess.frames)
+    frames = samples(model, run, data, split)
+    skipped = leave_out_unreadable(frames, model.preprocess) if skip_unreadable else []
     loader = DataLoader(frames, batch_size, collate_fn=collate, num_workers=workers)
     labels, logits = answers(model, loader)
     probability, given = logits.softmax(1).max(1)
     found = [
         Answer(name, model.classes[g], p, model.classes[label])
-        for name, g, p, label in zip(recordings.names, given.tolist(), probability.tolist(), labels.tolist(), strict=True)
+        for name, g, p, label in zip(names_of(frames, len(labels)), given.tolist(), probability.tolist(), labels.tolist(), strict=True)
     ]
     part = f"_{split}" if split else ""
     default = (run if run.is_dir() else run.parent) / f"predictions_{data.resolve().name}{part}.csv"
@@ -148,14 +192,36 @@ def evaluate(
 def predict(run: str | Path, files: Sequence[str | Path]) -> list[Answer]:
     """The class of each recording file."""
     model = load(run)
-    preprocess = events_only(model, Path(run))
+    preprocess = preprocessing(model, Path(run))
     found = []
     for file in map(Path, files):
-        x = preprocess(read_events(file, preprocess.sensor))
-        logits = model(x)[0].detach().float()
+        array = isinstance(preprocess, PreprocessArray)
+        x = preprocess(read_array(file, preprocess)) if array else preprocess(read_events(file, preprocess.sensor))
+        logits = model(x)[..., 0, :].detach().float().view(-1, len(model.classes))[-1]  # of a model that answers at every step the last
         best = int(logits.argmax())
         found.append(Answer(str(file), model.classes[best], float(logits.softmax(0)[best]), None))
     return found
+
+
+def read_array(file: Path, preprocess: PreprocessArray) -> np.ndarray:
+    """The array of one file: .npy, or .wav at the rate that the model's input has."""
+    if not file.is_file():
+        raise FormatError(explain(f"there is no file {file}."))
+    rate = getattr(preprocess.encode, "rate_hz", None)
+    if file.suffix.lower() == ".wav" and rate is not None:
+        return read_wave(file.read_bytes(), file.name, rate)
+    if file.suffix.lower() != ".npy":
+        reads = ".npy and .wav" if rate is not None else ".npy"
+        raise FormatError(explain(f"{file} is of no kind that this model's predict reads.", f"it reads {reads}"))
+    return loaded(file, "an array of numbers")
+
+
+def loaded(file: Path, expected: str) -> np.ndarray:
+    """The array of an .npy file; nothing is unpickled."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FormatError(explain(f"{file} cannot be read.", str(error), f"expected {expected}")) from error
 
 
 def read_events(file: Path, sensor: Any) -> np.ndarray:
@@ -166,23 +232,30 @@ def read_events(file: Path, sensor: Any) -> np.ndarray:
         return read_nmnist(file, sensor=sensor)
     if file.suffix.lower() != ".npy":
         raise FormatError(explain(f"{file} is of no kind that predict reads.", f"it reads {', '.join(SUFFIXES)}, .npy"))
-    try:
-        events = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise FormatError(explain(f"{file} cannot be read.", str(error), f"expected an array of {EVENT}")) from error
-    return check_events(events, sensor)
+    return check_events(loaded(file, f"an array of {EVENT}"), sensor)
 
 
-def events_only(model: nn.Module, run: Path) -> Any:
+def preprocessing(model: nn.Module, run: Path) -> Any:
     """The preprocessing of a loaded model, or an error where it was saved without."""
     if model.preprocess is None or not model.classes:
         cure = "Save it with classes and preprocess: neuro.training.save_model(model, folder, classes=..., preprocess=...)."
-        raise ParameterError(explain(f"the model in {run} does not say how events become its input.", cure=cure))
+        raise ParameterError(explain(f"the model in {run} does not say what becomes its input.", cure=cure))
     return model.preprocess
 
 
-def leave_out_unreadable(recordings: Labelled, preprocess: Any) -> list[tuple[str, str]]:
+def events_only(model: nn.Module, run: Path) -> Any:
+    """The preprocessing of a loaded model of events, or an error where it takes none."""
+    found = preprocessing(model, run)
+    if not isinstance(found, Preprocess):
+        raise ParameterError(explain(f"the model in {run} takes no events.", f"its input comes from {found}"))
+    return found
+
+
+def leave_out_unreadable(frames: Dataset, preprocess: Any) -> list[tuple[str, str]]:
     """Drop the names of recordings that cannot be read or framed; return them with the reason."""
+    recordings = getattr(frames, "recordings", None)
+    if not isinstance(recordings, Labelled):
+        raise ParameterError(explain("evaluate: damaged recordings are left out only where they are files of a folder.", f"got {type(frames).__name__}"))
     skipped, kept = [], []
     for i, name in enumerate(recordings.names):
         try:

@@ -69,7 +69,7 @@ def _of(recordings: Sequence[Any]) -> dict[str, Any]:
         every = [getattr(r, what, None) for r in recordings] if whole else getattr(recordings, f"{what}s", None)
         if every is not None:
             found[f"{what}s"] = _digest(str(value).encode() for value in every)
-    events = (getattr(r, "events", None) for r in read)
+    events = (getattr(r, "events", getattr(r, "x", None)) for r in read)
     found["events"] = _digest(b"" if e is None else np.ascontiguousarray(e).tobytes() for e in events)
     return found
 

@@ -24,7 +24,7 @@ from neuro.training.checkpoints import Keeper, WholeCheckpoints
 from neuro.training.fingerprint import check_data
 from neuro.training.module import Classifier
 from neuro.training.position import Positioned
-from neuro.training.preprocess import Preprocess
+from neuro.training.preprocess import Preprocess, PreprocessArray
 from neuro.training.quiet import Bar, Lines, quiet
 from neuro.training.ranks import launch, stopping
 from neuro.training.runs import Run
@@ -84,8 +84,8 @@ def fit(
     """Train `model` on `data` and leave the result in the folder of `run`.
 
     Args:
-        model: [T, B, ...] -> logits [B, classes], made by a registered function (see `neuro.models.register`).
-        data: an `EventDataModule`, or any object with `train_dataloader` and perhaps `val_dataloader`; with `classes`,
+        model: [T, B, ...] -> logits [B, classes], or [T, B, classes] with a label for each step, made by a registered function (see `neuro.models.register`).
+        data: an `EventDataModule`, an `ArrayDataModule`, or any object with `train_dataloader` and perhaps `val_dataloader`; with `classes`,
             and `frames` and `sensor` for the preprocessing that is saved with the model.
         run: from `Run.create`; its seed rules every draw of training.
         epochs, lr, weight_decay, warmup, clip, patience, keep_best, stop_after, look_every: see `neuro.training.schedule.Plan`.
@@ -224,6 +224,8 @@ def _save(model: nn.Module, data: Any, run: Run, result: Fitted) -> None:
     """The model with what is needed to use it, and its figures per class."""
     frames, sensor = getattr(data, "frames", None), getattr(data, "sensor", None) or _sensor(data)
     preprocess = Preprocess(frames, sensor) if frames is not None and sensor is not None else None
+    if getattr(data, "encode", None) is not None:
+        preprocess = PreprocessArray(data.encode)
     figures = {k: getattr(result, k) for k in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "epochs", "steps", "seconds")}
     if result.scores is not None:
         result.scores.write(run.folder)

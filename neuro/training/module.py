@@ -19,6 +19,7 @@ from neuro.training.checkpoints import Keeper
 from neuro.training.ranks import stop_wanted
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan, groups, mixed
+from neuro.training.scores import one_each
 from neuro.training.watch import Layer, Watch
 from neuro.training.weights import fill, refuse_other, save_model
 
@@ -41,7 +42,7 @@ class Classifier(lightning.LightningModule):
     (weights, optimizer, batch, seed, step), so a resumed run takes the same steps.
 
     Args:
-        model: [T, B, ...] -> logits [B, classes].
+        model: [T, B, ...] -> logits [B, classes], or [T, B, classes] with a label for each step.
         run: where rows and checkpoints go.
         plan: how to train.
         loss: `(logits, label) -> scalar`, a mean over the batch.
@@ -101,7 +102,7 @@ class Classifier(lightning.LightningModule):
         loss, figures = self._judge(batch)
         self.sums = self.sums.to(figures.device) + figures
         self.shown = loss.detach()
-        return loss * self._weight(len(batch[2]), loss.device)
+        return loss * self._weight(batch[0].shape[1], loss.device)
 
     def _weight(self, n: int, device: torch.device) -> float | Tensor:
         """n * processes / all: gradients are averaged over processes, but a last batch need not be shared out evenly."""
@@ -160,6 +161,7 @@ class Classifier(lightning.LightningModule):
         x, lengths, label = batch
         whole = bool((lengths == x.shape[0]).all())
         logits, _ = run_model(self.model, x, lengths=None if whole else lengths)
+        logits, label = one_each(logits, label, None if whole else lengths)
         loss = self.loss(logits, label)
         hard = label.argmax(-1) if label.is_floating_point() else label  # of a mixture, its larger part
         right = (logits.detach().argmax(-1) == hard).sum()

@@ -1,4 +1,4 @@
-"""From the events of one recording to the input of a model."""
+"""From the events of one recording, or from one array, to the input of a model."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ class Preprocess:
     def __call__(self, events: np.ndarray, sensor: Any = None) -> Tensor:
         frames = self.frames(events, sensor or self.sensor)
         return torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32))[:, None]
+
+
+@dataclass(frozen=True)
+class PreprocessArray:
+    """An array to the input of one sample [T, 1, ...], float32.
+
+    Args:
+        encode: `(x, rng) -> [T, ...]`, one of `neuro.datasets.encoding`; no generator is given.
+    """
+
+    encode: Callable[..., np.ndarray]
+
+    def __call__(self, x: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.encode(x, None), dtype=np.float32))[:, None]

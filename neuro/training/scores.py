@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from neuro.errors import ShapeError, explain
 from neuro.state import run
 from neuro.training.tables import write_table
 
@@ -66,9 +67,31 @@ def scores(labels: Sequence[int], given: Sequence[int], classes: Sequence[str]) 
     return Scores(np.bincount(flat, minlength=n * n).reshape(n, n), tuple(str(c) for c in classes))
 
 
+def one_each(logits: torch.Tensor, label: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [N, K] and labels [N], of a model that answers once, or at every step: [T, B, K] and [B, T], then N counts the steps.
+
+    lengths: steps that count for each sample, or None for all.
+
+    Raises:
+        ShapeError: answers at every step with one label per sample, or the other way round.
+    """
+    steps = logits.dim() == 3
+    if steps != (label.dim() == 2 and not label.is_floating_point()):
+        facts = f"logits {list(logits.shape)}   labels {list(label.shape)} {label.dtype}"
+        cure = "A model that answers at every step needs a label for each; else read out one answer, as MeanOverTime does."
+        raise ShapeError(explain("labels and answers differ in kind.", facts, cure=cure))
+    if not steps:
+        return logits, label
+    logits = logits.transpose(0, 1)
+    if lengths is None:
+        return logits.flatten(0, 1), label.flatten()
+    counts = torch.arange(logits.shape[1], device=logits.device) < lengths.to(logits.device)[:, None]
+    return logits[counts], label[counts.to(label.device)]
+
+
 @torch.no_grad()
 def answers(model: nn.Module, batches: Iterable[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels [N] and logits [N, classes] of every recording in a loader, in evaluation mode."""
+    """Labels [N] and logits [N, classes] of every recording in a loader, or of each of its steps, in evaluation mode."""
     was_training = model.training
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -76,7 +99,8 @@ def answers(model: nn.Module, batches: Iterable[Any]) -> tuple[torch.Tensor, tor
     for x, lengths, label in batches:
         whole = bool((lengths == x.shape[0]).all())
         y, _ = run(model, x.to(device), lengths=None if whole else lengths.to(device))
+        y, label = one_each(y.float().cpu(), label, None if whole else lengths)
         labels.append(label)
-        logits.append(y.float().cpu())
+        logits.append(y)
     model.train(was_training)
     return torch.cat(labels), torch.cat(logits)
