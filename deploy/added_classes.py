@@ -33,7 +33,8 @@ ERROR = 8  # the product of 7 + 7 bits is shifted right by 3: this loses nothing
 
 
 class Added(NamedTuple):
-    """The network with its new classes, and how many of the recordings were wrong in each pass before they were learned from."""
+    """The network with its new classes, and how many recordings were answered wrongly in each pass, and learned from. One of an old class that is
+    taken for another old class is not among them: no new row can mend that."""
 
     network: IntegerNetwork
     mistakes: tuple[int, ...]
@@ -58,7 +59,7 @@ def head_inputs(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray
     return result.acc, result.steps
 
 
-def add_classes(network: IntegerNetwork, inputs: np.ndarray, labels: Any, *, new: int, lengths: np.ndarray | None = None, passes: int = 20) -> Added:
+def add_classes(network: IntegerNetwork, inputs: np.ndarray, labels: Any, *, new: int, lengths: np.ndarray | None = None, passes: int = 50) -> Added:
     """The network with `new` more classes behind those it has, learned from these recordings.
 
     Args:
@@ -67,7 +68,7 @@ def add_classes(network: IntegerNetwork, inputs: np.ndarray, labels: Any, *, new
         labels: whole numbers [B]: old classes 0 .. classes - 1, of which any number may be there, then the new ones, each at least once.
         new: classes to add, 1 or more.
         lengths: steps of each recording [B]; None: all.
-        passes: over the recordings, at most; it ends when none is wrong.
+        passes: over the recordings, at most; it ends when new rows have nothing left to mend.
 
     Raises:
         GraphError: no dense head.  ShapeError: labels that do not fit.  ParameterError: numbers out of their range.
@@ -82,7 +83,7 @@ def add_classes(network: IntegerNetwork, inputs: np.ndarray, labels: Any, *, new
         wrong = 0
         for k in range(len(x)):
             acc = np.concatenate([known[k], deployed(rule, s.weight) @ x[k]])
-            if (given := int(acc.argmax())) != labels[k]:
+            if (given := int(acc.argmax())) != labels[k] and max(given, labels[k]) >= old:
                 wrong, s = wrong + 1, _learned(rule, s, traces[k], _error(new, labels[k] - old, given - old))
         mistakes.append(wrong)
         if not wrong:

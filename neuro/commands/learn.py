@@ -30,8 +30,8 @@ class Drawn(NamedTuple):
 
 
 def main(
-    run: Path, data: Path, shots: int, replay: int = 0, network: Path | None = None, out: Path | None = None, split: str | None = None,
-    samples: int = 500, passes: int = 20, seed: int = 0,
+    run: Path, data: Path, shots: int, replay: int = 5, network: Path | None = None, out: Path | None = None, split: str | None = None,
+    samples: int = 500, passes: int = 50, seed: int = 0,
 ) -> None:  # fmt: skip
     """Add the classes of a folder that a run does not know to its integer network, from a few recordings of each.
 
@@ -42,12 +42,12 @@ def main(
         run: folder of a run, or a model.safetensors: how events become input, and the names of the old classes.
         data: folder that holds .../LABEL/SAMPLE.bin, loose or in zips; every LABEL that is not known is a new class.
         shots: recordings of each new class to learn from, drawn at random.
-        replay: recordings of each old class to show among them, so that the new ones learn to be silent for it.
+        replay: recordings of each old class to show among them, as far as they are there, so that the new ones learn to be silent for it.
         network: the network file; default network.npz in the run's folder. A file that this command wrote may learn further.
         out: the file to write; default network_learned.npz beside the network file.
         split: only recordings whose folder above LABEL has this name, such as train.
         samples: other recordings to judge on, at most, evenly spread.
-        passes: over what is shown, at most; it ends when all is right.
+        passes: over what is shown, at most; it ends when new rows have nothing left to mend.
         seed: of the draw.
     """
     for name, value, least in (("shots", shots, 1), ("replay", replay, 0), ("samples", samples, 0), ("passes", passes, 1)):
@@ -76,6 +76,8 @@ def main(
     names = [frames.recordings.names[int(i)] for i in drawn.shown]
     write_json(path.with_suffix(".json"), {"format": FORMAT, "version": VERSION, "classes": classes, "new": new, "from": source.name, "shots": shots, "replay": replay,
                                            "seed": seed, "shown": names, "mistakes": list(added.mistakes), "judged": table})  # fmt: skip
+    replayed = int((truth[drawn.shown] < len(old)).sum())
+    print(f"shown: {len(drawn.shown) - replayed} recordings of new classes, {replayed} of old ones{'' if replayed or not replay else ': none is there, so old recordings may more often be taken for new'}")
     print(told(new, added.mistakes, table, after, truth[drawn.judged], classes))
     print(f"written to {path}, and the names of its {len(classes)} classes to {path.with_suffix('.json').name}")
 
@@ -108,8 +110,6 @@ def draw(truth: np.ndarray, old: int, classes: Sequence[str], shots: int, replay
         there, wanted = np.flatnonzero(truth == label), replay if label < old else shots
         if label >= old and len(there) < shots:
             raise ParameterError(explain(f"learn: too few recordings of {name}.", f"{len(there)} there, {shots} shots asked for", cure=f"Give --shots {len(there)} or fewer."))
-        if label < old and replay and not len(there):
-            raise ParameterError(explain(f"learn: no recording of {name} to replay.", cure="Put some of each old class into --data, or leave --replay out."))
         shown.append(rng.permutation(there)[:wanted])
     chosen = rng.permutation(np.concatenate(shown))
     rest = np.setdiff1d(np.arange(len(truth)), chosen)

@@ -47,6 +47,17 @@ def test_old_accs_stay_and_answers_change_only_to_new_classes(seed, new, odd):
     assert np.array_equal(head_of(again.network).weight, head_of(added.network).weight) and again.mistakes == added.mistakes
 
 
+def test_rows_under_odd_weights_keep_their_sign():
+    """The chip holds odd weights only where all have one sign: what would make a row negative is cut off."""
+    lowest = {}
+    for odd in (False, True):
+        x, labels = recordings(1, 5, each=8)
+        added = add_classes(small(1, odd=odd), x, labels, new=2, passes=40).network
+        added.check()
+        lowest[odd] = head_of(added).weight[3:].min()
+    assert lowest[False] < 0 <= lowest[True]
+
+
 @settings(max_examples=15, deadline=None)
 @given(SEEDS)
 def test_when_no_mistake_is_left_the_twin_answers_as_was_learned(seed):

@@ -84,7 +84,7 @@ def test_a_learned_file_learns_further(capsys, run, data, tmp_path):
         shutil.copytree(data / "train" / label, tmp_path / "first/train" / label)
     assert run_cli(capsys, "learn", run, "--data", tmp_path / "first", "--shots", 2)[0] == 0
     code, out, err = run_cli(capsys, "learn", run, "--network", run / "network_learned.npz", "--data", data, "--shots", 6, "--out", run / "more.npz", "--passes", 3)
-    assert (code, err) == (0, "") and "learned d" in out and "new classes: no other recordings" in out
+    assert (code, err) == (0, "") and "shown: 6 recordings of new classes, 15 of old ones" in out and "learned d" in out and "new classes: no other recordings" in out
     assert json.loads((run / "more.json").read_text())["classes"] == ["a", "b", "c", "d"]
     (run / "network_learned.json").unlink()
     code, _, err = run_cli(capsys, "learn", run, "--network", run / "network_learned.npz", "--data", data, "--shots", 1, "--out", run / "more.npz")
@@ -99,12 +99,14 @@ def test_what_cannot_be_is_refused_in_a_sentence(capsys, run, data, tmp_path):
     (tmp_path / "empty").mkdir()
     for wanted, *argv in (("too few recordings of c", "--data", data, "--shots", 7), ("--shots is 0", "--data", data, "--shots", 0), ("--replay is -1", "--data", data, "--shots", 1, "--replay", -1),
                           ("no class that is not known", "--data", tmp_path / "known", "--shots", 1), ("holds no file", "--data", tmp_path / "empty", "--shots", 1),
-                          ("no folder", "--data", tmp_path / "nowhere", "--shots", 1), ("no recording of a to replay", "--data", tmp_path / "new", "--shots", 1, "--replay", 1),
+                          ("no folder", "--data", tmp_path / "nowhere", "--shots", 1),
                           ("would replace", "--data", data, "--shots", 1, "--out", run / "network.npz"), ("none.npz", "--data", data, "--shots", 1, "--network", run / "none.npz"),
                           ("holds no file", "--data", data, "--shots", 1, "--split", "test")):  # fmt: skip
         code, out, err = run_cli(capsys, "learn", run, *argv)
         assert code == 2 and wanted in err and "Traceback" not in err, (argv, out, err)
     assert not (run / "network_learned.npz").exists()
+    code, out, _ = run_cli(capsys, "learn", run, "--data", tmp_path / "new", "--shots", 1)
+    assert code == 0 and "0 of old ones: none is there" in out and "old classes: no other recordings" in out
 
 
 def test_no_recording_is_both_shown_and_judged():
