@@ -15,12 +15,12 @@ from neuro.errors import GraphError, ParameterError, ShapeError
 SEEDS = st.integers(0, 2**16)
 
 
-def small(seed, classes=3, inputs=30, hidden=40, odd=False):
+def small(seed, classes=3, inputs=30, hidden=40, odd=False, bias=0):
     """Input -> Dense -> LIF -> Dense -> Readout; with `odd` a head of odd positive weights."""
     rng = np.random.default_rng(seed)
     head = rng.integers(0, 60, (classes, hidden)) * 2 + 1 if odd else rng.integers(-60, 60, (classes, hidden)) * 2
     return IntegerNetwork([Input("input", (inputs,), message_bits=2), Dense("fc", "input", rng.integers(-50, 60, (hidden, inputs)) * 2),
-                           LIF("lif", "fc", vth=4, dv=1024), Dense("head", "lif", head), Readout("readout", "head", rng.integers(-50, 50, classes))])  # fmt: skip
+                           LIF("lif", "fc", vth=4, dv=1024), Dense("head", "lif", head), Readout("readout", "head", rng.integers(-50, 50, classes) + bias)])  # fmt: skip
 
 
 def recordings(seed, classes, each=4, inputs=30, steps=10):
@@ -52,7 +52,7 @@ def test_rows_under_odd_weights_keep_their_sign():
     lowest = {}
     for odd in (False, True):
         x, labels = recordings(1, 5, each=8)
-        added = add_classes(small(1, odd=odd), x, labels, new=2, passes=40).network
+        added = add_classes(small(1, odd=odd, bias=-9000), x, labels, new=2, passes=40).network  # rows of 0 are above all old accs
         added.check()
         lowest[odd] = head_of(added).weight[3:].min()
     assert lowest[False] < 0 <= lowest[True]
