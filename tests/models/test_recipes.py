@@ -1,0 +1,166 @@
+"""Recipes: each runs on the simulated twin of its data set, and reads, divides and judges real data as it says."""
+
+import inspect
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from neuro.datasets.braille import Braille
+from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
+from neuro.models import recipes
+from neuro.training.evaluate import evaluate, predict, samples
+from neuro.training.judging import judged_in
+from neuro.training.runs import Run, load
+from neuro.training.scores import one_each
+
+JUDGED = sorted(name for name in recipes.RECIPES if not name.startswith("spikformer"))
+QUICK = {"conv_mnist": (160, 3), "conv_cifar10": (240, 4), "conv_objects": (40, 1), "series_digits": (160, 8), "series_text": (300, 4)}
+REACHED = {"series_text": 0.3, "conv_objects": 0.0}  # least accuracy there; elsewhere far above chance
+
+
+def options(name, **changes):
+    """The options of a recipe: its defaults with changes."""
+    given = {k: p.default for k, p in inspect.signature(recipes.load(name).main).parameters.items()}
+    return {**given, **changes}
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_it_runs_without_data_and_leaves_everything_in_its_folder(name, tmp_path, capsys):
+    examples, epochs = QUICK.get(name, (200, 12))
+    small = {"width": 32, "steps": 32} if name == "series_text" else {}
+    recipes.load(name).main(out=tmp_path / "run", simulated=examples, epochs=epochs, batch_size=16, **small)
+    found = judged_in(tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert f"{found['accuracy']:.4f}" in printed and all(f"{v:.4f}" in printed for v in found["others"].values())
+    assert found["accuracy"] >= REACHED.get(name, 0.6) and found["others"]
+    assert found["split"] == {k: v for k, v in json.loads((tmp_path / "run" / "split.json").read_text()).items() if k not in ("format", "version")}
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000 and Run.open(tmp_path / "run").recipe == name
+    assert load(tmp_path / "run").preprocess is not None
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """A file of simulated letters, and a run trained on it."""
+    folder = tmp_path_factory.mktemp("braille")
+    made = Braille.simulated(150, seed=3)
+    np.savez(folder / "letters.npz", spikes=made.x, label=np.array(made.labels, np.uint8))
+    recipes.load("series_braille").main(out=folder / "run", data=folder, epochs=6)
+    return folder
+
+
+def test_evaluate_finds_the_part_that_was_judged(letters):
+    found = judged_in(letters / "run")
+    again = evaluate(letters / "run", letters)
+    assert again.scores.accuracy == found["accuracy"] > 0.6 and again.scores.recordings == found["examples"] == found["split"]["test"]
+    train = evaluate(letters / "run", letters / "letters.npz", split="train")
+    assert train.scores.recordings == found["split"]["train"]
+    assert not {a.name for a in train.answers} & {a.name for a in again.answers}
+
+
+def test_predict_answers_an_array_as_evaluate_does(letters):
+    answer = evaluate(letters / "run", letters).answers[0]
+    np.save(letters / "one.npy", Braille(letters / "letters.npz").x[int(answer.name)])
+    (given,) = predict(letters / "run", [letters / "one.npy"])
+    assert given.given == answer.given and given.probability == pytest.approx(answer.probability, abs=1e-5)
+
+
+def test_what_cannot_be_evaluated_is_said(letters, tmp_path):
+    with pytest.raises(UnknownName, match="tset"):
+        evaluate(letters / "run", letters, split="tset")
+    with pytest.raises(FileNotFoundError, match="npz"):
+        evaluate(letters / "run", tmp_path)
+    alone = tmp_path / "model"
+    alone.mkdir()
+    for file in ("model.safetensors", "model.json"):
+        (alone / file).write_bytes((letters / "run" / file).read_bytes())
+    with pytest.raises(ParameterError, match=r"recipe\.json"):
+        evaluate(alone / "model.safetensors", letters)
+    with pytest.raises(NeuroError, match="left out"):
+        evaluate(letters / "run", letters, skip_unreadable=True)
+    (alone / "x.png").write_bytes(b"0")
+    with pytest.raises(NeuroError, match=r"\.npy"):
+        predict(letters / "run", [alone / "x.png"])
+
+
+def test_a_run_that_goes_on_must_be_divided_as_before(letters, tmp_path):
+    made = Braille.simulated(100, seed=4)
+    np.savez(tmp_path / "other.npz", spikes=made.x, label=np.array(made.labels, np.uint8))
+    with pytest.raises(NeuroError, match="split|recordings"):
+        recipes.load("series_braille").main(out=letters / "run", data=tmp_path, epochs=6, resume=True)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_parts_of_simulated_examples_are_apart(name):
+    parts = recipes.load(name).parts(options(name, simulated=50))
+    assert len(parts.train) == (50 if name == "series_text" else 40) and len(parts.test) >= 10
+    held = [{(e.events if hasattr(e, "events") else e[0]).tobytes() for e in part} for part in parts[:2]]
+    assert not held[0] & held[1] and len(held[0]) == len(parts.train)
+
+
+# --- real data ---
+
+SIZES = {  # name: folder, training, test examples
+    "conv_mnist": ("mnist", 60_000, 5_000), "conv_cifar10": ("cifar10_jpeg", 50_000, 5_000), "series_digits": ("fsdd", 2_700, 120),
+    "series_braille": ("braille_tactile", 741, 186), "series_activities": ("wisdm_watch", 4_440, 1_440), "conv_objects": ("dvs128_objects", 2_554, 626),
+    "series_text": ("text/tinyshakespeare_first95.txt", 7_449, 827),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_real_data_is_divided_as_stated(name, real_data):
+    folder, train, test = SIZES[name]
+    parts = recipes.load(name).parts(options(name, data=real_data / folder))
+    assert (len(parts.train), len(parts.test)) == (train, test)
+    tuned = recipes.load(name).parts(options(name, data=real_data / folder, tune=True))
+    assert len(tuned.train) + len(tuned.test) == pytest.approx(train, abs=1)
+    if name == "series_text":
+        assert np.array_equal(parts.train.numbers[: len(tuned.train.numbers)], tuned.train.numbers)
+        return
+    inner = set(tuned.train.names) | set(tuned.test.names)
+    assert inner == set(parts.train.names) and not inner & set(parts.test.names) and not set(tuned.train.names) & set(tuned.test.names)
+
+
+def test_persons_and_speakers_held_out_are_not_trained_on(real_data):
+    parts = recipes.load("series_activities").parts(options("series_activities", data=real_data / "wisdm_watch"))
+    who = [{name.split("/")[0] for name in part.names} for part in parts[:2]]
+    assert not who[0] & who[1] and len(who[1]) == 10
+    parts = recipes.load("series_digits").parts(options("series_digits", data=real_data / "fsdd", unseen="theo"))
+    assert {name.split("_")[1] for name in parts.test.names} == {"theo"} and "theo" not in {name.split("_")[1] for name in parts.train.names}
+
+
+# --- answers at every step ---
+
+
+def test_answers_at_every_step_are_counted_one_by_one():
+    logits, label = torch.randn(5, 3, 4), torch.randint(0, 4, (3, 5))
+    y, found = one_each(logits, label)
+    assert torch.equal(y.view(3, 5, 4), logits.transpose(0, 1)) and torch.equal(found, label.flatten())
+    y, found = one_each(logits, label, torch.tensor([5, 0, 2]))
+    assert torch.equal(found, torch.cat([label[0], label[2, :2]])) and torch.equal(y[5:], logits[:2, 2])
+    for bad in ((logits, label[:, 0]), (logits[0], label)):
+        with pytest.raises(ShapeError, match="answers differ"):
+            one_each(*bad)
+    shares = torch.rand(3, 4)
+    assert one_each(logits[0], shares)[1] is shares
+
+
+def test_counted_text_is_certain_where_the_next_character_is(tmp_path):
+    """In `abcabc...` each character tells the next; the counts are smoothed, so that a little doubt stays."""
+    (tmp_path / "t.txt").write_text("abc" * 400)
+    module = recipes.load("series_text")
+    told = module.counted(module.parts(options("series_text", data=tmp_path, steps=8)))
+    assert all(accuracy == 1.0 for accuracy, _ in told.values())
+    assert all(0 < bits < 0.05 for _, bits in told.values())
+    even = np.random.default_rng(0).choice(list("abcd"), 40_000)
+    (tmp_path / "t.txt").write_text("".join(even))
+    bits = [b for _, b in module.counted(module.parts(options("series_text", data=tmp_path, steps=8))).values()]
+    assert all(abs(b - math.log2(4)) < 0.01 for b in bits) and all(a <= b + 0.01 for a, b in pairwise(bits))
+
+
+def test_samples_of_a_run_have_names(letters):
+    found = samples(load(letters / "run"), letters / "run", letters)
+    assert found[0].x.shape == (64, 12) and len(found.examples.names) == len(found)
