@@ -215,7 +215,8 @@ def draw(found: dict[str, dict[str, np.ndarray]], path: Path, replay: int) -> No
     """Accuracy over shots: a row of panels per data set, a line per layer, bars of one standard deviation."""
     from neuro.plots.figure import BLUE, GREEN, INK, ORANGE, PURPLE, RED, legend, new_figure, percent_axis, style
 
-    looks = {"binary": (BLUE, "-", "o"), "rows": (PURPLE, "-", "D"), "replay": (RED, "-", "s"), "means": (GREEN, "--", "^"), "ridge": (ORANGE, "--", "v"), "nearest": (INK, ":", "x")}
+    looks = {"binary": (BLUE, "-", "o"), "rows": (PURPLE, "-", "D"), "replay": (RED, "-", "s"), "means": (GREEN, "--", "^"), "ridge": (ORANGE, "--", "v"), "nearest": (INK, ":", "x"),
+             "means, counts": (GREEN, "-.", "^"), "ridge, counts": (ORANGE, "-.", "v")}  # fmt: skip
     figure = new_figure(2.6 * len(found) + 0.5, 9.5)
     figure.patch.set_facecolor("white")
     figure.patch.set_alpha(1)
@@ -225,18 +226,19 @@ def draw(found: dict[str, dict[str, np.ndarray]], path: Path, replay: int) -> No
             style(axes, title=f"{title}: {what}", grid="y")
             for name, (colour, line, mark) in looks.items():
                 x = scores[name]
-                at = np.arange(1, len(SHOTS) + 1) + 0.06 * (list(looks).index(name) - 2.5)  # side by side, so that bars can be told apart
-                axes.errorbar(at, x[1:, :, part].mean(1), x[1:, :, part].std(1), color=colour, linestyle=line, marker=mark, markersize=4, linewidth=1.4, elinewidth=0.8)
+                at = np.arange(1, len(SHOTS) + 1) + 0.05 * (list(looks).index(name) - 3.5)  # side by side, so that bars can be told apart
+                axes.errorbar(at, x[1:, :, part].mean(1), x[1:, :, part].std(1), color=colour, linestyle=line, marker=mark, markersize=4, linewidth=1.4, elinewidth=0.8, markerfacecolor="white" if "counts" in name else colour)
                 if part == 1:
-                    axes.plot(0, x[0, 0, part], color=colour, marker=mark, markersize=4)
+                    axes.plot(0, x[0, 0, part], color=colour, marker=mark, markersize=4, markerfacecolor="white" if "counts" in name else colour)
             axes.set_xticks(range(len(SHOTS) + 1), ["0", *map(str, SHOTS)])
             axes.set_ylim(-0.03, 1.03)
             percent_axis(axes.yaxis)
     for axes in panels[-1]:
         axes.set_xlabel("recordings of each new class", fontsize=10, color=INK)
     lines = [panels[0, 0].containers[k] for k in range(len(looks))]
-    names = {"binary": "binary (Akida-style, integers)", "rows": "rows (Loihi-style, integers)", "replay": f"rows, replaying {replay} of each old class", "means": "class means", "ridge": "ridge", "nearest": "nearest recording"}
-    legend(figure, lines, [names[n] for n in looks], loc="outside lower center", ncols=3)
+    names = {"binary": "binary (Akida-style, integers)", "rows": "rows (Loihi-style, integers)", "replay": f"rows, replaying {replay} of each old class", "means": "class means", "ridge": "ridge", "nearest": "nearest recording",
+             "means, counts": "class means, on counts", "ridge, counts": "ridge, on counts"}  # fmt: skip
+    legend(figure, lines, [names[n] for n in looks], loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
     print(f"drawn: {path}")
 

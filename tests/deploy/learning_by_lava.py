@@ -2,8 +2,8 @@
 
     python learning_by_lava.py cases.json folder out.npz
 
-cases.json: a list of {"name", "factors": 2 or 3, "rule": arguments of Loihi2FLearningRule or Loihi3FLearningRule, "sign": 1 mixed,
-2 excitatory, 3 inhibitory}. folder/NAME.npz: weight [O, I], tag [O, I], pre [T, I], post [T, O], and of three factors y1, y2, y3 [T, O].
+cases.json: a list of {"name", "factors": 2 or 3, "kind": name of Lava's class of rule, "rule": its arguments, "sign": 1 mixed,
+2 excitatory, 3 inhibitory}. Without a kind it is Loihi2FLearningRule or Loihi3FLearningRule. folder/NAME.npz: weight [O, I], tag [O, I], pre [T, I], post [T, O], and of three factors y1, y2, y3 [T, O].
 out: NAME/weights, tag_1 [T, O, I], x1, x2 [T, I], y1, y2, y3 [T, O] after each step, activation [T, O] as it is sent.
 """
 
@@ -18,9 +18,12 @@ from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 from lava.proc.dense.process import LearningDense  # noqa: E402
 from lava.proc.io.source import RingBuffer  # noqa: E402
+from lava.proc.learning_rules.r_stdp_learning_rule import RewardModulatedSTDP  # noqa: E402
+from lava.proc.learning_rules.stdp_learning_rule import STDPLoihi  # noqa: E402
 from lava.proc.monitor.process import Monitor  # noqa: E402
 from lava.utils.weightutils import SignMode  # noqa: E402
 
+KINDS = {k.__name__: k for k in (Loihi2FLearningRule, Loihi3FLearningRule, STDPLoihi, RewardModulatedSTDP)}
 PROBED = ("weights", "tag_1", "x1", "x2", "y1", "y2", "y3")
 
 
@@ -31,7 +34,8 @@ def source(data, port):
 
 def run(case, given):
     three = case["factors"] == 3
-    rule = (Loihi3FLearningRule if three else Loihi2FLearningRule)(**case["rule"])
+    kind = case.get("kind", f"Loihi{case['factors']}FLearningRule")
+    rule = KINDS[kind](**case["rule"])
     dense = LearningDense(weights=given["weight"], tag_1=given["tag"], learning_rule=rule, sign_mode=SignMode(case["sign"]))
     source(given["pre"], dense.s_in)
     source(given["post"], dense.s_in_bap)

@@ -48,9 +48,8 @@ def ours(case):
     return LearningRule(r.get("dw"), r.get("dt"), **traces, third=case["factors"] == 3, epoch=r["t_epoch"], seed=r["rng_seed"], sign=list(Sign)[case["sign"] - 1])
 
 
-def states(case, arrays):
+def states(rule, arrays):
     """Lava's name -> values after each step, by our engine."""
-    rule = ours(case)
     s, found = begin(rule, arrays["weight"], arrays["tag"]), []
     for t in range(len(arrays["pre"])):
         s = step(rule, s, arrays["pre"][t], arrays["post"][t], np.stack([arrays[k][t] for k in ("y1", "y2", "y3")]) if rule.third else None)

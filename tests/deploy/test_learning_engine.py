@@ -32,20 +32,25 @@ def lava_states(python, folder, cases):
 
 
 def test_lava_has_the_same_weights_tags_and_traces_after_every_step(lava, tmp_path):
-    """Random rules of two and three factors, epochs, signs, periods, constants; and Lava's own STDP."""
+    """Random rules of two and three factors, epochs, signs, periods, constants; and Lava's own STDPLoihi and RewardModulatedSTDP."""
     cases = [learning_cases.random_case(seed) for seed in range(6)]
-    name = {"name": "stdp", "factors": 2, "sign": 1,
-            "rule": {"dw": "2^-1 * (-1) * x0 * y1 + 2^-1 * y0 * x1", "x1_impulse": 16, "x1_tau": 10.0, "y1_impulse": 16, "y1_tau": 10.0, "t_epoch": 1, "rng_seed": 3}}  # fmt: skip
-    cases.append((name, cases[0][1] | {"weight": cases[0][1]["weight"] // 3}))
+    arrays = cases[0][1] | {"weight": cases[0][1]["weight"] // 3, "tag": 0 * cases[0][1]["tag"]}
+    arrays |= {name: arrays[name] // 8 for name in ("y1", "y2", "y3")}
+    ours = [learning_cases.ours(case) for case, _ in cases]
+    cases.append(({"name": "stdp", "kind": "STDPLoihi", "factors": 2, "sign": 1,
+                   "rule": {"learning_rate": 1, "A_plus": 0.5, "A_minus": -0.25, "tau_plus": 10, "tau_minus": 7, "t_epoch": 2, "rng_seed": 3}}, arrays))  # fmt: skip
+    ours.append(stdp("2^-1", "2^-2", 10.0, 7.0, epoch=2, seed=3))
+    cases.append(({"name": "reward", "kind": "RewardModulatedSTDP", "factors": 3, "sign": 1,
+                   "rule": {"learning_rate": 1, "A_plus": 0.5, "A_minus": -0.5, "pre_trace_decay_tau": 10, "post_trace_decay_tau": 10, "pre_trace_kernel_magnitude": 16,
+                            "post_trace_kernel_magnitude": 16, "eligibility_trace_decay_tau": 0.25, "t_epoch": 1, "rng_seed": 3}}, arrays))  # fmt: skip
+    ours.append(LearningRule("u0 * t * y2", "-2^-1 * x0 * y1 + 2^-1 * y0 * x1 - 2^-2 * u0 * t", x1=(16, 10.0), third=True, seed=3))
     found, moved = lava_states(lava, tmp_path, cases), 0
-    for case, arrays in cases:
-        states = learning_cases.states(case, arrays)
-        for what, ours in states.items():
-            assert np.array_equal(found[f"{case['name']}/{what}"], ours), (case, what)
+    for (case, taken), rule in zip(cases, ours, strict=True):
+        states = learning_cases.states(rule, taken)
+        for what, values in states.items():
+            assert np.array_equal(found[f"{case['name']}/{what}"], values), (case, what)
         moved += len(np.unique(states["weights"], axis=0)) > 5
-    assert moved > 3
-    helper = stdp("2^-1", "2^-1", 10.0, 10.0, seed=3)
-    assert helper.series["weight"] == learning_cases.ours(name).series["weight"]
+    assert moved > 4
 
 
 def pair(lag, rule, weight=0):
@@ -102,7 +107,7 @@ def test_without_spikes_and_in_the_midst_of_an_epoch_nothing_changes():
 def test_ranges_hold_and_a_state_is_a_value(seed):
     case, arrays = learning_cases.random_case(seed, steps=12)
     rule = learning_cases.ours(case)
-    once, twice = learning_cases.states(case, arrays), learning_cases.states(case, arrays)
+    once, twice = learning_cases.states(rule, arrays), learning_cases.states(rule, arrays)
     low, high = rule.sign.value
     assert once["weights"].min() >= low and once["weights"].max() <= high and once["tag_1"].min() >= -257 and once["tag_1"].max() <= 255
     assert once["x1"].min() >= 0 and once["x1"].max() <= 127
