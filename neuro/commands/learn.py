@@ -70,9 +70,9 @@ def main(
     drawn = draw(truth, len(old), classes, shots, replay, samples, seed)
     x, lengths, _ = collate([frames[int(i)] for i in drawn.shown])
     added = add_classes(known, whole(x), truth[drawn.shown], new=len(new), lengths=lengths.numpy(), passes=passes)
-    path = added.network.save(target)
-    before, after = (answers(n, frames, drawn.judged) for n in (known, added.network))
+    before, after = (answers(n, frames, drawn.judged) for n in (known, added.network))  # before anything is written: it may refuse a recording
     table = figures(before, after, truth[drawn.judged], len(old))
+    path = added.network.save(target)
     names = [frames.recordings.names[int(i)] for i in drawn.shown]
     write_json(path.with_suffix(".json"), {"format": FORMAT, "version": VERSION, "classes": classes, "new": new, "from": source.name, "shots": shots, "replay": replay,
                                            "seed": seed, "shown": names, "mistakes": list(added.mistakes), "judged": table})  # fmt: skip

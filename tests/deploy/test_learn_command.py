@@ -109,6 +109,17 @@ def test_what_cannot_be_is_refused_in_a_sentence(capsys, run, data, tmp_path):
     assert code == 0 and "0 of old ones: none is there" in out and "old classes: no other recordings" in out
 
 
+def test_counts_beyond_the_input_are_refused_and_nothing_is_written(capsys, run, data):
+    """The twin takes 0 or 1 of this file; whether a shown or a judged recording has more, no half of the result stays behind."""
+    torch.manual_seed(0)
+    model = models.small("spikformer_nmnist", dim=16, heads=2, image=34, depth=1, classes=2).eval()
+    quantize(model, torch.randint(0, 2, (3, 8, 2, 34, 34)).float(), message_bits=1)[0].save(run / "narrow.npz")
+    code, _, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 2, "--network", run / "narrow.npz")
+    assert code == 2 and "takes 0..1" in err and not list(run.glob("network_learned.*"))
+    code, out, _ = run_cli(capsys, "learn", run, "--data", data, "--shots", 2, "--samples", 0)
+    assert code == 0 and "old classes: no other" in out and "new classes: no other" in out
+
+
 def test_no_recording_is_both_shown_and_judged():
     truth, classes = np.arange(4).repeat(10), ["a", "b", "c", "d"]
     drawn = draw(truth, 2, classes, 4, 3, 500, seed=1)
