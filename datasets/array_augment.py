@@ -25,7 +25,7 @@ class Several:
 class ShiftPicture:
     """A picture [..., H, W] moved by up to `pixels` each way; zeros come in at the edge.
 
-    >>> ShiftPicture(1)(np.ones((2, 2), np.uint8), np.random.default_rng(0)).sum()
+    >>> int(ShiftPicture(1)(np.ones((2, 2), np.uint8), np.random.default_rng(0)).sum())
     2
     """
 

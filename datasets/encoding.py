@@ -89,8 +89,8 @@ class Accelerations:
     `x / 5, dx / 2, |dx| / 2, (|x| - 9.81) / 4`; the first change is 0. Constants of gravity and of human movement, so that a
     stream is coded as a recording is.
 
-    >>> Accelerations()(np.array([[0.0, 0.0, 9.81]])).round(3).tolist()
-    [[0.0, 0.0, 1.962, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+    >>> Accelerations()(np.array([[0.0, 0.0, 9.81], [2.5, 0.0, 9.81]])).shape
+    (2, 10)
     """
 
     def __call__(self, x: np.ndarray, rng: Generator = None) -> np.ndarray:
