@@ -1,6 +1,7 @@
 # make demo     install, then the whole path once: events, training, counts, integer network, Lava, report
 # make test     install, then every test
-# make gpu      install Triton too, then test the GPU kernels (without a GPU: in Triton's interpreter) and time them on a GPU
+# make test-triton   install Triton too, then test the GPU kernels; without a GPU in Triton's interpreter, and compiled but not run
+# make gpu      the same, then time them on a GPU
 # make bench    install the libraries we compare with beside ours, then every benchmark
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 SEED ?= 0
 
-.PHONY: demo test test-full test-pythons lint bench gpu lava clean
+.PHONY: demo test test-triton test-full test-pythons lint bench gpu lava clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@start=$$(date +%s); \
@@ -59,10 +60,12 @@ bench: $(BENCH)/installed
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-gpu: $(VENV)/installed-test $(BENCH)/installed
+test-triton: $(VENV)/installed-test
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
-	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
 	@$(BIN)/pytest tests/kernels/test_gpu.py tests/kernels/test_gpu_compiling.py tests/kernels/test_scans_on_gpu.py
+
+gpu: test-triton $(BENCH)/installed
+	@$(BENCH)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
 	@$(BENCH)/bin/python benchmarks/scan_gpu.py
 
 clean:
