@@ -50,7 +50,9 @@ def by_group(name: str, groups: Sequence[Hashable], held_out: Sequence[Hashable]
     """
     missing = sorted(set(held_out) - set(groups), key=str)
     if missing:
-        raise ParameterError(explain(f"Split {name!r}: no sample belongs to a group held out.", f"groups: {missing}"))
+        known = sorted(set(groups), key=str)
+        facts = f"held out: {missing}   groups: {', '.join(map(str, known[:20]))}{' ...' if len(known) > 20 else ''}"
+        raise ParameterError(explain(f"Split {name!r}: no sample belongs to a group held out.", facts))
     chosen = set(held_out)
     test = tuple(i for i, group in enumerate(groups) if group in chosen)
     train = tuple(i for i, group in enumerate(groups) if group not in chosen)

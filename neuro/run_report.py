@@ -62,13 +62,19 @@ def _metrics(report: Report, path: Path, missing: list[str]) -> None:
         return
     found = quantities(table)
     report.section("Learning").facts(_headlines(table, found, epochs))
+    parts = ("train", "val") if _validated(path.parent) else ("train",)
     for name in ("loss", "accuracy"):
-        for part in ("train", "val"):
-            if part not in found.get(name, {}):
-                missing.append(f"`metrics.csv` has no figures in `{part}_{name}`.")
-    if any("" not in parts or name == "lr" for name, parts in found.items()):
-        report.figure(learning_curves(table), "Learning curves; the circle marks the best validated epoch.")
+        missing += [f"`metrics.csv` has no figures in `{part}_{name}`." for part in parts if part not in found.get(name, {})]
+    if any("" not in of or name == "lr" for name, of in found.items()):
+        mark = "the circle marks the best validated epoch" if "val" in parts else "trained without validation"
+        report.figure(learning_curves(table), f"Learning curves; {mark}.")
     report.table(_last(table), "The last epochs")
+
+
+def _validated(folder: Path) -> bool:
+    """Whether the run had a validation set; where its folder does not say, it should have had one."""
+    sets = _mapping(folder / "data.json", []).get("sets") if (folder / "data.json").exists() else None
+    return not isinstance(sets, Mapping) or "val" in sets
 
 
 def _headlines(table: Mapping[str, list[Any]], found: Mapping[str, Any], epochs: int) -> dict[str, Any]:

@@ -133,3 +133,12 @@ def test_an_empty_folder_is_no_run(tmp_path):
         run_report(tmp_path)
     (tmp_path / "metrics.csv").write_text("")
     assert "no row yet" in run_report(tmp_path).read_text()
+
+
+def test_a_run_without_validation_lacks_nothing(tmp_path):
+    write_csv(tmp_path / "metrics.csv", [{"epoch": e, "seconds": 2, "train_loss": 2 / e, "train_accuracy": 0.1 * e} for e in (1, 2, 3)])
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": "x", "seed": 0, "options": {}}))
+    for sets, lacks in (({"train": {}}, False), ({"train": {}, "val": {}}, True)):
+        (tmp_path / "data.json").write_text(json.dumps({"sets": sets}))
+        page = run_report(tmp_path).save(tmp_path / "report.html").read_text()
+        assert ("val_loss" in page) == lacks == ("best validated" in page)

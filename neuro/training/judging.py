@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def official(train: Sequence, test: Sequence, rule: str) -> Parts:
 
 
 def made(kind: Any, count: int, seed: int, **how: Any) -> Parts:
-    """Simulated examples of a data set, four fifths and one: what a recipe runs on without data."""
+    """Simulated examples of a data set, four fifths and one: what a recipe runs on without data. Says so."""
+    print(f"no --data: {count} simulated examples of {kind.__name__}", file=sys.stderr)
     train, test = kind.simulated(count - count // 5, 2 * seed, **how), kind.simulated(max(count // 5, 1), 2 * seed + 1, **how)
     return Parts(train, test, {"name": "simulated", "rule": f"made from seeds {2 * seed} and {2 * seed + 1}", "train": len(train), "test": len(test)})
 
