@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"neuro": "neuro", "models": "neuro.models", "datasets": "neuro.datasets", "deploy": "neuro.deploy"}
 ELSEWHERE = {  # modules that run in an interpreter other than ours
     "neuro.deploy.lava_cells": "lava-nc",
+    "neuro.deploy.lava_live": "lava-nc",
     "neuro.deploy.lava_runner": "lava-nc",
     "neuro.deploy.lava_processes": "lava-nc",
     "neuro.deploy.lava_workers": "lava-nc",
