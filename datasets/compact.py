@@ -7,7 +7,10 @@ quarter of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ctypes
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +21,7 @@ from neuro.datasets.loading import Batch, Sample, collate
 from neuro.errors import ParameterError, explain
 
 MOST = 255  # of a byte
+TRIM, MAP, KEPT = -1, -3, 32 << 20  # numbers of glibc's malloc.h, and bytes
 
 
 class Counted(Protocol):
@@ -56,6 +60,18 @@ def collate_bytes(samples: Sequence[Sample]) -> tuple[np.ndarray, ...]:
     return tuple(part.numpy() for part in collate(samples, torch.uint8 if small else torch.float32))
 
 
+def start_worker(given: Callable[[int], Any] | None, number: int) -> None:
+    """What a worker does first: it keeps up to 32 MiB that it has freed, because pages that are given back and asked for
+    again with each batch take a third of its time; then what the caller wants.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # glibc has it, musl has not
+    if mallopt is not None:
+        mallopt(MAP, KEPT)
+        mallopt(TRIM, KEPT)
+    if given is not None:
+        given(number)
+
+
 class CompactLoader(DataLoader):
     """A DataLoader of the very batches that it gives with `collate_fn=collate`, float32, sooner.
 
@@ -81,6 +97,7 @@ class CompactLoader(DataLoader):
             raise ParameterError(explain("CompactLoader: this data set has no frames of counts.", type(data).__name__, cure=cure))
         if how.setdefault("collate_fn", collate_bytes) is not collate_bytes:
             raise ParameterError(explain("CompactLoader: it collates by itself.", f"collate_fn={how['collate_fn']!r}"))
+        how["worker_init_fn"] = partial(start_worker, how.get("worker_init_fn"))
         self.pinned = pin_memory and torch.cuda.is_available()
         super().__init__(ByteSamples(data), **how)
 

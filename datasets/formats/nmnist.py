@@ -33,7 +33,8 @@ def read_nmnist(source: str | PathLike | bytes, *, sensor: Sensor = SENSOR, name
     if isinstance(source, (bytes, bytearray, memoryview)):
         data, name = source, name or f"{len(source)} bytes"
     else:
-        data, name = Path(source).read_bytes(), name or str(source)
+        with open(source, "rb") as file:
+            data, name = file.read(), name or str(source)
     whole, rest = divmod(len(data), WIDTH)
     if rest:
         raise FormatError(

@@ -39,6 +39,8 @@ def test_the_median_leaves_out_the_first_round_and_what_runs_before(peers, monke
         now[0] += 1000.0
 
     assert peers.alternating({"a": call}, rounds=3, before=before) == {"a": 2.0}
+    durations = iter([100.0, 1.0, 9.0, 2.0])
+    assert peers.alternating({"a": call}, rounds=3, timer=lambda: 2 * now[0]) == {"a": 4.0}
 
 
 def test_one_thread_is_timed_by_the_processor_and_several_by_the_wall(peers, monkeypatch):

@@ -118,6 +118,16 @@ def test_lightning_predicts_with_it():
         CompactLoader(data, collate_fn=collate)
 
 
+def seeded(worker):
+    np.random.seed(100 + worker)
+
+
+def test_what_a_worker_is_to_do_first_is_done():
+    data = EventFrames(make_motions(2), lambda events, sensor: np.random.random((1, 1, 1, 1)))
+    loader = CompactLoader(data, batch_size=1, num_workers=2, worker_init_fn=seeded)
+    assert [b.x.item() for b in loader] == [np.float32(np.random.RandomState(100 + k).random_sample()) for k in range(2)]
+
+
 def test_recordings_of_different_length_are_filled_up():
     recordings = make_motions(2)
     short = recordings[1]
