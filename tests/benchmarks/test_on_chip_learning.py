@@ -52,8 +52,8 @@ def test_every_layer_learns_and_what_the_chip_must_not_touch_stays(bench, featur
     f = features
     learn, judge = bench.parts(f.labels, 0.5, 0)
     known, new = learn[f.labels[learn] < 2], learn[f.labels[learn] >= 2]
-    options = bench.argparse.Namespace(neurons=3, seed=0, competition=0.1, replay=3)
-    before = bench.first(f, known, options)
+    options = bench.argparse.Namespace(neurons=3, competition=0.1, replay=3)
+    before = bench.first(f, known, options, 0)
     after = {name: layer.add(new) for name, layer in before.items()}
     assert set(before) == set(bench.METHODS) and not bench.faults(f, before, after, judge)
     for name in bench.METHODS:
@@ -66,7 +66,7 @@ def test_every_layer_learns_and_what_the_chip_must_not_touch_stays(bench, featur
 def test_faults_are_found(bench, features):
     f = features
     learn, judge = bench.parts(f.labels, 0.5, 0)
-    before = bench.first(f, learn[f.labels[learn] < 2], bench.argparse.Namespace(neurons=3, seed=0, competition=0.1, replay=3))
+    before = bench.first(f, learn[f.labels[learn] < 2], bench.argparse.Namespace(neurons=3, competition=0.1, replay=3), 0)
     after = {name: before[name].add(learn[f.labels[learn] >= 2]) for name in ("binary", "rows", "replay")}
     weights = after["binary"].layer.weights.copy()
     weights[0] = np.roll(weights[0], 5, -1)
