@@ -92,7 +92,7 @@ def parts(text: str, by: str) -> list[str]:
 
 
 class TextFile(Sequence):
-    """Passages of `steps` symbols of a file in UTF-8, one behind the other; each target is the next symbol.
+    """Passages of `steps` symbols of a file in UTF-8 (by byte: any file), one behind the other; each target is the next symbol.
 
     vocabulary: None makes it from this file; for validation and test files give the one of the training file.
     share: (from, to) as shares of the symbols, for files without a split of their own: enwik8's is (0, 0.9), (0.9, 0.95)
@@ -111,16 +111,17 @@ class TextFile(Sequence):
             raise unknown("unit of text", str(by), UNITS)
         if not path.is_file():
             raise FileNotFoundError(explain(f"There is no file {path}.", cure="Put a text file in UTF-8 there."))
-        try:
-            text = path.read_bytes().decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise FormatError(explain(f"{path} is not UTF-8.", str(error))) from error
-        if not text:
+        data = path.read_bytes()
+        if not data:
             raise FormatError(explain(f"{path} is empty."))
-        self.vocabulary = vocabulary or Vocabulary.of(text, by)
+        try:
+            text = None if by == "byte" else data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise FormatError(explain(f"{path} is not UTF-8.", str(error), cure='Take it by="byte".')) from error
+        self.vocabulary = vocabulary or Vocabulary.of(text or "", by)
         if self.vocabulary.by != by:
             raise ParameterError(explain("TextFile: the vocabulary is of another unit.", f"by={by!r}   vocabulary.by={self.vocabulary.by!r}"))
-        self.fill(self.vocabulary.encode(text), steps, share, path.name)
+        self.fill(np.frombuffer(data, np.uint8) if text is None else self.vocabulary.encode(text), steps, share, path.name)
 
     def fill(self, numbers: np.ndarray, steps: int, share: tuple[float, float], name: str) -> None:
         """Hold a share of the symbols, in passages."""
