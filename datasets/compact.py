@@ -103,6 +103,6 @@ class CompactLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Batch]:
         for x, lengths, label in super().__iter__():
-            parts = [torch.from_numpy(part) for part in (x, lengths, label)]
-            parts[0] = parts[0].float()
+            # by NumPy, in one thread: torch's others would wait for cores that the workers have
+            parts = [torch.from_numpy(part) for part in (x.astype(np.float32, copy=False), lengths, label)]
             yield Batch(*(part.pin_memory() if self.pinned else part for part in parts))
