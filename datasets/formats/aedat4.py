@@ -6,7 +6,7 @@
     EVTS      a table with one vector of events: int64 t (microseconds), int16 x, int16 y, uint8 p, 3 bytes unused
 
 Packets of other streams (frames, IMU, triggers) are counted. A file of several streams of events needs `item`: the
-stream's name, or its number among them. Zstandard is refused. Where packets are compressed, the place of an event is that
+stream's name, or its number among them. Zstandard needs a decoder: see `zstd.py`. Where packets are compressed, the place of an event is that
 of its packet. Source: "AEDAT 4.0 file format", iniVation; FlatBuffers, "Internals".
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from neuro.datasets.events import Sensor
-from neuro.datasets.formats import lz4
+from neuro.datasets.formats import lz4, zstd
 from neuro.datasets.formats.block import (
     NO_EVENTS,
     Block,
@@ -107,7 +107,7 @@ def streams(xml: str) -> dict[str, dict[str, str]]:
 
 
 def head(data: np.ndarray, item: int | str | None = None) -> Head:
-    """Streams and compression as facts. `item` of the head is (stream, kinds by stream, compressed, end of packets)."""
+    """Streams and compression as facts. `item` of the head is (stream, kinds by stream, compression, end of packets)."""
     start = len(MARK)
     size = int.from_bytes(bytes(data[start : start + 4]), "little")
     if bytes(data[:start]) != MARK or len(data) < start + 4 + size or bytes(data[start + 8 : start + 12]) != b"IOHE":
@@ -118,11 +118,10 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
         text, length = table.vector(2, 1)
     except struct.error as error:
         raise foreign("AEDAT 4: the head points outside its bytes.", str(error)) from error
-    if method not in (0, 1, 2):
-        raise foreign(
-            "AEDAT 4: this compression is not read; DV can record with LZ4 or none.",
-            f"compression {method} ({METHODS.get(method, 'unknown')})",
-        )
+    if method not in METHODS:
+        raise foreign("AEDAT 4: a compression that is not known.", f"compression {method}")
+    if method in (3, 4):
+        zstd.decoder()  # without one, better an error now than at the first packet
     known = streams(table.data[text : text + length].decode("utf-8", "replace"))
     kinds = {name: attributes.get("typeIdentifier", "") for name, attributes in known.items()}
     chosen = choose({name: name for name, kind in kinds.items() if kind == "EVTS"}, item, NAME)
@@ -135,7 +134,7 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
         key: mine[key] for key in ("source", "tsOffset", "originalModuleName", "originalOutputName") if key in mine
     }
     return Head(
-        start + 4 + size, size_from(mine.get("sizeX"), mine.get("sizeY")), facts, (chosen, kinds, method > 0, end)
+        start + 4 + size, size_from(mine.get("sizeX"), mine.get("sizeY")), facts, (chosen, kinds, method, end)
     )
 
 
@@ -160,7 +159,8 @@ def blocks(data: np.ndarray, head: Head, size: int) -> Iterator[Block]:
         if str(stream) == chosen:
             try:
                 payload = data[at + 8 : min(at + 8 + length, stop)]
-                payload = lz4.unfold(payload, allowed) if compressed else payload
+                if compressed:
+                    payload = (lz4 if compressed < 3 else zstd).unfold(payload, allowed)
                 words, first = events_of(payload, cut)
             except FormatError as error:
                 yield ended(f"the packet at byte {at} cannot be read: {' '.join(str(error).split())}", at, None)
