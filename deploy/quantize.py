@@ -78,7 +78,7 @@ def input_bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:
     low, high = float(x.min()), float(x.max())
     facts = f"values {low:g} .. {high:g}"
     if low < 0 or not torch.equal(x, x.round()):
-        cure = "Give event counts: integers from 0, as neuro.datasets.transforms makes them, without normalising."
+        cure = "Give event counts, integers from 0, as neuro.datasets.transforms makes them; or leave the first layers to the host: neuro.deploy.front.split_front."
         raise graph.input.refuse("the chip takes event counts, and these are not.", facts, cure=cure)
     if message_bits is None:
         return max(1, int(high).bit_length())

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from neuro.datasets.loading import collate
+from neuro.deploy.front import split_front
 from neuro.deploy.quantize import quantize
+from neuro.files import replacing
 from neuro.training.evaluate import samples as samples_of
 from neuro.training.evaluate import spread
 from neuro.training.runs import load
@@ -13,7 +17,7 @@ from neuro.training.runs import load
 
 def main(
     run: Path, data: Path, out: Path | None = None, samples: int = 64, message_bits: int | None = None, weight_bits: int = 8,
-    clip: bool = False, calibrate: bool = False,
+    clip: bool = False, calibrate: bool = False, host_front: bool = False,
 ) -> None:  # fmt: skip
     """Quantise a run's model to the chip's integers and write network.npz, with what changed.
 
@@ -26,11 +30,21 @@ def main(
         weight_bits: bits of a weight, 2 to 8; fewer are a coarser grid within the chip's 8 bits.
         clip: cut off outlying weights where that lowers their mean square error.
         calibrate: move biases so that rounding leaves the mean currents on these recordings alone.
+        host_front: leave the layers up to the first neurons to the host, in floating point, for input that is no count of events; the
+            spikes that they make of these recordings are written beside the network, as NAME_inputs.npy.
     """
     model = load(run)
     frames = samples_of(model, run, data)
     x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
-    network, report = quantize(model, x, lengths=lengths, message_bits=message_bits, weight_bits=weight_bits, clip=clip, calibrate=calibrate)
-    path = network.save(out or (run if run.is_dir() else run.parent) / "network.npz")
+    path = out or (run if run.is_dir() else run.parent) / "network.npz"
+    front = split_front(model, x) if host_front else None
+    part, x = (model, x) if front is None else (front.chip, front.spikes(x, lengths))
+    network, report = quantize(part, x, lengths=lengths, message_bits=message_bits, weight_bits=weight_bits, clip=clip, calibrate=calibrate)
+    network.save(path)
     print(report)
+    if front is not None:
+        beside = path.with_name(f"{path.stem}_inputs.npy")
+        with replacing(beside) as file:
+            np.save(file, x.numpy().astype(np.uint8))
+        print(f"{front}; their spikes {list(x.shape)} are in {beside}")
     print(f"{network!r}\nwritten to {path}")
