@@ -54,7 +54,7 @@ def split_front(model: Graph | nn.Module, x: Tensor) -> Front:
     >>> from neuro.layers import Linear, MeanOverTime, Sequential
     >>> net = Sequential(Linear(3, 4), neuro.neurons.LIF(), Linear(4, 2), MeanOverTime())
     >>> print(split_front(net, torch.zeros(1, 1, 3)))
-    on the host: 0, 1 (62.5% of the numbers); on the chip from the spikes of '1' on
+    on the host: 0, 1 (61.5% of the numbers); on the chip from the spikes of '1' on
     """
     graph = model if isinstance(model, Graph) else trace(model, x[:1, :1])
     for node in graph:

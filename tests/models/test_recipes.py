@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from neuro.commands.export import main as export
 from neuro.datasets.braille import Braille
+from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
 from neuro.models import recipes
 from neuro.training.evaluate import evaluate, predict, samples
@@ -164,3 +167,14 @@ def test_counted_text_is_certain_where_the_next_character_is(tmp_path):
 def test_samples_of_a_run_have_names(letters):
     found = samples(load(letters / "run"), letters / "run", letters)
     assert found[0].x.shape == (64, 12) and len(found.examples.names) == len(found)
+
+
+def test_a_run_is_exported_with_its_first_layers_on_the_host(letters, capsys):
+    export(letters / "run", letters, host_front=True, samples=10)
+    assert "on the host: layers.0, layers.1, layers.2" in capsys.readouterr().out
+    spikes = np.load(letters / "run" / "network_inputs.npy")
+    assert spikes.shape == (64, 10, 128) and spikes.dtype == np.uint8 and spikes.max() == 1
+    given = run_twin(IntegerNetwork.load(letters / "run" / "network.npz"), spikes.astype(np.int32)).predictions
+    found = evaluate(letters / "run", letters).answers
+    model = [found[i * len(found) // 10].given for i in range(10)]
+    assert sum(Braille.classes[k] == label for k, label in zip(given, model, strict=True)) >= 9
