@@ -16,8 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+
+from neuro.dispatched import ELEMENTWISE, FREE, MATMUL, MOVED, base_name
 
 aten = torch.ops.aten
 
@@ -49,6 +52,7 @@ class Tally:
     products: dict[str, Product] = field(default_factory=lambda: defaultdict(Product))
     elementwise: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     unknown: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    moved: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
 
 def kinds(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,25 +109,51 @@ def count_convolution(p: Product, out: Tensor, x: Tensor, w: Tensor, bias: Tenso
     assert spatial >= 1
 
 
+def count_complex(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: bool) -> None:
+    """A product of complex matrices as its four real ones; its inputs count as two elements each, and so do its outputs."""
+    a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    parts = Product()
+    for i in range(2):
+        for j in range(2):
+            count_matmul(parts, a[..., i], b[..., j], a_weight, b_weight)
+    for name in ("dense", "padded", "ac", "graded", "mac"):
+        setattr(p, name, getattr(p, name) + getattr(parts, name))
+    for name in ("inputs", "unit", "integer", "real", "negative", "outputs"):  # each part met two others
+        setattr(p, name, getattr(p, name) + getattr(parts, name) // 2)
+    p.weights = max(p.weights, 2 * parts.weights)
+
+
+def stored(x: Tensor) -> Tensor | None:
+    """Where a sparse tensor holds entries, float64 and dense; None of a dense one, which holds all."""
+    if x.layout is torch.strided:
+        return None
+    x = (x if x.layout is torch.sparse_coo else x.to_sparse_coo()).coalesce()
+    return torch.sparse_coo_tensor(x.indices(), torch.ones_like(x.values(), dtype=torch.float64), x.shape, check_invariants=False).to_dense()
+
+
 def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: bool) -> None:
-    """[m, k] x [k, n], also batched. A weight counts as present everywhere; of two activations both must be nonzero.
+    """[m, k] x [k, n], also batched. A weight counts as present everywhere, a sparse one where it holds entries; of two activations
+    both must be nonzero.
 
     AC where an activation is +-1, so that the other factor is only added.
     """
+    held_a, held_b = stored(a), stored(b)
+    a, b = (x if held is None else x.to_dense() for x, held in ((a, held_a), (b, held_b)))
     a, b = (a[None], b[None]) if a.dim() == 2 else (a, b)
     _, m, inner = a.shape
     n = b.shape[-1]
     dense = a.shape[0] * m * inner * n
     present = torch.ones(a.shape[0], inner, dtype=torch.float64, device=a.device)
-    columns, rows = (present * m, 0 * present, present * m), (present * n, 0 * present, present * n)  # a weight: never free, whole
+    of_a, of_b = (present * m if held_a is None else held_a.sum(0)[None]), (present * n if held_b is None else held_b.sum(1)[None])
+    columns, rows = (of_a, 0 * present, of_a), (of_b, 0 * present, of_b)  # a weight: never free, whole
     if not a_weight:
         k = kinds(a)
         columns = tuple(i.sum(1) for i in k)
         _enter(p, a, k)
     else:
-        p.weights = max(p.weights, a.numel())
+        p.weights = max(p.weights, a.numel() if held_a is None else int(held_a.sum()))
     if b_weight:
-        p.weights = max(p.weights, b[0].numel())
+        p.weights = max(p.weights, b[0].numel() if held_b is None else int(held_b.sum()))
     else:
         k = kinds(b)
         rows = tuple(i.sum(2) for i in k)
@@ -140,46 +170,6 @@ def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: boo
     p.outputs += a.shape[0] * m * n
 
 
-_MATMUL = {  # operator -> the positions of its two factors and of what is added
-    aten.mm.default: (0, 1, None),
-    aten.bmm.default: (0, 1, None),
-    aten.addmm.default: (1, 2, 0),
-    aten.baddbmm.default: (1, 2, 0),
-    aten.mv.default: (0, 1, None),
-    aten.addmv.default: (1, 2, 0),
-    aten.dot.default: (0, 1, None),
-    aten._addmm_activation.default: (1, 2, 0),
-}
-
-_FREE = set(
-    "clone copy_ copy contiguous _to_copy empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like ones ones_like "
-    "new_zeros new_ones new_full full full_like scalar_tensor cat stack detach detach_ alias lift_fresh lift_fresh_copy arange linspace "
-    "eye fill_ zero_ resize_ set_ _reshape_alias _unsafe_view constant_pad_nd pad reflection_pad1d reflection_pad2d replication_pad2d "
-    "index index_select gather scatter scatter_ select_scatter slice_scatter embedding flip roll repeat tril triu bernoulli bernoulli_ "
-    "native_dropout rand rand_like randn randn_like normal_ uniform_ _local_scalar_dense is_same_size _has_compatible_shallow_copy_type "
-    "split_copy unsafe_split unsafe_split_with_sizes unsafe_chunk narrow_copy unfold_copy repeat_interleave im2col masked_fill masked_fill_ channel_shuffle pixel_shuffle sym_size record_stream".split()
-)
-
-_ELEMENTWISE = set(
-    "add sub mul div rsub neg abs exp exp2 expm1 log log2 log1p sqrt rsqrt reciprocal pow square sign sgn relu leaky_relu sigmoid tanh gelu silu elu "
-    "selu celu mish softplus hardtanh hardswish hardsigmoid clamp clamp_min clamp_max maximum minimum fmod remainder round floor ceil trunc "
-    "where eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf "
-    "isfinite sin cos tan atan erf lerp addcmul addcdiv heaviside threshold prelu _prelu_kernel rrelu_with_noise log_sigmoid_forward "
-    "softmax _softmax _safe_softmax _log_softmax logsumexp native_layer_norm native_group_norm native_batch_norm _native_batch_norm_legit_no_training "
-    "_native_batch_norm_legit cudnn_batch_norm miopen_batch_norm _batch_norm_no_update batch_norm_elemt mean sum prod amax amin max min "
-    "argmax argmin var var_mean std std_mean any all norm linalg_vector_norm cumsum cumprod topk sort max_pool2d_with_indices "
-    "max_pool3d_with_indices avg_pool2d avg_pool3d avg_pool1d max_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d "
-    "upsample_nearest2d upsample_bilinear2d count_nonzero equal glu _fused_rms_norm".split()
-)
-
-
-def base_name(func: Any) -> str:
-    """`add` of `aten::add_.Tensor`: without namespace, overload and the mark of in-place operators."""
-    name = func._schema.name
-    name = name[6:] if name.startswith("aten::") else name
-    return name if name in _FREE or name in _ELEMENTWISE or not name.endswith("_") else name[:-1]
-
-
 def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, is_causal: bool = False, *,
               scale: float | None = None, enable_gqa: bool = False) -> Tensor:  # fmt: skip
     """`softmax(scale * (q k^T) + mask) v`, in this order: torch's own scales q and k first, and spikes would be none any more."""
@@ -194,15 +184,26 @@ def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, 
 
 
 class _Fused(TorchFunctionMode):
-    """Counts `scaled_dot_product_attention` by its definition, whichever kernel torch takes; torch's own result is returned."""
+    """Counts `scaled_dot_product_attention` by its definition, whichever kernel torch takes; torch's own result is returned.
+
+    leaves: told of a tensor that is handed to NumPy, where nothing is seen. made: told of a result that came unseen.
+    """
+
+    def __init__(self, leaves: Callable[[Tensor], None], made: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.leaves, self.made = leaves, made
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in (Tensor.numpy, Tensor.__array__):
+            self.leaves(args[0])
         if func is not torch.nn.functional.scaled_dot_product_attention:
             return func(*args, **kwargs)
         attention(*args, **kwargs)
         with _disable_current_modes():
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
+            self.made([out])
+        return out
 
 
 class Counter(TorchDispatchMode):
@@ -218,7 +219,8 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.where = where
         self.tally = Tally()
-        self._fused, self._depth = _Fused(), 0
+        self._fused, self._depth = _Fused(self._to_numpy, self._note), 0
+        self._made: dict[int, StorageWeakRef] = {}
         self._held = {place: w for w in weights if w.numel() and (place := _place(w)) is not None}
         self._inside: dict[int, tuple[Tensor, Tensor]] = {}  # of padded tensors, what is no padding
 
@@ -236,23 +238,49 @@ class Counter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if isinstance(func, HigherOrderOperator):  # flex_attention, cond: run as they are, and said
-            out = func(*args, **kwargs)
+        if isinstance(func, HigherOrderOperator):
+            if (plain := _PLAIN.get(func.name())) is not None:
+                with self:
+                    return plain(*args, **kwargs)
+            out = func(*args, **kwargs)  # others run as they are, and it is said
+            self._note([out])
             path, _ = self.where()
             self.tally.unknown[path, func.name()] += max([t.numel() for t in _tensors([args, list(kwargs.values()), out])], default=0)
             return out
         if func._schema.name.startswith("aten::_scaled_dot_product"):
             return self._attention(func, args, kwargs)
-        known = func in _MATMUL or func is aten.convolution.default
+        known = func in MATMUL or func is aten.convolution.default
         if not known and not func.is_view and func._can_decompose():
             with self:
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
         out = func(*args, **kwargs)
+        self._note([out])
         if not func.is_view:
             self._count(func, args, kwargs, out)
         return out
+
+    def _note(self, made: Any) -> None:
+        """Remember where the results of an operator lie."""
+        for t in _tensors(made):
+            if (place := _place(t)) is not None:
+                self._made[place] = StorageWeakRef(_values(t).untyped_storage())
+
+    def unseen(self, made: Any, given: Any = ()) -> None:
+        """Say of tensors that a module gave, and that neither an operator made nor anybody handed in: another thread, or no torch, did."""
+        kept = {_place(t) for t in _tensors([given])}
+        for t in _tensors([made]):
+            place = _place(t)
+            if place is None or not t.numel() or place in kept or place in self._held or (place in self._made and not self._made[place].expired()):
+                continue
+            self.tally.unknown[self.where()[0], "made out of sight"] += t.numel()
+            self._note([t])
+
+    def _to_numpy(self, x: Tensor) -> None:
+        path, neuron = self.where()
+        if not neuron:
+            self.tally.unknown[path, "numpy"] += x.numel()
 
     def _count(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         tensors = [t for t in _tensors(args) + _tensors(list(kwargs.values())) if t.numel()]
@@ -268,16 +296,18 @@ class Counter(TorchDispatchMode):
         if name == "constant_pad_nd":
             self._pad(args, kwargs, out)
         path, neuron = self.where()
-        if func in _MATMUL:
-            self._matmul(func, args, path, name)
+        if func in MATMUL:
+            self._matmul(func, args, kwargs, path, name)
         elif func is aten.convolution.default:
             p = self.tally.products[path]
             p.operators.add(name)
             _, inside = self._inside.get(_place(args[0]), (None, None))
             count_convolution(p, out, *args, inside=inside if inside is not None and inside.shape == args[0].shape else None)
-        elif name in _FREE:
+        elif name in FREE:
             return
-        elif name in _ELEMENTWISE:
+        elif name in MOVED:
+            self.tally.moved[path, name] += max([t.numel() for t in made], default=0)
+        elif name in ELEMENTWISE:
             if not neuron:
                 self.tally.elementwise[path, name] += max([t.numel() for t in tensors + made], default=0)
         else:
@@ -292,16 +322,18 @@ class Counter(TorchDispatchMode):
         inside = before if before is not None and before.shape == x.shape else torch.ones(x.shape, dtype=torch.bool, device=x.device)
         self._inside[place] = out, aten.constant_pad_nd(inside, pads, False)
 
-    def _matmul(self, func: Any, args: Any, path: str, name: str) -> None:
-        i, j, bias = _MATMUL[func]
+    def _matmul(self, func: Any, args: Any, kwargs: Any, path: str, name: str) -> None:
+        i, j, bias = MATMUL[func]
         a, b = args[i], args[j]
         wa, wb = self._is_weight(a), self._is_weight(b)
         a, b = (a[None] if a.dim() == 1 else a), (b[:, None] if b.dim() == 1 else b)
         p = self.tally.products[path]
         before = p.outputs
         p.operators.add(name)
-        count_matmul(p, a, b, wa, wb)
-        p.biases += p.outputs - before if bias is not None else 0
+        if name == "addbmm":  # its batch is one more axis of the sum
+            a, b = a.transpose(0, 1).flatten(1), b.flatten(0, 1)
+        (count_complex if a.is_complex() else count_matmul)(p, a, b, wa, wb)
+        p.biases += p.outputs - before if bias is not None and kwargs.get("beta", 1) != 0 else 0
 
     def _attention(self, func: Any, args: Any, kwargs: Any) -> Any:
         """A fused kernel that was called as such: counted by its definition; the kernel's own result is returned."""
@@ -309,15 +341,44 @@ class Counter(TorchDispatchMode):
         q, k, v = (named[n] for n in ("query", "key", "value"))
         with self:
             attention(q, k, v, named.get("attn_mask", named.get("attn_bias")), is_causal=named.get("is_causal", False), scale=named.get("scale"), enable_gqa=True)
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        self._note([out])
+        return out
 
     def _is_weight(self, x: Tensor) -> bool:
         return _place(x) in self._held
 
 
+def _cond(pred: Any, true: Any, false: Any, operands: Any, **kwargs: Any) -> Any:
+    return (true if bool(pred) else false)(*operands)
+
+
+def _while(proceed: Any, body: Any, carried: Any, additional: Any, **kwargs: Any) -> Any:
+    carried = tuple(carried)
+    while bool(proceed(*carried, *additional)):
+        carried = tuple(body(*carried, *additional))
+    return tuple(c.clone() if isinstance(c, Tensor) else c for c in carried)
+
+
+def _flex(*args: Any, **kwargs: Any) -> Any:
+    from torch._higher_order_ops.flex_attention import sdpa_dense
+
+    return sdpa_dense(*args, **kwargs)
+
+
+_PLAIN: dict[str, Callable[..., Any]] = {"cond": _cond, "while_loop": _while, "flex_attention": _flex}  # as ordinary operators
+
+
+def _values(x: Tensor) -> Tensor:
+    """The tensor itself, or the one in which a sparse tensor keeps its values."""
+    return x if x.layout is torch.strided else x._values() if x.layout is torch.sparse_coo else x.values()
+
+
 def _place(x: Tensor) -> int | None:
-    """Where the values lie; None where a tensor has no storage of its own (sparse)."""
-    return x.untyped_storage().data_ptr() if x.layout is torch.strided else None
+    """Where the values lie; None where a tensor has no memory that could be told."""
+    if x.layout not in (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+        return None
+    return _values(x).untyped_storage().data_ptr()
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
@@ -334,4 +395,6 @@ def _tensors(values: Any) -> list[Tensor]:
             found.append(v)
         elif isinstance(v, (list, tuple)):
             found += _tensors(v)
+        elif isinstance(v, dict):
+            found += _tensors(v.values())
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,6 +100,7 @@ class Activity:
     Attributes:
         layers: every module with products or neurons, in order of first use.
         elementwise: elements of other understood work, int64 [samples] by (path, operator).
+        moved: elements read from tables by an index (embeddings), without arithmetic, likewise.
         not_counted: the same of operators that are not understood. Empty, or the other figures are a lower bound.
         samples, steps: number of samples, and steps of each [samples] (all ones without a time axis).
     """
@@ -110,13 +112,14 @@ class Activity:
         self._by_path: dict[str, LayerActivity] = {}
         self.elementwise: dict[tuple[str, str], np.ndarray] = {}
         self.not_counted: dict[tuple[str, str], np.ndarray] = {}
+        self.moved: dict[tuple[str, str], np.ndarray] = {}
         for b, (tally, seen) in enumerate(zip(tallies, neurons, strict=True)):
             for path, product in tally.products.items():
                 self._enter(b, path, kinds, product)
             for path, (updates, spikes, ran) in seen.items():
                 layer = self._layer(path, kinds)
                 layer.updates[b], layer.spikes[b], layer.steps[b] = updates, spikes, ran
-            for found, into in ((tally.elementwise, self.elementwise), (tally.unknown, self.not_counted)):
+            for found, into in ((tally.elementwise, self.elementwise), (tally.unknown, self.not_counted), (tally.moved, self.moved)):
                 for key, elements in found.items():
                     into.setdefault(key, np.zeros(self.samples, np.int64))[b] = elements
         order = {path: i for i, path in enumerate(kinds)}
@@ -164,6 +167,8 @@ class Activity:
         said = [f"{self.samples} samples; means per sample.", CONVENTION]
         if by_name:
             said.append("elementwise: " + ", ".join(f"{name} {_mean(e)}" for name, e in sorted(by_name.items(), key=lambda i: -i[1].sum())))
+        if self.moved:
+            said.append("read from tables, without arithmetic: " + ", ".join(f"{name} at {path or '(model)'} {_mean(e)}" for (path, name), e in self.moved.items()))
         for (path, name), elements in self.not_counted.items():
             said.append(f"NOT COUNTED: {name} at {path or '(model)'}, {_mean(elements)} elements")
         if self.not_counted:
@@ -250,8 +255,10 @@ def _counted(model: nn.Module, sample: Tensor, watch: _Watch, restore: Callable[
     changed: list[Tensor] = []
     try:
         with Counter(watch.where, weights) as counter:
+            watch.counter = counter
             model(sample)
     finally:
+        watch.counter = None
         changed += restore()
     return counter.tally, changed
 
@@ -285,6 +292,7 @@ class _Watch:
     def __init__(self) -> None:
         self.stack: list[tuple[str, bool]] = []
         self.seen: dict[str, list[int]] = {}
+        self.counter: Counter | None = None
 
     def start(self) -> None:
         self.stack, self.seen = [], {}
@@ -300,27 +308,47 @@ class _Watch:
 
 @contextmanager
 def _watched(paths: dict[nn.Module, str], others: tuple[type[nn.Module], ...]) -> Iterator[_Watch]:
-    watch, handles = _Watch(), []
+    watch, handles = _Watch(), list[Callable[[], None]]()
     for module, path in paths.items():
         neuron = isinstance(module, (Neuron, Recurrent, *others)) or _is_foreign(module)
 
-        def enter(m: nn.Module, args: Any, path: str = path, neuron: bool = neuron) -> None:
-            watch.stack.append((path, neuron))
-
-        def leave(m: nn.Module, args: Any, y: Any, path: str = path, neuron: bool = neuron) -> None:
-            watch.stack.pop()
-            while neuron and isinstance(y, (tuple, list)) and y:
-                y = y[0]
-            if neuron and isinstance(y, Tensor):
-                with torch.utils._python_dispatch._disable_current_modes():
-                    watch.left(path, y, _steps_of(m, y))
-
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        handles.append(_replaced(module, watch, path, neuron))
     try:
         yield watch
     finally:
-        for handle in handles:
-            handle.remove()
+        for undo in handles:
+            undo()
+
+
+def _replaced(module: nn.Module, watch: _Watch, path: str, neuron: bool) -> Callable[[], None]:
+    """Put a `forward` that is watched into a module; gives what puts the old one back. Hooks would not see `module.forward(x)`."""
+    own, forward = module.__dict__.get("forward"), module.forward
+
+    @functools.wraps(forward)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        again = any(p == path for p, _ in watch.stack)  # a forward that calls itself is one call
+        watch.stack.append((path, neuron))
+        try:
+            out = y = forward(*args, **kwargs)
+            with torch.utils._python_dispatch._disable_current_modes():
+                if not neuron and watch.counter is not None:
+                    watch.counter.unseen(y, (args, kwargs))
+                while neuron and isinstance(y, (tuple, list)) and y:
+                    y = y[0]
+                if neuron and not again and isinstance(y, Tensor):
+                    watch.left(path, y, _steps_of(module, y))
+        finally:
+            watch.stack.pop()
+        return out
+
+    def undo() -> None:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
+
+    module.__dict__["forward"] = watched
+    return undo
 
 
 @contextmanager
@@ -334,7 +362,8 @@ def _quiet(model: nn.Module) -> Iterator[None]:
     try:
         if one_operator:
             torch._C._set_mkldnn_enabled(False)
-        yield
+        with torch.compiler.set_stance("force_eager"):  # torch.cond and flex_attention compile themselves, which cannot be watched
+            yield
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -22,6 +22,7 @@ ORDER = [
     ("neurons",),
     ("layers",),
     ("encode", "loss"),
+    ("dispatched",),  # torch's operators by what they cost
     ("counting", "restoring"),  # of operations; of what a module keeps
     ("measuring",),  # neuro.activity
     ("nodes",),  # of the graph

@@ -1,0 +1,250 @@
+"""neuro.activity over the ways in which a network may compute: each is counted as loops count it, or listed; none is silently nothing."""
+
+import itertools
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch._higher_order_ops.while_loop import while_loop
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
+
+import neuro
+from neuro.errors import ShapeError
+from neuro.layers import Linear, Sequential
+from neuro.neurons import LIF
+
+B, N, D = 2, 4, 8
+X = (torch.rand(B, N, D, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+MAPS = (torch.rand(B, 2, 5, 6, generator=torch.Generator().manual_seed(4)) < 0.4).float()
+
+
+given = []  # what Call gave; an attribute would be put back as it was after each count
+
+
+class Call(nn.Module):
+    """f(x, w, *layers) with a weight of D x D, of which some are zero."""
+
+    def __init__(self, f, *layers):
+        super().__init__()
+        torch.manual_seed(0)
+        self.f, self.layers = f, nn.ModuleList(layers)
+        self.w = nn.Parameter(torch.rand(D, D) * (torch.rand(D, D) < 0.5))
+
+    def forward(self, x):
+        given.append(self.f(x, self.w, *self.layers))
+        return given[-1]
+
+
+def fan(x, outputs=D):
+    """Every nonzero input meets every output."""
+    return sum(outputs for v in x.flatten().tolist() if v)
+
+
+def pairs(a, b):
+    """[m, k] with [k, n]: both nonzero."""
+    return sum(1 for i, j, k in itertools.product(range(len(a)), range(b.shape[1]), range(len(b))) if a[i, k] and b[k, j])
+
+
+def powers(x, w, times):
+    """x w w ...: the inputs of each product by loops."""
+    found = 0
+    for _ in range(times):
+        found, x = found + fan(x), x @ w
+    return found
+
+
+def heads_attention(x, m, heads=2):
+    """nn.MultiheadAttention: three products in, q k^T and its softmax with v in each head, one product out. Only x has zeros."""
+    return fan(x, 3 * D) + heads * 2 * N * N * (D // heads) + N * D * D
+
+
+def transposed(x, layer):
+    """Taps that each nonzero input reaches inside the output map."""
+    out = layer(x[None]).shape[2:]
+    found = 0
+    for place in itertools.product(*map(range, x.shape)):
+        if x[place]:
+            for taps in itertools.product(*map(range, layer.kernel_size)):
+                to = [p * s - q + t * d for p, s, q, t, d in zip(place[1:], layer.stride, layer.padding, taps, layer.dilation, strict=True)]
+                found += layer.weight.shape[1] * all(0 <= t < n for t, n in zip(to, out, strict=True))
+    return found
+
+
+def looped(f):
+    """The weights and the inputs of one sample as they stand."""
+    return lambda x, net: f(x, net.w.detach())
+
+
+MHA = nn.MultiheadAttention(D, 2, batch_first=True)
+UP = nn.ConvTranspose2d(2, 4, 3, stride=2, padding=1, output_padding=1, groups=2)
+LSTM, GRU, RNN, LSTMCELL, GRUCELL = nn.LSTM(D, 3), nn.GRU(D, 3), nn.RNN(D, 3), nn.LSTMCell(D, 3), nn.GRUCell(D, 3)
+
+
+def attended(x, mask=None):
+    seen = torch.ones(N, N) if mask is None else mask
+    return pairs(x, x.T) + pairs(seen, x)
+
+
+def recurrent(net, gates):
+    """Each gate reads every input, and every state but the first, which is zero; N samples side by side, one step each is one sample."""
+    def count(x, _):
+        y, _ = net(x[:, None])
+        return fan(x, gates * 3) + fan(y[:-1], gates * 3)
+    return count
+
+
+EXACT = {  # name: (function of (x, w), operations of one sample by loops)
+    "matmul": (lambda x, w: x @ w, looped(lambda x, w: fan(x))),
+    "einsum": (lambda x, w: torch.einsum("bni,io->bno", x, w), looped(lambda x, w: fan(x))),
+    "einsum of two activations": (lambda x, w: torch.einsum("bni,bmi->bnm", x, x), looped(lambda x, w: pairs(x, x.T))),
+    "tensordot": (lambda x, w: torch.tensordot(x, w, 1), looped(lambda x, w: fan(x))),
+    "baddbmm": (lambda x, w: torch.baddbmm(x, x, w[None]), looped(lambda x, w: fan(x))),
+    "addbmm": (lambda x, w: torch.addbmm(torch.zeros(N, D), x, w[None]), looped(lambda x, w: fan(x))),
+    "inner": (lambda x, w: torch.inner(x, w), looped(lambda x, w: fan(x))),
+    "dot": (lambda x, w: torch.dot(x[0, 0], w[0]), looped(lambda x, w: fan(x[0], 1))),
+    "vdot": (lambda x, w: torch.vdot(x[0, 0], w[0]), looped(lambda x, w: fan(x[0], 1))),
+    "mv": (lambda x, w: torch.mv(w, x[0, 0]), looped(lambda x, w: fan(x[0]))),
+    "int8": (lambda x, w: torch._int_mm(x[0].repeat(5, 1).to(torch.int8), torch.ones(D, D, dtype=torch.int8)), looped(lambda x, w: 5 * pairs(x, torch.ones(D, D)))),
+    "chain": (lambda x, w: torch.linalg.multi_dot([x[0], w, w]), looped(lambda x, w: powers(x, w, 2))),
+    "vmap": (lambda x, w: torch.vmap(lambda a: a @ w)(x), looped(lambda x, w: fan(x))),
+    "checkpoint": (lambda x, w: torch.utils.checkpoint.checkpoint(lambda a: a @ w, x, use_reentrant=False), looped(lambda x, w: fan(x))),
+    "complex": (lambda x, w: torch.complex(x, 0 * x) @ torch.complex(w, w), looped(lambda x, w: 2 * fan(x))),
+    "complex, both parts": (lambda x, w: torch.complex(x, x.flip(-1)) @ torch.complex(w, w), looped(lambda x, w: 4 * fan(x))),
+    "sparse weight": (lambda x, w: torch.sparse.mm(w.to_sparse(), x[0].T), looped(lambda x, w: pairs(w, x.T))),
+    "sparse activation": (lambda x, w: torch.sparse.mm(x[0].to_sparse(), w), looped(lambda x, w: fan(x))),
+    "CSR activation": (lambda x, w: x[0].to_sparse_csr() @ w, looped(lambda x, w: fan(x))),
+    "CSR weight": (lambda x, w: w.to_sparse_csr() @ x[0].T, looped(lambda x, w: pairs(w, x.T))),
+    "CSR weight on the right": (lambda x, w: x[0] @ w.to_sparse_csr(), looped(lambda x, w: pairs(x, w))),
+    "cond, taken": (lambda x, w: torch.cond(x.sum() > 0, lambda a: a @ w, lambda a: a + 1, (x,)), looped(lambda x, w: fan(x))),
+    "cond, not taken": (lambda x, w: torch.cond(x.sum() < 0, lambda a: a + 1, lambda a: a @ w, (x,)), looped(lambda x, w: fan(x))),
+    "while_loop": (lambda x, w: while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, a @ w), (torch.zeros((), dtype=torch.int64), x))[1], looped(lambda x, w: powers(x, w, 3))),
+    "scaled_dot_product_attention": (lambda x, w: F.scaled_dot_product_attention(x, x, x), looped(lambda x, w: attended(x))),
+    "flex_attention": (lambda x, w: flex_attention(x[:, None], x[:, None], x[:, None]), looped(lambda x, w: attended(x))),
+    "flex_attention, causal": (lambda x, w: flex_attention(x[:, None], x[:, None], x[:, None], score_mod=lambda s, b, h, q, k: torch.where(q >= k, s, -torch.inf)),
+                               looped(lambda x, w: attended(x, torch.tril(torch.ones(N, N))))),
+    "MultiheadAttention": (lambda x, w, m: m(x, x, x)[0], lambda x, net: heads_attention(x, MHA), MHA),
+    "MultiheadAttention without weights": (lambda x, w, m: m(x, x, x, need_weights=False)[0], lambda x, net: heads_attention(x, MHA), MHA),
+    "multi_head_attention_forward": (
+        lambda x, w, m: F.multi_head_attention_forward(*[x.transpose(0, 1)] * 3, D, 2, m.in_proj_weight, m.in_proj_bias, None, None, False, 0.0, m.out_proj.weight, m.out_proj.bias)[0],
+        lambda x, net: heads_attention(x, MHA), MHA),
+    "LSTM": (lambda x, w, m: m(x.transpose(0, 1))[0], recurrent(LSTM, 4), LSTM),
+    "GRU by forward": (lambda x, w, m: m.forward(x.transpose(0, 1))[0], recurrent(GRU, 3), GRU),
+    "RNN": (lambda x, w, m: m(x.transpose(0, 1))[0], recurrent(RNN, 1), RNN),
+    "LSTMCell": (lambda x, w, m: m(x[:, 0])[0], lambda x, net: fan(x[0], 12), LSTMCELL),
+    "GRUCell": (lambda x, w, m: m(x[:, 0]), lambda x, net: fan(x[0], 9), GRUCELL),
+    "Linear by forward": (lambda x, w, m: m.forward(x), lambda x, net: fan(x, 3), nn.Linear(D, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse (CSR|invariant)", "ignore:flex_attention called without")
+@pytest.mark.parametrize("name", EXACT)
+def test_counted_as_loops_count(name):
+    f, count, *layers = EXACT[name]
+    net = Call(f, *layers).eval()
+    found = neuro.activity(net, X, batch_axis=0)
+    assert found.total("effective").tolist() == [count(X[b], net) for b in range(B)] and min(found.total("effective")) > 0
+    assert not found.not_counted, found
+    watched = given[-1]  # of the last sample: what is counted is still what is computed
+    with torch.no_grad():
+        torch.testing.assert_close(watched, net(X[-1:]))
+
+
+def test_transposed_convolution_of_groups():
+    found = neuro.activity(UP, MAPS, batch_axis=0)
+    assert found.total("ac").tolist() == [transposed(x, UP) for x in MAPS] and not found.not_counted
+
+
+LISTED = {  # name: (function, input, where it is listed, under which name)
+    "embedding": (lambda x, w: F.embedding(x.long()[:, 0], w), X, "moved", "embedding"),
+    "rows of an activation": (lambda x, w: x[:, torch.tensor([0, 2])], X, "moved", "index"),
+    "interpolate nearest": (lambda x, w: F.interpolate(x, scale_factor=2), MAPS, "moved", "_unsafe_index"),
+    "interpolate bilinear": (lambda x, w: F.interpolate(x, scale_factor=2, mode="bilinear"), MAPS, "elementwise", "upsample_bilinear2d"),
+    "interpolate bicubic": (lambda x, w: F.interpolate(x, scale_factor=2, mode="bicubic"), MAPS, "elementwise", "upsample_bicubic2d"),
+    "interpolate linear": (lambda x, w: F.interpolate(x, scale_factor=2, mode="linear"), X, "elementwise", "upsample_linear1d"),
+    "interpolate area": (lambda x, w: F.interpolate(x, scale_factor=2, mode="area"), MAPS, "elementwise", "_adaptive_avg_pool2d"),
+    "scatter_add": (lambda x, w: torch.zeros(1, N, D).scatter_add(1, torch.zeros(1, N, D, dtype=torch.int64), x), X, "elementwise", "scatter_add"),
+    "a product by hand": (lambda x, w: (x[..., None] * w).sum(-2), X, "elementwise", "mul"),
+    "outer": (lambda x, w: torch.outer(x[0, 0], x[0, 1]), X, "elementwise", "mul"),
+    "fft": (lambda x, w: torch.fft.fft(x).abs(), X, "not_counted", "_fft_r2c"),
+    "fft2 of complex": (lambda x, w: torch.fft.fft2(torch.complex(x, x)).abs(), X, "not_counted", "_fft_c2c"),
+    "Bilinear": (lambda x, w: F.bilinear(x, x, w[None]), X, "not_counted", "_trilinear"),
+    "cdist": (lambda x, w: torch.cdist(x, w[None]), X, "not_counted", "_cdist_forward"),
+    "grid_sample": (lambda x, w: F.grid_sample(x, torch.zeros(1, 3, 3, 2), align_corners=False), MAPS, "not_counted", "grid_sampler_2d"),
+    "EmbeddingBag": (lambda x, w: F.embedding_bag(x.long()[:, 0], w), X, "not_counted", "_embedding_bag"),
+    "solve": (lambda x, w: torch.linalg.solve(w + torch.eye(D), x[0].T), X, "not_counted", "_linalg_solve_ex"),
+    "NumPy": (lambda x, w: torch.from_numpy(x.detach().numpy() @ w.detach().numpy()), X, "not_counted", "numpy"),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_listed_in_elements(name):
+    f, x, where, operator = LISTED[name]
+    found = neuro.activity(Call(f), x, batch_axis=0)
+    listed = {n: v for (_, n), v in getattr(found, where).items()}
+    assert operator in listed and (listed[operator] > 0).all(), found
+    assert found.total("effective").tolist() == [0] * B
+    assert (found.share_not_counted > 0) == (where == "not_counted")
+    assert operator in repr(found)
+
+
+def in_a_thread(x, w):
+    made = []
+    worker = threading.Thread(target=lambda: made.append(x @ w))
+    worker.start()
+    worker.join()
+    return made[0]
+
+
+def test_what_another_thread_made_is_said():
+    """Torch's modes belong to one thread: nothing of it was seen."""
+    found = neuro.activity(Call(in_a_thread), X, batch_axis=0)
+    assert {key: v.tolist() for key, v in found.not_counted.items()} == {("", "made out of sight"): [N * D] * B}
+    assert "NOT COUNTED: made out of sight" in repr(found)
+
+
+class Direct(nn.Module):
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.how, self.fc, self.lif, self.head = how, Linear(D, 5), LIF(), Linear(5, 3)
+
+    def forward(self, x):
+        if self.how == "forward":
+            return self.head.forward(self.lif.forward(self.fc.forward(5 * x)))
+        return self.head(self.lif(self.fc(5 * x)))
+
+
+def test_modules_that_are_called_by_forward_count_as_called():
+    """Hooks do not fire there: the neuron's updates and spikes would be missing."""
+    x = X.transpose(0, 1)
+    called, direct = (neuro.activity(Direct(how), x) for how in ("call", "forward"))
+    assert [layer.path for layer in direct] == [layer.path for layer in called] == ["fc", "lif", "head"]
+    for name in ("effective", "dense", "updates", "spikes", "steps"):
+        assert direct.total(name).tolist() == called.total(name).tolist()
+    assert direct["lif"].spikes.sum() > 0 and direct["lif"].updates.tolist() == [N * 5] * B
+    assert direct.elementwise.keys() == called.elementwise.keys() == {("", "mul")}
+
+
+class Steps(LIF):
+    """Calls its own forward for each step."""
+
+    def forward(self, x):
+        if len(x) == 1:
+            return super().forward(x)
+        return torch.cat([self.forward(x_t[None]) for x_t in x])
+
+
+def test_a_forward_that_calls_itself_is_one_call():
+    found = neuro.activity(Sequential(Linear(D, 5), Steps()), X.transpose(0, 1))
+    assert found["1"].updates.tolist() == [N * 5] * B and found["1"].steps.tolist() == [N] * B
+
+
+def test_forwards_are_put_back_also_after_an_error():
+    net, mine = Direct("call"), lambda x: 2 * x
+    net.head.forward = mine
+    neuro.activity(net, X.transpose(0, 1))
+    with pytest.raises(ShapeError):
+        neuro.activity(net, torch.zeros(N, B, D + 1))
+    assert "forward" not in vars(net) | vars(net.fc) | vars(net.lif) and net.head.forward is mine
