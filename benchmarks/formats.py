@@ -160,7 +160,7 @@ def main() -> None:
     paths = [
         p
         for p in sorted(root.rglob("*"))
-        if p.is_file() and p.with_name(p.name + ".json").exists() and p.suffix != ".mat"
+        if p.is_file() and p.with_name(p.name + ".json").exists()
     ]
     if paths:
         head = [

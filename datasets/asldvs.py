@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
-
 import numpy as np
 
 from neuro.datasets.downloads import Remote
 from neuro.datasets.events import Sensor, check_events, make_events
+from neuro.datasets.formats import mat5
+from neuro.datasets.formats.block import most_bytes
 from neuro.datasets.recordings import EventFiles
 from neuro.datasets.splits import Split, by_draw
 from neuro.errors import FormatError, explain
-
-BROKEN = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, MemoryError, NotImplementedError, zlib.error, zipfile.BadZipFile)
-MOST_EVENTS = 10**7
 
 
 class ASLDVS(EventFiles):
@@ -45,15 +40,14 @@ class ASLDVS(EventFiles):
     @classmethod
     def decode(cls, data: bytes, name: str) -> np.ndarray:
         """The four columns of a MATLAB file."""
-        from scipy.io import loadmat
-
-        try:
-            columns = loadmat(io.BytesIO(data), variable_names=("ts", "x", "y", "pol"), struct_as_record=True)
-            t, x, y, p = (np.asarray(columns[key]).ravel() for key in ("ts", "x", "y", "pol"))
-        except BROKEN as error:
-            raise FormatError(explain("It is no MATLAB file with ts, x, y and pol.", f"{type(error).__name__}: {error}"[:300])) from error
-        if any(c.dtype.kind not in "biuf" or len(c) > MOST_EVENTS for c in (t, x, y, p)):
-            raise FormatError(explain("The columns are no numbers of events.", f"{[str(c.dtype) for c in (t, x, y, p)]}   {len(t)} events"))
+        raw = np.frombuffer(data, np.uint8)
+        if not mat5.recognise(raw):
+            raise FormatError(explain("It is no MATLAB file of version 5.", f"it begins with {data[:16]!r}"))
+        held = mat5.variables(raw, most_bytes(raw))
+        missing = [key for key in ("ts", "x", "y", "pol") if key not in held]
+        if missing:
+            raise FormatError(explain(f"It is no MATLAB file with ts, x, y and pol: {', '.join(missing)} is missing.", f"it holds {', '.join(held)}"))
+        t, x, y, p = (held[key].ravel() for key in ("ts", "x", "y", "pol"))
         turned = cls.sensor.height - 1 - y.astype(np.float64)
         return check_events(make_events(x, turned, t, p.astype(np.float64) > 0), cls.sensor)
 

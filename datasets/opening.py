@@ -20,7 +20,7 @@ from neuro.datasets.formats.prophesee import version
 from neuro.errors import FormatError, ParameterError, explain, unknown
 
 FORMATS = (
-    "aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "text"
+    "aedat2", "aedat3", "aedat4", "evt2", "evt21", "evt3", "dat", "es", "hdf5", "npy", "npz", "rosbag", "mat", "text"
 )  # fmt: skip  # in this order; text has no mark
 ENCODINGS = {"2.0": "evt2", "2.1": "evt21", "3.0": "evt3", "": "dat"}  # that a header of lines of "% " names, "": none
 SMALL = 1 << 20  # bytes; a smaller file is read, which is quicker than to map it

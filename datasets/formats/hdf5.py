@@ -3,6 +3,7 @@
     DSEC, RPG, M3ED     a group with arrays x, y, t, p of equal length (or xs, ys, ts, ps); `t_offset` (microseconds) is added
     Prophesee, aertb    an array of records with x, y, t, p; Prophesee's attribute `geometry` (`1280x720`) is the sensor
     MVSEC               an array [N, 4] of x, y, t, p
+    MATLAB 7.3          as the first, of shape [1, N] or [N, 1], behind 512 bytes of MATLAB's
     SHD, SSC            `spikes/times` (seconds) and `spikes/units`, a pair of arrays for each sample: x is the unit, y 0, all ON
 
 Names and the unit of time: see `columns.py`. The sensor is taken from the attributes `geometry`, `sensor_resolution` or
@@ -57,8 +58,8 @@ class Found(NamedTuple):
 
 
 def recognise(data: np.ndarray) -> bool:
-    """HDF5's mark at the start."""
-    return bytes(data[:8]) == MARK
+    """HDF5's mark at the start, or behind MATLAB's own text."""
+    return bytes(data[:8]) == MARK or bytes(data[:10]) == b"MATLAB 7.3" and bytes(data[512:520]) == MARK
 
 
 def opened(data: np.ndarray):
@@ -113,7 +114,7 @@ def find(file) -> tuple[dict[str, Found], str | None]:
     for name in ["", *groups]:
         group = file[name] if name else file
         mine = {key: own(group, key) for key in group}
-        one = [key for key, thing in mine.items() if isinstance(thing, h5py.Dataset) and thing.ndim == 1]
+        one = [key for key, thing in mine.items() if isinstance(thing, h5py.Dataset) and is_column(thing.shape)]
         if {"times", "units"} <= set(one) and h5py.check_vlen_dtype(group["units"].dtype):
             return {}, name
         picked = columns.pick(one)
@@ -121,6 +122,11 @@ def find(file) -> tuple[dict[str, Found], str | None]:
             prefix = f"{name}/" if name else ""
             found[name or "/"] = Found({axis: prefix + key for axis, key in picked.items()})
     return found, None
+
+
+def is_column(shape: tuple[int, ...] | None) -> bool:
+    """Whether an array is one row of numbers; MATLAB's have two sides."""
+    return shape is not None and (len(shape) == 1 or len(shape) == 2 and 1 in shape)
 
 
 def readable(dataset, data: np.ndarray) -> None:
@@ -170,7 +176,8 @@ def of_recording(file, found: Found, data: np.ndarray) -> Head:
     for dataset in used:
         readable(dataset, data)
         numeric(dataset, found.columns if found.table and found.columns else None)
-    if len({d.shape[0] for d in used}) != 1:
+    rows = used[0].shape[0] if found.table else used[0].size
+    if any((d.shape[0] if found.table else d.size) != rows for d in used):
         raise foreign(
             "HDF5: the arrays of x, y, t and p must be equally long.",
             "   ".join(f"{d.name} {list(d.shape)}" for d in used),
@@ -202,7 +209,7 @@ def of_recording(file, found: Found, data: np.ndarray) -> Head:
     }
     if found.order:
         facts["columns"] = f"{' '.join(found.order)}, guessed"
-    return Head(0, sensor_of(facts), facts, (found, seconds, offset, used[0].shape[0]))
+    return Head(0, sensor_of(facts), facts, (found, seconds, offset, rows))
 
 
 def attributes(*groups) -> dict[str, Any]:
@@ -257,10 +264,17 @@ def range_of(number: int) -> dict[str, int]:
     return {str(k): k for k in range(number)}
 
 
+def cut(dataset, start: int, stop: int) -> np.ndarray:
+    """A part of an array that is one row of numbers."""
+    if len(dataset.shape) == 1:
+        return dataset[start:stop]
+    return dataset[0, start:stop] if dataset.shape[0] == 1 else dataset[start:stop, 0]
+
+
 def part(file, found: Found, start: int, stop: int) -> dict[str, np.ndarray]:
     """Rows of a recording as columns."""
     if not found.table:
-        return {axis: file[name][start:stop] for axis, name in found.columns.items()}
+        return {axis: cut(file[name], start, stop) for axis, name in found.columns.items()}
     rows = file[found.table][start:stop]
     if found.order:
         return {axis: rows[:, found.order.index(axis)] for axis in "xytp"}

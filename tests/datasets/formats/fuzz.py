@@ -39,7 +39,7 @@ from neuro.errors import NeuroError
 
 HANG = 20.0  # seconds for one input
 SENSOR = Sensor(128, 128)
-FORMATS = sorted({*WRITERS.values(), "rosbag", "evt21"})
+FORMATS = sorted({*WRITERS.values(), "rosbag", "evt21", "mat"})
 EXTREME = [
     bytes([255] * 4),
     bytes([255] * 8),
@@ -75,6 +75,8 @@ def made(name: str) -> bytes:
         return text + np.array(words, "<u8").T.tobytes()
     if name == "rosbag":
         return neighbour("test_rosbag").bag(events, "bz2", each=20)
+    if name == "mat":
+        return neighbour("test_mat").of_events(events)
     return encode_events(events, SENSOR, name)
 
 
@@ -95,7 +97,7 @@ def sources(name: str) -> Iterator[tuple[str, bytes]]:
             yield "layout", layouts.hdf5(fill)
     root = Path(os.environ.get("NEURO_DATA", "nowhere")) / "event_formats"
     for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix not in (".json", ".md", ".hex", ".mat") and path.stat().st_size < 1 << 21:
+        if path.is_file() and path.suffix not in (".json", ".md", ".hex") and path.stat().st_size < 1 << 21:
             try:
                 module = open_file(path).module.__name__.rpartition(".")[2]
             except NeuroError:
