@@ -26,7 +26,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 2
+FORMAT, VERSION = "neuro-product-costs", 3
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
@@ -74,7 +74,7 @@ class Costs:
     def dense(self, work: Work) -> float:
         """Seconds of the dense product."""
         if work.kind == "linear":
-            rate = float(np.interp(np.log(max(1, work.rows)), np.log(_ROWS), (self.dense_16, self.dense_128, self.dense_1024)))
+            rate = _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
         else:
             rate = self.dense_conv
         return work.products * rate
@@ -110,6 +110,12 @@ class Costs:
         if not isinstance(found, cls):
             raise FormatError(explain(f"{path} holds no table.", f"it says: always {found}"))
         return found
+
+
+@functools.lru_cache(4096)
+def _rate(rows: int, *rates: float) -> float:
+    """Between the measured numbers of rows, on a scale of logarithms. Asked at every call of a layer, with few different values."""
+    return float(np.interp(np.log(max(1, rows)), np.log(_ROWS), rates))
 
 
 def save(path: str | Path, choice: Costs | Fixed) -> None:

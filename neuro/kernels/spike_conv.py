@@ -11,7 +11,7 @@ from torch import Tensor
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import Plan, is_plain, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
 
 _ADD, _MOVE = 0.1e-9, 0.5e-9  # seconds of an element, one thread; only decide how many threads are worth waking
@@ -69,6 +69,8 @@ def spike_conv2d(
     planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
     if planned is None:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if not needs_gradient(x, weight, bias):
+        return forward(planned.packed, weight, bias, sizes)
     return _SpikeConv.apply(x, weight, bias, sizes, planned)
 
 

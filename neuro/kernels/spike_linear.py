@@ -11,7 +11,7 @@ from torch import Tensor
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import Plan, is_plain, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
 
 _ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide how many threads are worth waking
@@ -39,6 +39,8 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
     if planned is None:
         return F.linear(x, weight, bias)
+    if not needs_gradient(x, weight, bias):
+        return forward(planned.packed, weight, bias)
     return _SpikeLinear.apply(x, weight, bias, planned)
 
 
@@ -77,7 +79,7 @@ def forward(packed: Packed, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     D, C = weight.shape
     rows = packed.shape.numel() // C
-    dense = turned(weight.detach()).view(-1).numpy()
+    dense = weight.detach().contiguous().view(-1).numpy()
     y = fresh((*packed.shape[:-1], D), weight.dtype)
     first = (weight.new_zeros(D) if bias is None else bias.detach().contiguous()).detach().numpy()
     flat, planes = y.view(-1).numpy(), packed.planes

@@ -20,7 +20,7 @@ machine = njit(nogil=True, error_model="numpy", cache=True)
 
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
-_LISTED = 64  # rows of spikes listed at a time
+_LISTED = 4096  # rows of spikes listed at a time
 _SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
@@ -134,11 +134,23 @@ def _positions(words, start, stop, found, n):
     return n
 
 
+@machine
+def _bits_in(planes, start, stop):
+    """How many bits are set in the words that hold bits start .. stop: as many as `_positions` finds, or up to 126 more."""
+    n = 0
+    for p in range(planes.shape[0]):
+        for w in range(start >> 6, (stop + 63) >> 6):
+            n += popcount(planes[p, w])
+    return n
+
+
 def _summing(vectors: int) -> Any:
-    """A function of machine code: target[t:t+n] += sum of rows[index[k] * stride + c : ... + n], n = 16 * vectors, sums held in registers."""
+    """Machine code: target[t:t+n] = source[s:s+n] + sum of rows[index[k] * stride + c : ... + n], n = 16 * vectors, sums held in registers."""
 
     @intrinsic
-    def tile(context: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, first: Any, last: Any) -> Any:
+    def tile(
+        context: Any, source: Any, s: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, first: Any, last: Any
+    ) -> Any:  # fmt: skip
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kinds = signature.args
             element = context.get_value_type(kinds[0].dtype)
@@ -152,28 +164,29 @@ def _summing(vectors: int) -> Any:
                 start = builder.bitcast(pointer, vector.as_pointer())
                 return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
 
-            out, base, listed = vectors_at(builder.gep(data(0), [args[1]])), builder.gep(data(2), [args[4]]), data(5)
-            starts = [builder.load(p, align=size) for p in out]
+            out, base, listed = vectors_at(builder.gep(data(2), [args[3]])), builder.gep(data(4), [args[6]]), data(7)
+            starts = [builder.load(p, align=size) for p in vectors_at(builder.gep(data(0), [args[1]]))]
             before, loop, done = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("rows_end")
-            builder.cbranch(builder.icmp_signed("<", args[6], args[7]), loop, done)
+            builder.cbranch(builder.icmp_signed("<", args[8], args[9]), loop, done)
             builder.position_at_end(loop)
             k = builder.phi(word)
             sums = [builder.phi(vector) for _ in range(vectors)]
             row = builder.zext(builder.load(builder.gep(listed, [k])), word)
-            found = vectors_at(builder.gep(base, [builder.mul(row, args[3])]))
+            found = vectors_at(builder.gep(base, [builder.mul(row, args[5])]))
             more = [builder.fadd(s, builder.load(p, align=size)) for s, p in zip(sums, found, strict=True)]
             after = builder.add(k, ir.Constant(word, 1))
-            builder.cbranch(builder.icmp_signed("<", after, args[7]), loop, done)
+            builder.cbranch(builder.icmp_signed("<", after, args[9]), loop, done)
             builder.position_at_end(done)
             totals = [builder.phi(vector) for _ in range(vectors)]
-            for phi, old, new in [(k, args[6], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
+            for phi, old, new in [(k, args[8], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
                 phi.add_incoming(old, before)
                 phi.add_incoming(new, loop)
             for p, total in zip(out, totals, strict=True):
                 builder.store(total, p, align=size)
             return context.get_dummy_value()
 
-        return types.void(target, types.intp, rows, types.intp, types.intp, index, types.intp, types.intp), write
+        signature = types.void(source, types.intp, target, types.intp, rows, types.intp, types.intp, index, types.intp, types.intp)
+        return signature, write
 
     return tile
 
@@ -182,20 +195,20 @@ _tile_128, _tile_64, _tile_16 = _summing(8), _summing(4), _summing(1)
 
 
 @machine
-def _add_rows(target, t, rows, origin, stride, low, high, index, first, last):
-    """target[t + j] += sum over k in first .. last of rows[origin + index[k] * stride + j] for j in low .. high, in the order of k."""
-    c = low
-    while high - c >= 128:
-        _tile_128(target, t + c, rows, stride, origin + c, index, first, last)
+def _sum_rows(source, s, target, t, width, rows, origin, stride, index, first, last):
+    """target[t + j] = source[s + j] + sum over k in first .. last of rows[origin + index[k] * stride + j], for j in 0 .. width, in the order of k."""
+    c = 0
+    while width - c >= 128:
+        _tile_128(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 128
-    if high - c >= 64:
-        _tile_64(target, t + c, rows, stride, origin + c, index, first, last)
+    if width - c >= 64:
+        _tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 64
-    while high - c >= 16:
-        _tile_16(target, t + c, rows, stride, origin + c, index, first, last)
+    while width - c >= 16:
+        _tile_16(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 16
-    for j in range(c, high):
-        total = target[t + j]
+    for j in range(c, width):
+        total = source[s + j]
         for k in range(first, last):
             total += rows[origin + np.int64(index[k]) * stride + j]
         target[t + j] = total
@@ -246,21 +259,34 @@ def transpose(a, rows, columns, b, low, high):
 
 
 @machine
-def times(planes, inner, dense, columns, bias, y, low, high):
-    """y[low:high] = bias + X[low:high] @ dense; X [rows, inner] spikes, dense [inner, columns], y [rows, columns]."""
-    lists = np.empty(min(_LISTED, high - low) * inner * planes.shape[0], np.uint32)
+def _on_a_line(size, kind):
+    """An uninitialised array that starts on a cache line: a wide vector that lies on two lines takes twice as long."""
+    whole = np.empty(size + 64, kind)
+    return whole[(-whole.ctypes.data % 64) // whole.itemsize :]
+
+
+@machine
+def times(planes, inner, weight, columns, bias, y, low, high):
+    """y[low:high] = bias + X[low:high] @ weight.T; X [rows, inner] spikes, weight [columns, inner], y [rows, columns].
+
+    128 rows of the weight at a time are turned into a panel [inner, 128] that stays in L2. Beside each other its rows fill the
+    cache evenly; rows of a whole turned matrix lie a power of two apart.
+    """
     ends = np.empty(_LISTED + 1, np.int64)
+    panel = _on_a_line(inner * min(_WIDE, columns), weight.dtype)
     for start in range(low, high, _LISTED):
         rows, n = min(_LISTED, high - start), 0
+        lists = np.empty(_bits_in(planes, start * inner, (start + rows) * inner), np.uint32)
         ends[0] = 0
         for r in range(rows):
-            y[(start + r) * columns : (start + r + 1) * columns] = bias
             for p in range(planes.shape[0]):
                 n = _positions(planes[p], (start + r) * inner, (start + r + 1) * inner, lists, n)
             ends[r + 1] = n
         for c in range(0, columns, _WIDE):
+            width = min(_WIDE, columns - c)
+            _turn(weight, c * inner, inner, width, inner, panel, 0, width)
             for r in range(rows):
-                _add_rows(y, (start + r) * columns, dense, 0, columns, c, min(c + _WIDE, columns), lists, ends[r], ends[r + 1])
+                _sum_rows(bias, c, y, (start + r) * columns + c, width, panel, 0, width, lists, ends[r], ends[r + 1])
 
 
 @machine
@@ -285,7 +311,8 @@ def transposed_times(planes, rows, inner, dense, columns, y, low, high):
                     ends[i] += 1
         for c in range(0, columns, _WIDE):
             for i in range(high - low):
-                _add_rows(y, (low + i) * columns, dense, 0, columns, c, min(c + _WIDE, columns), lists, i * depth, i * depth + ends[i])
+                at = (low + i) * columns + c
+                _sum_rows(y, at, y, at, min(_WIDE, columns - c), dense, c, columns, lists, i * depth, i * depth + ends[i])
 
 
 @machine
@@ -318,7 +345,6 @@ def convolve(planes, sizes, dense, bias, y, low, high):
             n = 0
             ends[0] = 0
             for wo in range(W_out):
-                line[wo * D : (wo + 1) * D] = bias[group * D : (group + 1) * D]
                 for a in range(K_h):
                     h = ho * s_h - p_h + a * d_h
                     if h < 0 or h >= H:
@@ -334,8 +360,9 @@ def convolve(planes, sizes, dense, bias, y, low, high):
                 ends[wo + 1] = n
             origin = group * K_h * K_w * C * D
             for c in range(0, D, _WIDE):
+                width = min(_WIDE, D - c)
                 for wo in range(W_out):
-                    _add_rows(line, wo * D, dense, origin, D, c, min(c + _WIDE, D), lists, ends[wo], ends[wo + 1])
+                    _sum_rows(bias, group * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
             _turn(line, 0, D, W_out, D, y, item * D * H_out * W_out + ho * W_out, H_out * W_out)
 
 
@@ -382,4 +409,4 @@ def convolve_gradient(planes, sizes, first, images, framed, frame_h, frame_w, to
                             if h >= 0 and w >= 0 and h % s_h == 0 and w % s_w == 0 and h // s_h < H_out and w // s_w < W_out:
                                 lists[i] = (h // s_h + top) * frame_w + w // s_w + left
                                 i += 1
-                    _add_rows(grad, target, framed, at, width, 0, D, lists, 0, i)
+                    _sum_rows(grad, target, grad, target, D, framed, at, width, lists, 0, i)

@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
         assert not (tmp_path / "other.json").exists()
 
 
-@pytest.mark.parametrize("change", [{"version": 3}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
+@pytest.mark.parametrize("change", [{"version": choosing.VERSION + 1}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
 def test_foreign_tables_are_refused(change, tmp_path):
     path = tmp_path / "t.json"
     TABLE.save(path)

@@ -29,6 +29,15 @@ def test_shape_and_type(shape, dtype):
     assert (t.fill_(3) == 3).all()
 
 
+@pytest.mark.parametrize("shape", [(1,), (1 << 18,), (777, 999), SHAPE])
+def test_memory_starts_on_a_cache_line(shape):
+    held = [fresh(shape, torch.float32) for _ in range(3)]
+    assert not any(t.data_ptr() % 64 for t in held)
+    del held
+    gc.collect()
+    assert not fresh(shape, torch.float32).data_ptr() % 64
+
+
 def test_memory_is_used_again_once_the_tensor_is_gone():
     a = fresh(SHAPE, torch.float32)
     place = a.data_ptr()

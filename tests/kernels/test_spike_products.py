@@ -93,6 +93,21 @@ def test_conv1d(stride, padding, dilation, groups):
     assert_products_agree(lambda x, w, b: spike_conv1d(x, w, b, *how), lambda x, w, b: F.conv1d(x, w, b, *how), x, weight, bias)
 
 
+@pytest.mark.parametrize("density", [0.02, 1.0])
+def test_more_rows_than_are_listed_at_a_time(density):
+    x = spikes(2 * 4096 + 5, 9, density=density, most=2)  # 9 inputs: rows begin in the middle of words
+    assert_products_agree(spike_linear, F.linear, x, torch.randn(150, 9), torch.randn(150))
+
+
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(without):
+    x, w, k = spikes(50, 30), torch.randn(20, 30, requires_grad=True), torch.randn(16, 30, 1, 1, requires_grad=True)
+    y, z = spike_linear(x, w), spike_conv2d(x[..., None, None], k)
+    with without():
+        found = spike_linear(x, w), spike_conv2d(x[..., None, None], k)
+    assert torch.equal(found[0], y) and torch.equal(found[1], z) and not found[0].requires_grad and not found[1].requires_grad
+
+
 def test_a_gradient_longer_than_a_block():
     x, weight = spikes(40, 8, 40, 40), torch.randn(32, 8, 3, 3)  # 40 images of 200 kB: several blocks of 4 MiB
     assert_products_agree(lambda x, w: spike_conv2d(x, w, padding=(1, 1)), lambda x, w: F.conv2d(x, w, padding=1), x, weight, None)
