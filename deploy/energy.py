@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from neuro.deploy.agreement import html_table, table
+from neuro.deploy.elementwise import RULE, Elementwise, elementwise_work, statement
 from neuro.deploy.profiles import (
     PROFILES,
     Chip,
@@ -29,7 +30,7 @@ from neuro.deploy.work import SecondState, Work, ann_once_work, ann_work, firing
 from neuro.errors import ParameterError, explain
 
 __all__ = ["PROFILES", "Chip", "EnergyComparison", "EnergyReport", "LayerEnergy", "Profile", "SecondState", "Traffic", "Work", "access", "accesses", "ann_once_work", "ann_work", "break_even_rate",
-           "compare_energy", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1", "spinnaker2", "traffic", "with_activations"]  # fmt: skip
+           "compare_energy", "elementwise_work", "estimate", "firing_rate", "fp32", "from_activity", "from_twin", "int8", "int8_narrow", "int8_shared", "loihi1", "spinnaker2", "traffic", "with_activations"]  # fmt: skip
 
 CONVENTIONS = (
     "An estimate from counts, not a measurement. A spiking layer: one accumulation per operation on +-1, one MAC on another value; per update",
@@ -39,7 +40,7 @@ CONVENTIONS = (
     "ANN, run once per time step: a MAC, a weight read and an input read per operation, a bias addition and a comparison per output, written once;",
     "dense: all operations; sparse: those on nonzero activations, which alone are written. Words cost their share of a 64-bit SRAM access",
     "(10 pJ at 8 KB, 20 at 32 KB, 100 at 1 MB, interpolated), the memory as large as the layer, or as the network where it is shared.",
-    "On neither side are pooling, residual sums, scaling, means and the activity's elementwise work priced; batch norms are folded away.",
+    "Pooling, residual sums, scaling and means are in no row, on neither side (neuro.deploy.elementwise counts them on both); batch norms are folded away.",
 )
 PARTS = ("synapse", "neuron", "addressing", "memory")
 
@@ -193,13 +194,14 @@ class EnergyComparison:
     """A spiking network and its ANN over several profiles: (snn, dense, sparse, break-even against each) by profile name.
 
     silent: layers whose neurons never fired. once: the ANN of matched bits that is run once, and the rate that breaks even with
-    it, by profile; empty where it was not given.
+    it, by profile; empty where it was not given. elementwise: what lies between layers, by side; empty likewise.
     """
 
     reports: dict[str, tuple[EnergyReport, EnergyReport | None, EnergyReport | None, float | None, float | None]]
     rate: float
     silent: tuple[str, ...] = ()
     once: dict[str, tuple[EnergyReport, float | None]] = field(default_factory=dict)
+    elementwise: dict[str, list[Elementwise]] = field(default_factory=dict)
 
     HEAD = ("profile", "SNN µJ", "compute", "memory", "ANN dense µJ", "ANN sparse µJ", "SNN/dense", "SNN/sparse", "break-even dense", "break-even sparse")
 
@@ -230,7 +232,21 @@ class EnergyComparison:
         for name, (ann, even) in self.once.items():
             rate = "never" if even is None else f"{even:.4f}"
             said.append(f"Run once with matched bits, {ann.profile.name}: {ann.total:.4g} µJ, SNN/ANN {self.reports[name][0].total / ann.total:.3f}, break-even {rate}.")
-        return [*said, *(f"{n}: {r[0].profile.source}" for n, r in self.reports.items()), *CONVENTIONS]
+        return [*said, *self._between(), *(f"{n}: {r[0].profile.source}" for n, r in self.reports.items()), *CONVENTIONS]
+
+    def _between(self) -> list[str]:
+        """What lies between layers, by profile, and the operators for which there is no rule."""
+        if not self.elementwise:
+            return []
+        said = []
+        for name, reports in self.reports.items():
+            if isinstance(reports[0].profile, Profile):
+                totals = {side: r.total for side, r in zip(("snn", "dense", "sparse"), reports, strict=False) if r is not None}
+                if name in self.once:
+                    totals["once"] = self.once[name][0].total
+                said.append(statement(self.elementwise, reports[0].profile, totals))  # type: ignore[arg-type]
+        missed = [f"NOT COUNTED: {w.kind} {w.name}, {w.elements:.6g} elements" for w in self.elementwise["snn"] if not w.understood]
+        return [*said, *missed, *RULE]
 
     def __repr__(self) -> str:
         return "\n".join([*table(self.HEAD, self.rows()), *self.notes()])
@@ -241,11 +257,12 @@ class EnergyComparison:
 
 def compare_energy(
     work: Sequence[Work], dense: Sequence[Work], sparse: Sequence[Work], profiles: Sequence[Any] = PROFILES, *,
-    once: tuple[Sequence[Work], int] | None = None,
+    once: tuple[Sequence[Work], int] | None = None, elementwise: dict[str, list[Elementwise]] | None = None,
 ) -> EnergyComparison:  # fmt: skip
     """Price a spiking network and its two ANNs (`ann_work`) in every profile, so that a range is seen and never one bare number.
 
     once: of `ann_once_work`, the ANN of matched bits that is run once; None: left out.
+    elementwise: of `elementwise_work`, what lies between layers, stated apart; None: left out.
     """
     reports, single = {}, {}
     for p in profiles:
@@ -258,4 +275,4 @@ def compare_energy(
         if once is not None:
             matched = estimate(once[0], with_activations(p, min(once[1], p.activation_bits)), "sparse")
             single[p.name] = matched, break_even_rate(work, matched, profile=p)
-    return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes), single)
+    return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes), single, elementwise or {})

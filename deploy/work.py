@@ -222,9 +222,10 @@ def _ann(graph: Graph, x: Tensor, lengths: Tensor | None, levels: int | None) ->
     return dense, sparse
 
 
-def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray], levels: int | None) -> None:
-    """Walk one recording: neurons give relu of their current, products are counted on what an ANN would feed them.
+def ann_values(graph: Graph, x: Tensor, levels: int | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """(values of the spiking network, values of its ANN) by node, for one recording [T, 1, ...] of a graph with folded norms.
 
+    In the ANN a neuron gives relu of its current, and a layer with products the spiking network's own current.
     levels: of the activations of an ANN that is run once, on means over time; None: run in every step, not rounded.
     """
     values = graph.values(x)
@@ -232,24 +233,30 @@ def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, n
         values = {name: v.mean(0, keepdim=True) if v.dim() == len(graph.shapes[name]) + 2 else v for name, v in values.items()}
         x = values[graph.input.name]
     shadow = {graph.input.name: x}
+    for node in graph.nodes[1:]:
+        if isinstance(node, g.Recurrent):
+            raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
+        if isinstance(node, g.Neuron):
+            shadow[node.name] = _levels(values[node.inputs[0]].relu(), levels)
+        else:
+            shadow[node.name] = values[node.name] if isinstance(node, _SYNAPSES) else node.compute(*(shadow[s] for s in node.inputs))
+    return values, shadow
+
+
+def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray], levels: int | None) -> None:
+    """Walk one recording; products are counted on what an ANN would feed them."""
     with torch.no_grad():
+        values, shadow = ann_values(graph, x, levels)
         for node in graph.nodes[1:]:
-            if isinstance(node, g.Neuron):
-                shadow[node.name] = _levels(values[node.inputs[0]].relu(), levels)
-                if node.name in totals:
-                    totals[node.name] += (0, 0, 0, shadow[node.name].numel(), int(shadow[node.name].count_nonzero()))
-                continue
-            if isinstance(node, g.Recurrent):
-                raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
+            if isinstance(node, g.Neuron) and node.name in totals:
+                totals[node.name] += (0, 0, 0, shadow[node.name].numel(), int(shadow[node.name].count_nonzero()))
             if not isinstance(node, _SYNAPSES):
-                shadow[node.name] = node.compute(*(shadow[s] for s in node.inputs))
                 continue
             with Counter(lambda name=node.name: (name, False), weights) as counter:
                 node.compute(*(shadow[s] for s in node.inputs))
             p, y = counter.tally.products[node.name], values[node.name]
             events = sum(int(shadow[s].count_nonzero()) for s in node.inputs)
             totals[node.name] += (p.dense, p.ac + p.graded + p.mac, events, y.numel(), int((y > 0).sum()))
-            shadow[node.name] = y
 
 
 def _levels(x: Tensor, levels: int | None) -> Tensor:
