@@ -1,7 +1,17 @@
-"""Lava processes for the neurons that Lava lacks, and for sums of windows and delays. Python 3.10, lava-nc and NumPy only.
+"""Lava processes for neurons that Lava lacks, and for sums of windows and delays. Python 3.10, lava-nc and NumPy only.
 
-A cell is Lava's fixed-point LIF with constants per channel, soft reset, several levels, an adaptive threshold and feedback;
-`neuro.deploy.cells` states its equations. Maps are (W, H, C), Lava's order, so that a constant per channel lies on the last axis.
+A cell is Lava's fixed-point LIF with constants per channel, soft reset, several levels, an adaptive threshold, feedback. With
+q(x, k) = sign(x) * (|x| * (4096 - k) >> 12), per step, for the input a:
+
+    a <- a + weight s[t-1]                              with feedback
+    u <- q(u, du + 1) + (a << 6) + bias
+    v <- clip(q(v, dv) + u, -(2^23 - 1), 2^23 - 1)
+    theta = (vth << 6) + h
+    s  = how many of 1 .. levels are k with v > k * theta
+    v <- 0 where s ("zero"),  v - s * theta ("subtract"),  v ("none")
+    h <- min(q(h, dh) + s * jump, 2^23 - 1)
+
+Maps are (W, H, C), Lava's order, so that a constant per channel lies on the last axis.
 What a recording left behind, in neurons, feedback or delays, is cleared where `time_step % interval == first % interval`.
 """
 
@@ -30,8 +40,8 @@ class Cell(Node):
     adaptation) can be read between steps.
     """
 
-    def __init__(self, *, what=("spikes", "membranes"), **how):
-        super().__init__(what=what, **how)
+    def __init__(self, *, weight=None, what=("spikes", "membranes"), **how):
+        super().__init__(weight=weight, what=what, **how)
         self.u, self.v, self.h = (Var(shape=tuple(how["out_shape"]), init=0) for _ in range(3))
 
 

@@ -1,4 +1,4 @@
-"""Lava processes for the nodes of an integer network. Python 3.10, lava-nc and NumPy only; run by `lava_runner.py`.
+"""Lava processes for the nodes of an integer network. Python 3.10, lava-nc and NumPy only.
 
 Neurons are Lava's own `LIFReset` arithmetic, untouched: the subclass here only writes down what it computed. Convolutions
 and vector products are Lava's own `Conv` and `Dense`. What Lava has no process for is here. A synapse sends at step t

@@ -16,6 +16,7 @@ import builtins
 import keyword
 import re
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from neuro.files import replacing
 
 BESIDE = ("lava_processes.py", "lava_cells.py", "lava_workers.py")
 STEPS, RECORDINGS = 8, 2    # of the example
+WIDTH = 120 - 4     # of a line in a function
 
 HEAD = '''"""{title}: {nodes} nodes, {weights} weights, {neurons} neurons, in Lava's CPU simulation.
 
@@ -37,8 +39,20 @@ HEAD = '''"""{title}: {nodes} nodes, {weights} weights, {neurons} neurons, in La
     python network.py inputs.npy out.npz       runs recordings: integers [R, T, {shape}], 0 .. {most}
 
 Python 3.10, lava-nc 0.10.0, numpy<2. Recordings are streamed back to back; every neuron starts each of them from zero.
-A Conv, Dense or attention delivers one step later, so that a node sees a recording `latency` steps late.
-out.npz: spikes/<layer> and membranes/<layer> [R, T, ...] and acc [R, classes], in the order [C, H, W]; scores are acc * {scale!r} / T.
+A Conv, Dense or attention delivers one step later, so that a node sees a recording `latency` steps late: step t of
+recording r at Lava's time step 1 + latency + r * T + t.
+
+Shapes in comments are those of PyTorch, [C, H, W]; Lava's maps are (W, H, C). Kernels are (C_out, kx, ky, C_in) and
+turned round: Lava's Conv is a convolution, PyTorch's a correlation. num_message_bits=0: spikes, only "not zero" of them
+counts; 31: whole numbers. `reset_interval`, `interval`: T, so that each recording starts from zero. lava_cells.py has
+the equations of the neurons that Lava lacks.
+
+To look between steps: processes, models = build(stream_of(data), T, R, folder); with any of the processes,
+process.run(RunSteps(1), configuration(models)), again and again; then processes["NODE"].v.get(), .u.get() of a neuron;
+process.stop() at the end.
+
+out.npz: spikes/<layer> and membranes/<layer> [R, T, ...] and acc [R, classes], in the order [C, H, W]; scores are
+acc * {scale!r} / T.
 """
 
 import os
@@ -61,19 +75,22 @@ from lava.proc.io.source import PySendModelFixed, RingBuffer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LATENCY = {latency}     # of the readout, in steps
-MODELS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed, **ours.MODELS, **cells.MODELS}}
+{layers}
+LAVAS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed}}
+MODELS = {{**LAVAS, **ours.MODELS, **cells.MODELS}}
 
 
 def build(stream, T, R, logs):
-    """Processes for R recordings of T steps. stream: {layout}, time last. logs: a folder for what neurons and readout write down.
+    """Processes for R recordings of T steps.
 
-    Returns the map from process to model by which Lava runs each of them in fixed point.
+    stream: {layout}, time last. logs: a folder for what neurons and readout write down.
+    Returns the processes by node, and the map from process to model by which Lava runs each of them in fixed point.
     """
     W = np.load(os.path.join(HERE, "arrays.npz"))
-    models = {{}}
+    processes, models = {{}}, {{}}
 
-    def place(process, model=None):
-        models[process] = model or MODELS[type(process)]
+    def place(node, process, model=None):
+        processes[node], models[process] = process, model or MODELS[type(process)]
         return process
 
     def window(latency, name):
@@ -82,21 +99,33 @@ def build(stream, T, R, logs):
 '''
 
 TAIL = '''
-    return models
+    return processes, models
+
+
+def stream_of(data):
+    """data [R, T, {shape}] -> what the RingBuffer sends: {layout}, time last; zeros while the last one leaves."""
+    R, T = data.shape[:2]
+    stream = np.moveaxis(data.reshape(R * T, *data.shape[2:]), 0, -1){reorder}
+    return np.concatenate([stream, np.zeros((*stream.shape[:-1], 1 + LATENCY), stream.dtype)], -1).astype(np.int32)
+
+
+def configuration(models):
+    """By which Lava runs every process in fixed point, on the CPU."""
+    return Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
 
 
 def run(data):
     """data [R, T, {shape}] -> arrays by name, as out.npz holds them."""
     R, T = data.shape[:2]
-    if data.shape[2:] != {shape_tuple} or data.dtype.kind not in "iub" or not data.size or data.min() < 0 or data.max() > {most}:
+    fits = data.shape[2:] == {shape_tuple} and data.dtype.kind in "iub" and data.size
+    if not fits or data.min() < 0 or data.max() > {most}:
         raise ValueError(f"inputs {{data.shape}} {{data.dtype}}: expected [R, T, {shape}], integers 0 .. {most}")
-    stream = np.moveaxis(data.reshape(R * T, *data.shape[2:]), 0, -1){reorder}
-    stream = np.concatenate([stream, np.zeros((*stream.shape[:-1], 1 + LATENCY), stream.dtype)], -1).astype(np.int32)
+    stream = stream_of(data)
     with tempfile.TemporaryDirectory() as logs:
-        models = build(stream, T, R, logs)
-        first = next(iter(models))
+        processes, models = build(stream, T, R, logs)
+        first = next(iter(processes.values()))      # running one runs all that are connected
         try:
-            first.run(RunSteps(num_steps=T * R + LATENCY), Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models))
+            first.run(RunSteps(num_steps=T * R + LATENCY), configuration(models))
         finally:
             first.stop()
         return collect(logs, T, R)
@@ -105,7 +134,7 @@ def run(data):
 def collect(logs, T, R):
     """What neurons and readout wrote down, maps in the order [C, H, W]."""
     found = {{"acc": np.load(os.path.join(logs, "{readout}.npy")).reshape(R, T, -1)[:, -1]}}
-    for layer in {layers}:
+    for layer in LAYERS:
         with np.load(os.path.join(logs, layer + ".npz")) as log:
             for what in ("spikes", "membranes"):
                 x = log[what].reshape(R, T, *log[what].shape[1:])
@@ -124,7 +153,8 @@ def main(arguments):
     wrong = [name for name in found if not np.array_equal(found[name], example[name])]
     spikes = sum(int(x.sum()) for name, x in found.items() if name.startswith("spikes/"))
     compared = sum(x.size for name, x in found.items() if name.startswith("spikes/"))
-    print(f"{{spikes}} spikes in {{compared}} neuron steps, every membrane and score: " + (f"DIFFERENT in {{wrong}}" if wrong else "equal"))
+    verdict = f"DIFFERENT in {{wrong}}" if wrong else "equal"
+    print(f"{{spikes}} spikes in {{compared}} neuron steps, every membrane and score: {{verdict}}")
     return 1 if wrong else 0
 
 
@@ -190,19 +220,36 @@ class _Writer:
             kind = KIND_OF[type(node)]
             if not hasattr(self, kind):
                 raise GraphError(explain(f"{type(node).__name__} {node.name!r} has no Lava process.", cure="Leave it out, or run the network in the twin."))
+            view = " (no process: a view of the port)" if kind in ("tokens", "flatten") else ""
             source = " + ".join(str(list(net.shapes[s])) for s in node.inputs)
-            self.lines += ["", f"    # {node.name}: {type(node).__name__} {source + ' -> ' if source else ''}{list(net.shapes[node.name])}, latency {net.latency[node.name]}"]
+            self.lines += ["", f"    # {node.name}: {type(node).__name__} {source + ' -> ' if source else ''}{list(net.shapes[node.name])}, latency {net.latency[node.name]}{view}"]
             getattr(self, kind)(node)
         shape = ", ".join(map(str, net.input.shape))
         title = re.sub(r"[^A-Za-z0-9_. -]", "?", net.name)[:60]
         facts = {"title": title, "nodes": len(net.nodes), "weights": net.synapses, "neurons": net.neurons, "shape": shape, "most": 2**net.input.message_bits - 1,
                  "scale": net.readout.scale, "latency": net.latency[net.readout.name], "shape_tuple": repr(tuple(net.input.shape)),
-                 "layout": "(W, H, C)" if len(net.input.shape) == 3 else f"[{shape}]", "readout": net.readout.name, "layers": [n.name for n in net.lifs],
+                 "layout": "(W, H, C)" if len(net.input.shape) == 3 else f"[{shape}]", "readout": net.readout.name, "layers": textwrap.fill(f"LAYERS = {[n.name for n in net.lifs]}", WIDTH, subsequent_indent=" " * 10, break_on_hyphens=False),
                  "reorder": ".transpose(2, 1, 0, 3)" if len(net.input.shape) == 3 else ""}
         return HEAD.format(**facts) + "\n".join(self.lines) + "\n" + TAIL.format(**facts)
 
     def say(self, *lines: str) -> None:
         self.lines += [f"    {line}" for line in lines]
+
+    def place(self, variable: str, node: str, process: str, arguments: list[str], model: str = "") -> None:
+        """`variable = place(node, process(arguments), model)`, broken into lines of a readable length."""
+        end = f"){model and ', ' + model})"
+        line, rest = f"{variable} = place({node!r}, {process}(", [f"{a}, " for a in arguments[:-1]] + [arguments[-1] + end]
+        if len(line) + sum(map(len, rest)) <= WIDTH:
+            self.say(line + "".join(rest))
+            return
+        self.say(line)
+        line = "    "
+        for part in rest:
+            if len(line) + len(part) > WIDTH and line.strip():
+                self.say(line.rstrip())
+                line = "    "
+            line += part
+        self.say(line)
 
     def variable(self, node: Node, ending: str = "") -> str:
         """A Python name that nothing else in the script has."""
@@ -224,15 +271,16 @@ class _Writer:
             return self.ports[name]
         shape = to_lava(self.network.shapes[name])
         held = self.variable(node, "_held")
-        self.say(f"{held} = place(ours.Delay(shapes=[{shape}], out_shape={shape}, delays=[{delay}]))", f"{self.ports[name]}.connect({held}.a0)")
+        self.place(held, f"{node.name} held", "ours.Delay", [f"shapes=[{shape}]", f"out_shape={shape}", f"delays=[{delay}]"])
+        self.say(f"{self.ports[name]}.connect({held}.a0)")
         return f"{held}.out"
 
-    def own(self, node: Node, process: str, model: str = "", **constants: str) -> None:
-        """A process of lava_processes; its ports hold early branches back."""
-        shapes = [to_lava(self.network.shapes[s]) for s in node.inputs]
-        more = "".join(f", {k}={v}" for k, v in constants.items())
+    def own(self, node: Node, process: str, *last: str, model: str = "", **constants: str) -> None:
+        """A process of ours; its ports hold early branches back. last: arguments that stand after the constants."""
+        shapes, delays = [to_lava(self.network.shapes[s]) for s in node.inputs], list(self.network.delays[node.name])
         name = self.variable(node)
-        self.say(f"{name} = place({process}(shapes={shapes}, out_shape={to_lava(self.network.shapes[node.name])}, delays={list(self.network.delays[node.name])}{more}){model and ', ' + model})")
+        given = [f"shapes={shapes}", f"out_shape={to_lava(self.network.shapes[node.name])}", *([f"delays={delays}"] if any(delays) else [])]
+        self.place(name, node.name, process, [*given, *(f"{k}={v}" for k, v in constants.items()), *last], model)
         self.say(*(f"{self.ports[s]}.connect({name}.a{i})" for i, s in enumerate(node.inputs)))
         self.ports[node.name] = f"{name}.out"
 
@@ -242,15 +290,16 @@ class _Writer:
 
     def input(self, node: Node) -> None:
         name = self.variable(node)
-        self.say(f"{name} = place(RingBuffer(data=stream))")
+        self.place(name, node.name, "RingBuffer", ["data=stream"])
         self.ports[node.name] = f"{name}.s_out"
 
     def conv(self, node: Conv) -> None:
         kernel = self.keep(node, "weight", node.weight[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
-        pairs = ", ".join(f"{k}={getattr(node, k)[::-1]}" for k in ("stride", "padding", "dilation"))
+        pairs = [f"{k}={getattr(node, k)[::-1]}" for k in ("stride", "padding", "dilation")]
         source, name = self.source(node), self.variable(node)
-        self.say(f"{name} = place(Conv(weight={kernel}, input_shape={to_lava(self.network.shapes[node.input])}, {pairs}, groups={node.groups}, num_message_bits={self.bits(node.input)}))",
-                 f"{source}.connect({name}.s_in)")
+        self.place(name, node.name, "Conv", [f"weight={kernel}", f"input_shape={to_lava(self.network.shapes[node.input])}", *pairs,
+                                             f"groups={node.groups}", f"num_message_bits={self.bits(node.input)}"])
+        self.say(f"{source}.connect({name}.s_in)")
         self.ports[node.name] = f"{name}.a_out"
 
     def dense(self, node: Dense) -> None:
@@ -259,26 +308,29 @@ class _Writer:
             self.own(node, "ours.TokenDense", weights=weight)
             return
         source, name = self.source(node), self.variable(node)
-        self.say(f"{name} = place(Dense(weights={weight}, num_message_bits={self.bits(node.input)}))", f"{source}.connect({name}.s_in)")
+        self.place(name, node.name, "Dense", [f"weights={weight}", f"num_message_bits={self.bits(node.input)}"])
+        self.say(f"{source}.connect({name}.s_in)")
         self.ports[node.name] = f"{name}.a_out"
 
     def lif(self, node: LIF) -> None:
         shape = to_lava(self.network.shapes[node.name])
         bias = self.keep(node, "bias_mant", np.broadcast_to(node.bias_mant, shape))
         source, name = self.source(node), self.variable(node)
-        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})",
-                 f"{name} = place(ours.RecordedLIF(shape={shape}, du={node.du}, dv={node.dv}, vth={node.vth}, bias_mant={bias},",
-                 f"    bias_exp=np.full({shape}, {node.bias_exp}), reset_interval=T, reset_offset=log[\"first\"], **log))",
-                 f"{source}.connect({name}.a_in)")
+        self.place(name, node.name, "ours.RecordedLIF", [
+            f"shape={shape}", f"du={node.du}", f"dv={node.dv}", f"vth={node.vth}", f"bias_mant={bias}", f"bias_exp=np.full({shape}, {node.bias_exp})",
+            "reset_interval=T", f"reset_offset={1 + self.network.latency[node.name]}", self.window(node)])
+        self.say(f"{source}.connect({name}.a_in)")
         self.ports[node.name] = f"{name}.s_out"
 
     def cell(self, node: Any) -> None:
         constants = {"dv": node.dv, "vth": node.vth, "du": node.du, "bias": node.bias_mant.astype(np.int64) << node.bias_exp, "dh": node.dh, "jump": node.jump}
         given = {k: self.keep(node, k, v) if np.ndim(v) else str(int(v)) for k, v in constants.items()}
-        weight = self.keep(node, "weight", node.weight) if hasattr(node, "weight") else "None"
-        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})")
-        self.own(node, "cells.Cell", **given, weight=weight, reset=repr(node.reset), levels=str(node.levels), interval="T",
-                 **{k: f'log["{k}"]' for k in ("first", "last", "path")})
+        loop = {"weight": self.keep(node, "weight", node.weight)} if hasattr(node, "weight") else {}
+        self.own(node, "cells.Cell", self.window(node), **given, **loop, reset=repr(node.reset), levels=str(node.levels), interval="T")
+
+    def window(self, node: Node) -> str:
+        """The arguments that say when recordings pass a node."""
+        return f"**window({self.network.latency[node.name]}, {node.name!r})"
 
     recurrentcell = cell
 
@@ -295,7 +347,7 @@ class _Writer:
         self.own(node, "ours.Pool", **{k: str(getattr(node, k)[::-1]) for k in ("kernel", "stride", "padding")})
 
     def add(self, node: Node) -> None:
-        self.own(node, "ours.Add", f"ours.add_model({len(node.inputs)})")
+        self.own(node, "ours.Add", model=f"ours.add_model({len(node.inputs)})")
 
     def tokens(self, node: Node) -> None:
         self.ports[node.name] = f"{self.source(node)}.transpose((1, 0, 2)).reshape({self.network.shapes[node.name]})"
@@ -309,5 +361,4 @@ class _Writer:
 
     def readout(self, node: Node) -> None:
         bias = self.keep(node, "bias", node.bias)
-        self.say(f"log = window({self.network.latency[node.name]}, {node.name!r})")
-        self.own(node, "ours.Readout", bias=bias, interval="T", offset='log["first"]', **{k: f'log["{k}"]' for k in ("first", "last", "path")})
+        self.own(node, "ours.Readout", self.window(node), bias=bias, interval="T", offset=str(1 + self.network.latency[node.name]))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from neuro.cli import main
-from neuro.deploy.examples import even, events, random_network
+from neuro.deploy.examples import even, events, random_cells, random_network
+from neuro.deploy.joins import KIND_OF
 from neuro.deploy.lava_script import RESERVED, write_script
 from neuro.deploy.network import LIF, Add, Dense, Input, IntegerNetwork, Readout
 from neuro.deploy.twin import run_twin
@@ -95,6 +96,51 @@ def test_the_example_runs_in_lava_and_is_equal(lava, tmp_path):
     np.savez(script.parent / "example.npz", **example)
     done = start(lava, script)
     assert done.returncode == 1 and f"DIFFERENT in ['{name}']" in done.stdout
+
+
+STEPWISE = """
+import sys, tempfile
+import numpy as np
+from lava.magma.core.run_conditions import RunSteps
+import network
+
+if __name__ == "__main__":
+    example = np.load("example.npz")
+    R, T = example["inputs"].shape[:2]
+    layer, latency = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as folder:
+        processes, models = network.build(network.stream_of(example["inputs"]), T, R, folder)
+        first = processes[layer]
+        try:
+            for time in range(1, 1 + R * T + latency):
+                first.run(RunSteps(1), network.configuration(models))
+                if time > latency:
+                    v = first.v.get().reshape(processes[layer].v.shape)
+                    expected = example["membranes/" + layer][divmod(time - 1 - latency, T)]
+                    assert (v.transpose(2, 1, 0) if v.ndim == 3 else v).tolist() == expected.tolist(), time
+        finally:
+            first.stop()
+    print("seen", (example["membranes/" + layer] != 0).sum())
+"""
+
+
+@pytest.mark.parametrize("make", [random_network, random_cells])
+def test_every_kind_of_node_runs_and_a_lava_user_may_look_between_steps(lava, tmp_path, make):
+    """As its docstring says, in a program that knows Lava and the folder alone."""
+    network = make(np.random.default_rng(3))
+    script = write_script(network, tmp_path / "lava")
+    assert max(map(len, script.read_text().splitlines())) <= 120
+    done = start(lava, script)
+    assert done.returncode == 0 and "equal" in done.stdout, done.stderr
+    (script.parent / "look.py").write_text(STEPWISE)
+    layer = network.lifs[0].name
+    done = subprocess.run([str(lava), "look.py", layer, str(network.latency[layer])], capture_output=True, text=True, timeout=120, cwd=script.parent)
+    assert done.returncode == 0 and re.search(r"seen [1-9]", done.stdout), done.stderr
+
+
+def test_both_together_hold_every_kind_of_node():
+    rng = np.random.default_rng(3)
+    assert {type(n) for make in (random_network, random_cells) for n in make(rng).nodes} == set(KIND_OF)
 
 
 def test_recordings_run_to_the_integers_of_the_twin(lava, tmp_path):
