@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neuro.deploy.lava_stepping import checked, checked_steps
 from neuro.deploy.network import LIF, Cell, IntegerNetwork, Node, Readout
 from neuro.deploy.reference import CellState, cell_step, lif_step
 from neuro.deploy.twin import Runner, check_inputs, to_first
-from neuro.errors import unknown
 
 if TYPE_CHECKING:
     from neuro.deploy.lava import LavaResult
@@ -26,14 +26,12 @@ def twin_probes(network: IntegerNetwork, inputs: np.ndarray, probe: Sequence[str
     by the definition of the neuron's step.
 
     Raises:
-        UnknownName: a probe that is no node.
+        UnknownName: a probe that is no node.   ParameterError: steps that are none of a recording.
     """
     network.check()
-    for name in probe:
-        if name not in network.shapes:
-            raise unknown("node", name, network.shapes)
     x, _ = check_inputs(network, inputs, None)
-    steps = list(range(len(x)) if at is None else at)
+    probe, kept = checked(probe, network.shapes), checked_steps(at, len(x))
+    steps = list(range(len(x))) if kept is None else kept
     runner = Runner(network, len(x), True)
     buffers = runner.buffers()
     found: dict[str, dict[str, list[np.ndarray]]] = {}

@@ -24,7 +24,7 @@ import numpy as np
 from neuro.deploy.lava_environment import HOW, find_interpreter, why_none
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.network_file import damaged
-from neuro.deploy.supervise import end_group, failed, late
+from neuro.deploy.supervise import end_group, failed, late, started
 from neuro.deploy.twin import check_inputs
 from neuro.errors import LavaError, ParameterError, ShapeError, explain, unknown
 
@@ -79,8 +79,8 @@ def described(path: Path) -> tuple[dict[str, Any], dict[str, int], float]:
 
 def checked(probe: Sequence[str], nodes: dict[str, Any]) -> list[str]:
     """The names to probe, each once. Raises UnknownName, with the nearest names, for one that is no node."""
-    if isinstance(probe, str):
-        raise ParameterError(explain("Lava: probe is a list of names of nodes.", f"probe {probe!r}", cure=f"probe=[{probe!r}]"))
+    if isinstance(probe, str) or not isinstance(probe, (Sequence, set, frozenset)) or not all(isinstance(name, str) for name in probe):
+        raise ParameterError(explain("Lava: probe is a list of names of nodes.", f"probe {probe!r}", cure='probe=["NODE"]'))
     for name in probe:
         if name not in nodes:
             raise unknown("node", name, nodes)
@@ -91,9 +91,10 @@ def checked_steps(at: Sequence[int] | None, T: int) -> list[int] | None:
     """The steps of a recording to keep, in order."""
     if at is None:
         return None
-    if not at or any(not isinstance(s, (int, np.integer)) or not 0 <= s < T for s in at):
-        raise ParameterError(explain("Lava: there are no such steps to probe.", f"at {list(at)}   T {T}", cure=f"Whole numbers in 0 .. {T - 1}, at least one."))
-    return sorted({int(s) for s in at})
+    steps = np.asarray(at)
+    if steps.ndim != 1 or steps.dtype.kind not in "iu" or not steps.size or steps.min() < 0 or steps.max() >= T:
+        raise ParameterError(explain("Lava: there are no such steps to probe.", f"at {at}   T {T}", cure=f"A list of whole numbers in 0 .. {T - 1}, at least one."))
+    return sorted(set(steps.tolist()))
 
 
 def fields(node: dict[str, Any]) -> tuple[str, ...]:
@@ -129,8 +130,7 @@ class LavaSteps:
         self.steps = self._T * self._B + max(self.latency.values())
         self._log = self._of.folder / "log.txt"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen([*self._of.command, "--live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                                             text=True, start_new_session=True, cwd=self._of.folder)
+            self._process = started([*self._of.command, "--live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=self._of.folder)
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         try:

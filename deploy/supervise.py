@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from neuro.errors import LavaError, explain
 
@@ -37,12 +38,19 @@ def end_group(process: subprocess.Popen, grace: float = 3.0) -> None:
     process.wait()
 
 
+def started(command: Sequence[str], **how: Any) -> subprocess.Popen:
+    """A process in a group of its own; raises LavaError if there is no such program."""
+    try:
+        return subprocess.Popen(command, start_new_session=True, **how)
+    except OSError as error:
+        raise LavaError(explain(f"{command[0]} could not be started.", str(error), cure="`neuro lava doctor` says which interpreter runs Lava.")) from error
+
+
 def start(command: Sequence[str], seconds: float, folder: Path) -> None:
     """Run a command in a process group of its own; raises LavaError if it fails or is not done within the time."""
     log = folder / "log.txt"
     with log.open("w+b") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True, cwd=folder)
+        process = started(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -116,11 +116,24 @@ def test_wrong_probes_are_named_with_what_is_near(lava, small, step_by_step):
         run_lava(network, x, probe=["n", "haed"], step_by_step=step_by_step)
     with pytest.raises(ParameterError, match="probe is a list"):
         run_lava(network, x, probe="head", step_by_step=step_by_step)
-    for at in ([3], [-1], [], [0.5]):
+    for probe in (None, [3], 3):
+        with pytest.raises(ParameterError, match="probe is a list"):
+            run_lava(network, x, probe=probe, step_by_step=step_by_step)
+    for at in ([3], [-1], [], [0.5], [True], 2):
         with pytest.raises(ParameterError, match="no such steps"):
             run_lava(network, x, at=at, step_by_step=step_by_step)
     with pytest.raises(ShapeError):
         run_lava(network, x[0, 0], step_by_step=step_by_step)
+    with pytest.raises(LavaError, match="could not be started(.|\n)*doctor"):
+        run_lava(network, x, python="/nowhere/python", step_by_step=step_by_step)
+
+
+def test_the_twin_refuses_the_same_probes(small):
+    network, x = small
+    for how in ({"probe": ["haed"]}, {"probe": "head"}, {"probe": ["n"], "at": [3]}):
+        with pytest.raises((UnknownName, ParameterError)):
+            twin_probes(network, x, **how)
+    np.testing.assert_array_equal(twin_probes(network, x, ["n"], np.array([2, 0]))["spikes"]["n"], run_twin(network, x, record=True).spikes["n"][[0, 2]])
 
 
 def test_a_file_that_is_none_is_refused(lava, small, tmp_path):
