@@ -122,6 +122,7 @@ _BUILDERS: dict[type[nn.Module], Make] = {
     nn.Flatten: _flatten,
     layers.Flatten: lambda m, name, inputs: g.Flatten(name, inputs),
     layers.AttentionProduct: lambda m, name, inputs: g.AttentionProduct(name, inputs, m.heads, m.scale, m.order),
+    layers.Delay: lambda m, name, inputs: g.Delay(name, inputs, m.steps),
     layers.Tokens: lambda m, name, inputs: g.Tokens(name, inputs),
     layers.MeanOverTokens: lambda m, name, inputs: g.MeanOverTokens(name, inputs),
     layers.MeanOverTime: lambda m, name, inputs: g.MeanOverTime(name, inputs),

@@ -20,6 +20,7 @@ from neuro.nodes import (
     BatchNorm,
     Conv1d,
     Conv2d,
+    Delay,
     Flatten,
     Input,
     Linear,
@@ -37,7 +38,7 @@ from neuro.nodes import (
 )
 
 __all__ = [
-    "Add", "Affine", "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv1d", "Conv2d", "Flatten", "Graph", "Input", "Linear", "MaxPool2d",
+    "Add", "Affine", "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv1d", "Conv2d", "Delay", "Flatten", "Graph", "Input", "Linear", "MaxPool2d",
     "MeanOverTime", "MeanOverTokens", "Neuron", "Node", "Recurrent", "Scale", "Shape", "SumOverTime", "SumPool2d",
     "Tokens", "fold_norms",
 ]  # fmt: skip

@@ -300,6 +300,17 @@ class MeanOverTokens(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Delay(Node):
+    """`y[t] = x[t - steps]`, zero before the first step."""
+
+    steps: int
+
+    def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        (x,) = xs
+        return torch.cat([torch.zeros_like(x[: self.steps]), x[: max(0, len(x) - self.steps)]])
+
+
+@dataclass(frozen=True, eq=False)
 class SumOverTime(Node):
     """Sum over the steps that count: [T, B, ...] -> [B, ...]."""
 

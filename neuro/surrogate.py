@@ -1,6 +1,6 @@
 """Spikes with a stand-in derivative: surrogate functions as objects.
 
-Each is called with `u = v - threshold` and returns exactly 0 or 1: 1 where `u >= 0`, or where `u > 0` with `strict=True`
+Each is called with `u = v - threshold` and returns exactly 0 or 1 (`Levels`: a small whole number): 1 where `u >= 0`, or where `u > 0` with `strict=True`
 (the rule of snnTorch and of Loihi). Backward multiplies by `derivative(u)`, which is the derivative of `primitive(u)`,
 a smooth step. Neftci, Mostafa and Zenke 2019, arXiv:1901.09948.
 """
@@ -167,6 +167,54 @@ class Gaussian(Surrogate):
 
     def primitive(self, u: Tensor) -> Tensor:
         return 0.5 * (1 + torch.erf(u / (self.sigma * math.sqrt(2))))
+
+
+@dataclass(frozen=True)
+class Tread(Rectangle):
+    """`Rectangle` without its lower end, so that neighbours side by side share no point: one step of `Levels`."""
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return ((u > -self.width / 2) & (u <= self.width / 2)).to(u.dtype) / self.width
+
+
+@dataclass(frozen=True)
+class Levels(Surrogate):
+    """Whole numbers 0 .. levels instead of 0 or 1: how many k of 0 .. levels-1 are reached by `u >= k * unit`, u = v - threshold.
+
+    A neuron with `reset=subtract` and unit = threshold gives off as many thresholds as it holds, at most `levels`. Derivative: 1/unit
+    from half a unit below the first step to half a unit above the last, so that the gradient passes straight. With
+    threshold = unit/2 and no memory (`LIF(decay=0.0)`) it rounds, as the neuron of QSD-Transformer, arXiv:2501.13492.
+
+    >>> Levels(4)(torch.tensor([-0.5, 0.0, 1.2, 9.0])).tolist()
+    [0.0, 1.0, 2.0, 4.0]
+    """
+
+    levels: int = 4
+    unit: float = 1.0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.levels, bool) or not isinstance(self.levels, int):
+            raise ParameterError(explain(f"Levels: levels={self.levels!r} is not a whole number.", cure="Give 1 or more."))
+
+    @property
+    def step(self) -> Surrogate:
+        """The surrogate of one step from a level to the next."""
+        return Tread(self.unit, self.strict)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Levels of `u = v - threshold`, same shape and dtype."""
+        total = self.step(u)
+        for k in range(1, self.levels):
+            total = total + self.step(u - k * self.unit)
+        return total
+
+    def derivative(self, u: Tensor) -> Tensor:
+        return sum((self.step.derivative(u - k * self.unit) for k in range(1, self.levels)), self.step.derivative(u))
+
+    def primitive(self, u: Tensor) -> Tensor:
+        return sum((self.step.primitive(u - k * self.unit) for k in range(1, self.levels)), self.step.primitive(u))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
             Its mode and parameters are left as they are.
         example: an input [T, B, ...]; fixes the shapes, and the graph is compared with the model on it.
 
-    Understood: Conv2d, Linear, batch norms, every `neuro.neurons`, MaxPool2d, AvgPool2d, sums of two, AttentionProduct, Tokens,
+    Understood: Conv2d, Linear, batch norms, every `neuro.neurons`, MaxPool2d, AvgPool2d, sums of two, AttentionProduct, Tokens, Delay,
     Flatten, MeanOverTokens, MeanOverTime, SumOverTime, each also inside `Fold`. Identity and Dropout are left out and listed in
     `graph.removed`.
 

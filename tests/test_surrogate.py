@@ -7,11 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import neuro
 from neuro.errors import ParameterError
+from neuro.reset import subtract
 from neuro.surrogate import (
     ATan,
     FastSigmoid,
     Gaussian,
+    Levels,
     Rectangle,
     Sigmoid,
     StraightThrough,
@@ -43,7 +46,48 @@ def points() -> torch.Tensor:
 
 def test_the_table_above_holds_every_surrogate():
     ours = {kind for kind in Surrogate.__subclasses__() if kind.__module__ == "neuro.surrogate"}
-    assert {type(s) for s in FORMULAS} == ours
+    assert {type(s) for s in FORMULAS} | {Levels} == ours  # Levels gives more than 0 and 1: see the tests of levels
+
+
+@pytest.mark.parametrize("levels", [1, 3, 15])
+@pytest.mark.parametrize("unit", [1.0, 0.25])
+def test_levels_count_the_steps_that_are_reached_and_pass_the_gradient_straight(levels, unit):
+    u = torch.cat([torch.linspace(-3, 20, 93), torch.arange(-2, 20) * unit]).double().requires_grad_()
+    for strict in (False, True):
+        y = Levels(levels, unit, strict)(u)
+        whole = torch.ceil(u / unit) if strict else torch.floor(u / unit) + 1
+        assert torch.equal(y.detach(), whole.clamp(0, levels).detach())
+    (grad,) = torch.autograd.grad(y.sum(), u)
+    inside = (u > -unit / 2) & (u <= (levels - 0.5) * unit)
+    assert torch.equal(grad, inside.double() / unit) and torch.equal(grad, Levels(levels, unit).derivative(u.detach()))
+    h = 1e-6
+    slope = (Levels(levels, unit).primitive(u + h) - Levels(levels, unit).primitive(u - h)) / (2 * h)
+    off = (u / unit * 2 - (u / unit * 2).round()).abs() > 1e-3  # away from the kinks
+    torch.testing.assert_close(slope[off], grad[off], rtol=1e-3, atol=2e-4)
+
+
+def test_levels_that_make_no_sense_are_refused():
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(ParameterError, match="levels"):
+            Levels(wrong)
+    with pytest.raises(ParameterError, match="takes no account of levels"):
+        neuro.neurons.LIF(spike=Levels(2))
+
+
+def test_a_neuron_of_levels_runs_by_kernel_as_by_its_definition():
+    x = (9 * torch.rand(63, 3, 500, generator=torch.Generator().manual_seed(0)) - 1).requires_grad_()
+    for neuron in (neuro.neurons.LIF(decay=0.5, spike=Levels(4), reset=subtract), neuro.neurons.PLIF(spike=Levels(3, strict=True), reset=subtract)):
+        y = neuron(x)
+        (grad,) = torch.autograd.grad(y.square().sum(), x)
+        state, by_hand = neuron.initial(x[0]), []
+        for now in x:
+            s, state = type(neuron).step(now, state, neuron.params(), **neuron.choices())
+            by_hand.append(s)
+        expected = torch.stack(by_hand)
+        (wanted,) = torch.autograd.grad(expected.square().sum(), x)
+        assert y.max() == neuron.spike.levels and (y != expected).float().mean() < 1e-4
+        same = (y == expected).all(0).expand_as(grad)
+        torch.testing.assert_close(grad[same], wanted[same], rtol=1e-4, atol=1e-5)
 
 
 @ALL

@@ -2,6 +2,7 @@
 
 from neuro.layers.attention import AttentionProduct, SpikingSelfAttention
 from neuro.layers.conv import Conv1d, Conv2d
+from neuro.layers.delay import Delay
 from neuro.layers.folding import Fold
 from neuro.layers.fusing import fire
 from neuro.layers.linear import Linear
@@ -13,7 +14,7 @@ from neuro.layers.stem import ConvNormLIF, ConvStage, ConvStem, PatchSplitting
 from neuro.layers.tokens import ExpectFrames, Flatten, Tokens
 
 __all__ = [
-    "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv1d", "Conv2d", "ConvNormLIF", "ConvStage", "ConvStem", "ExpectFrames",
+    "AttentionProduct", "AvgPool2d", "BatchNorm", "Conv1d", "Conv2d", "ConvNormLIF", "ConvStage", "ConvStem", "Delay", "ExpectFrames",
     "Flatten", "Fold", "LastStep", "Linear", "MaxPool2d", "MeanOverTime", "MeanOverTokens", "PatchSplitting", "Sequential",
     "SpikingSelfAttention", "SumOverTime", "ThresholdBN", "Tokens", "fire",
 ]  # fmt: skip

@@ -32,6 +32,9 @@ class Neuron(nn.Module):
             if not isinstance(value, kind) or isinstance(value, type):
                 cure = "Give an object: spike=neuro.surrogate.ATan(2.0), reset=neuro.reset.subtract."
                 raise ParameterError(explain(f"{type(self).__name__}: {what}={value!r} is not a {kind.__name__}.", cure=cure))
+        if reset.hard and getattr(spike, "levels", 1) > 1:
+            cure = "Give reset=neuro.reset.subtract."
+            raise ParameterError(explain(f"{type(self).__name__}: a reset to one value takes no account of levels.", f"spike={spike}   reset={reset}", cure=cure))
         self.spike = spike
         self.reset = reset
 
