@@ -15,6 +15,7 @@ from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import ParameterError, explain
 from neuro.graph import Graph, Neuron
+from neuro.surrogate import Levels
 from neuro.tracing import trace
 
 LOWEST = 2**23 - 1  # of a membrane, below zero
@@ -164,7 +165,9 @@ def _at_threshold(node: Any, values: dict[str, Tensor], mask: np.ndarray) -> int
         return 0
     with torch.no_grad():
         v = node.membrane(values[node.inputs[0]])
-    return int(((v == torch.as_tensor(node.params.threshold)).cpu().numpy() & mask).sum())
+    threshold, spike = torch.as_tensor(node.params.threshold), node.choices["spike"]
+    heights = [threshold + k * spike.unit for k in range(spike.levels)] if isinstance(spike, Levels) else [threshold]
+    return int((sum(v == height for height in heights).cpu().numpy() * mask).sum())
 
 
 def as_counts(x: Tensor) -> np.ndarray:

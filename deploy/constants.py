@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from neuro.deploy.cells import LEVELS
 from neuro.deploy.grid import Demand
 from neuro.graph import Neuron, Shape
 from neuro.neurons import alif_step, cuba_step, lif_step
+from neuro.surrogate import Levels
 
 PROBE = 0.75
 
@@ -20,7 +22,8 @@ class Constants:
     """Of one neuron layer; each array float64 or int64, [] or one per channel [C].
 
     decay, current (decay of the current), gain, threshold: as the float neuron has them.  dv, du: 4096ths that are lost per step, du as Lava counts, 4095 for no
-    memory.  reset: "zero", "subtract" or "none".  adapt: (4096ths lost, step in units of v), None without.
+    memory.  reset: "zero", "subtract" or "none".  adapt: (4096ths lost, step in units of v), None without.  levels: the most that it sends.
+    offset: added to v in every step, in units of v: what makes the steps between levels as wide as the threshold is high.
     """
 
     decay: np.ndarray
@@ -31,12 +34,14 @@ class Constants:
     du: np.ndarray
     reset: str
     adapt: tuple[int, float] | None
+    levels: int = 1
+    offset: np.ndarray = field(default_factory=lambda: np.array(0.0))
 
     def plain(self, bias: bool) -> bool:
         """Whether Lava's LIF is this neuron, given whether the layer before has a bias."""
         memory = bool((self.du != 4095).any())
         even = not any(x.ndim for x in (self.gain, self.threshold, self.dv, self.du))
-        return even and self.reset == "zero" and self.adapt is None and not (memory and bias)
+        return even and self.levels == 1 and self.reset == "zero" and self.adapt is None and not (memory and bias)
 
     def demand(self, cell: bool) -> Demand:
         return Demand(self.threshold, self.gain, self.du, through=cell)
@@ -61,7 +66,35 @@ def constants(node: Neuron, shape: Shape) -> Constants:
         if float(p.adapt_step) < 0:
             raise node.refuse("its threshold falls with spikes.", f"adapt_step {float(p.adapt_step):.4g}", cure="Take an adapt_step of 0 or more.")
         adapt = round(4096 * (1 - float(p.adapt_decay))), float(p.adapt_step)
-    return Constants(decay, current, gain, threshold, np.round(4096 * (1 - decay)).astype(np.int64), du, reset_rule(node, decay), adapt)
+    reset, levels, offset = reset_rule(node, decay), levels_of(node), np.array(0.0)
+    if levels > 1:
+        offset = level_offset(node, threshold, decay, current, adapt is not None)
+        threshold = threshold + offset
+    return Constants(decay, current, gain, threshold, np.round(4096 * (1 - decay)).astype(np.int64), du, reset, adapt, levels, offset)
+
+
+def levels_of(node: Neuron) -> int:
+    """The most that a spike object gives: 1, or the levels of `neuro.surrogate.Levels`."""
+    spike = node.choices["spike"]
+    levels = spike.levels if isinstance(spike, Levels) else 1
+    if levels > LEVELS:
+        raise node.refuse(f"its spikes reach {levels}; the integer network holds up to {LEVELS} levels.", cure=f"Train with Levels({LEVELS}) or fewer.")
+    return levels
+
+
+def level_offset(node: Neuron, threshold: np.ndarray, decay: np.ndarray, current: np.ndarray, adapts: bool) -> np.ndarray:
+    """unit - threshold of a neuron of many levels, which the integers count in thresholds: `v + offset > k (threshold + offset)`.
+
+    Without memory the offset is a bias, and exact. With memory the two must be equal.
+    """
+    unit = node.choices["spike"].unit
+    facts = f"unit {unit:.6g}, threshold {_shown(threshold)}"
+    if adapts:
+        raise node.refuse("its levels are steps of one width, and its threshold adapts.", facts, cure="Train it with one level, or take a LIF.")
+    offset = np.where(np.abs(unit - threshold) <= 1e-6 * unit, 0.0, unit - threshold)  # a float32 threshold is no other one
+    if offset.any() and ((decay != 0).any() or (current != 0).any()):
+        raise node.refuse("its levels are multiples of the threshold on the chip.", facts, cure="Train with Levels(unit=threshold); without memory (decay=0) any unit will do.")
+    return offset
 
 
 def per_channel(node: Neuron, field: str, shape: Shape) -> np.ndarray:
@@ -81,6 +114,9 @@ def reset_rule(node: Neuron, decay: np.ndarray) -> str:
     """zero, subtract or none. A spike or reset object of any class is judged by what it does, not by what it says."""
     v, s = torch.tensor([-9.0, -0.5, 0.5, 9.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
     rule, spike = node.reset, node.choices["spike"]
+    if isinstance(spike, Levels):
+        s = torch.tensor([0.0, 0.0, 1.0, float(spike.levels)])
+        v = torch.tensor([-9.0, -0.5, 0.5, 9.0]) * spike.unit + torch.tensor([0.0, 0.0, 0.0, spike.levels * spike.unit])
     if not torch.equal(spike(v), s):
         raise node.refuse("the chip's spikes are 0 or 1, from the threshold on.", f"spike {spike}", cure="Train with a surrogate of neuro.surrogate.")
     forms = {"zero": v * (1 - s), "subtract": v - s * PROBE, "none": v}

@@ -23,9 +23,9 @@ from torch.nn import functional as F
 
 from neuro.deploy import network as ints
 from neuro.deploy.network import IntegerNetwork
-from neuro.errors import GraphError, explain
 from neuro.layers.attention import AttentionProduct
 from neuro.layers.folding import fold, unfold
+from neuro.surrogate import Levels
 
 TOP = 2**23  # registers hold 24 bits
 EXACT, TF32 = 2**23, 2**11  # whole numbers that float32 sums exactly, and that its shortened products on GPUs hold
@@ -79,9 +79,8 @@ class Soft:
 
 
 def cell(a: Tensor, node: ints.Cell, bias: Tensor, soft: Soft, weight: Tensor | None = None) -> Tensor:
-    """Spikes [T, B, ...] of a Cell of one level; weight [N, N] of its feedback or None."""
-    if node.levels != 1:
-        raise GraphError(explain(f"Cell {node.name!r}: {node.levels} levels have no surrogate here.", cure="Train neurons of one level."))
+    """Levels [T, B, ...] of a Cell; weight [N, N] of its feedback or None. Each step between levels has the surrogate of a spike."""
+    surrogate = soft.surrogate.step if isinstance(soft.surrogate, Levels) else soft.surrogate
     channels = a.shape[2] if a.dim() == 5 else a.shape[-1]
     columns = torch.tensor(node.constants(channels), dtype=torch.float64, device=a.device)
     dv, vth, du, _, dh, jump = (spread(c, a) for c in columns)
@@ -93,7 +92,7 @@ def cell(a: Tensor, node: ints.Cell, bias: Tensor, soft: Soft, weight: Tensor | 
         u = decayed(u, du + 1) + 64 * back + bias
         v = (decayed(v, dv) + u).clamp(1 - TOP, TOP - 1)
         theta = 64 * vth + h
-        s = _Fire.apply((v - theta) * unit, soft.surrogate)
+        s = sum((_Fire.apply((v - k * theta) * unit, surrogate) for k in range(2, node.levels + 1)), _Fire.apply((v - theta) * unit, surrogate))
         fixed = s.detach() if soft.detach else s
         v = {"zero": v * (1 - fixed), "subtract": v - fixed * theta, "none": v}[node.reset]
         h = (decayed(h, dh) + s * jump).clamp(max=TOP - 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from neuro import graph as g
@@ -57,7 +58,7 @@ class Emitter:
             raise node.refuse(fact, cure=cure)
         make = {
             g.Conv2d: self._current, g.Linear: self._current, g.AttentionProduct: self._current, g.Neuron: self._neuron,
-            g.Recurrent: self._recurrent, g.MaxPool2d: self._maxpool, g.AvgPool2d: self._sumpool, g.SumPool2d: self._sumpool, g.Tokens: self._tokens, g.Flatten: self._flatten, g.Add: self._sum,
+            g.Recurrent: self._recurrent, g.MaxPool2d: self._maxpool, g.AvgPool2d: self._sumpool, g.SumPool2d: self._sumpool, g.Tokens: self._tokens, g.Flatten: self._flatten, g.Delay: self._delay, g.Add: self._sum,
             g.MeanOverTokens: self._mean_over_tokens, g.MeanOverTime: self._readout, g.Input: self._input,
         }.get(type(node))  # fmt: skip
         if make is None:
@@ -113,6 +114,12 @@ class Emitter:
     def _flatten(self, node: g.Flatten) -> None:
         self._add(ints.Flatten(node.name, self._source(node)), self.factor[node.inputs[0]])
 
+    def _delay(self, node: g.Delay) -> None:
+        source = self._source(node)
+        if node.steps > 62:
+            raise node.refuse(f"a delay of {node.steps} steps; 62 are possible.", cure="Chain several, with a neuron between them, or delay less.")
+        self._add(ints.Delay(node.name, source, node.steps), self.factor[source])
+
     def _mean_over_tokens(self, node: g.MeanOverTokens) -> None:
         source = self._source(node)
         self._add(ints.TokenSum(node.name, source), self.factor[source] / self.graph.shapes[source][0])
@@ -145,6 +152,8 @@ class Emitter:
     def _drive(self, node: g.Neuron | g.Recurrent, neuron: g.Neuron, found: Constants, source: g.Node) -> None:
         """A neuron with what feeds it: layers that share one scale, an attention product, or values."""
         layers = self._leaves(source)
+        if found.offset.any() and not layers:
+            raise node.refuse("its levels are not multiples of its threshold, and no layer before it has a bias to mend that.", cure="Put a Linear or Conv2d before it, or train with Levels(unit=threshold).")
         if layers:
             self._fitted(node, neuron, found, layers, source)
             return
@@ -182,8 +191,10 @@ class Emitter:
         parts = [(self._weight(layer), self.ranges[layer.inputs[0]]) for layer in layers]
         biases = [layer.bias for layer in layers if layer.bias is not None]
         if isinstance(node, g.Recurrent):
-            parts.append((_double(node.weight), (0, 1)))
+            parts.append((_double(node.weight), (0, found.levels)))
             biases += [] if node.bias is None else [node.bias]
+        if found.offset.any():
+            biases.append(torch.from_numpy(np.broadcast_to(found.offset / found.gain, parts[0][0].shape[:1]).copy()))
         bias = sum(_double(b) for b in biases) if biases else None
         cell = isinstance(node, g.Recurrent) or self.grid.per_channel or not found.plain(bias is not None and bool(np.any(bias)))
         fit = fit_layer(layers[0].name, parts, bias, found.demand(cell), self.grid)
@@ -213,7 +224,7 @@ class Emitter:
         dh, jump = 4096, np.array(0)
         if found.adapt:
             dh, jump = found.adapt[0], np.round(found.adapt[1] * 64 * np.asarray(vth) / found.threshold).astype(np.int64)
-        values = (node.name, source, found.dv, vth, mant, exp, found.du, found.reset, 1, dh, jump)
+        values = (node.name, source, found.dv, vth, mant, exp, found.du, found.reset, found.levels, dh, jump)
         return ints.Cell(*values) if weight is None else ints.RecurrentCell(*values, weight)
 
     def _weight(self, source: Any) -> np.ndarray:

@@ -246,7 +246,7 @@ def _wiring(asked: Question, layer: Layer) -> Iterator[Finding]:
     if chip.fan_out.value is not None and len(readers) > chip.fan_out.value:
         yield Finding(layer.name, "fan-out", CANNOT, f"{len(readers)} layers read it", chip.fan_out)
     if chip.delays.value is not None and layer.waits > chip.delays.value:
-        yield Finding(layer.name, "delays", CANNOT, f"its inputs differ by {layer.waits} steps", chip.delays)
+        yield Finding(layer.name, "delays", CANNOT, f"its inputs {'wait up to' if any(p.held for p in layer.products) else 'differ by'} {layer.waits} steps", chip.delays)
     last = layer.role == "readout" or not readers
     for rule, number, there in (
         ("inputs", asked.network.input_map[0] * asked.network.input_map[1] * asked.network.input_map[2], asked.first(layer)),

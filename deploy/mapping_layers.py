@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from neuro import graph as g
@@ -23,7 +24,7 @@ class Product:
     """Weights from `sources` into a layer. in_map [C, H, W] -> out_map [O, H', W'].
 
     kind: "conv", "dense", "direct" (events added to the membrane as they are), "attention" (no weights; not counted here).
-    sources: layers, or the input, whose events are summed before the weights. delay: steps that the earliest of them waits.
+    sources: layers, or the input, whose events are summed before the weights. held: steps by which a `Delay` holds them back.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Product:
     groups: int = 1
     weight: Tensor | None = None
     bias: bool = False
+    held: int = 0
 
     @property
     def weights_per_channel(self) -> int:
@@ -62,7 +64,7 @@ class Layer:
 
     role: "neurons", "readout" (an accumulator that never fires) or "relay" (a product that no neuron follows).
     operations: (name of `neuro.deploy.chips.OPERATIONS`, node) of everything in it that a chip may lack.
-    pool: what follows it before the next layer. depth: products on the longest way to it. waits: longest delay that aligns its inputs.
+    pool: what follows it before the next layer. depth: products on the longest way to it. waits: longest delay of its inputs: to align them, and of every `Delay`.
     """
 
     name: str
@@ -99,10 +101,8 @@ class Layer:
         """The largest value that it sends."""
         if self.neuron is None:
             return 1
-        import torch
-
         spike = self.neuron.choices.get("spike")
-        return 1 if spike is None else max(1, int(spike(torch.tensor([1e4])).max()))
+        return 1 if spike is None else max(1, int(spike(torch.tensor([1e30])).max()))
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class _Value:
     operations: tuple[tuple[str, str], ...] = ()
     window: int = 0  # tokens that are averaged on the way
     flat: Map | None = None  # the map that was flattened
+    held: int = 0  # steps of the delays on the way
 
 
 def layers_of(graph: Graph) -> Network:
@@ -200,6 +201,9 @@ class _Reader:
             self._pool(node)
         elif isinstance(node, g.Add):
             self._add(node)
+        elif isinstance(node, g.Delay):
+            value = self._events(node, 0)
+            self.values[node.name] = replace(value, held=value.held + node.steps)
         elif isinstance(node, g.SumOverTime):
             value = self.values[node.inputs[0]]
             if value.products:
@@ -227,13 +231,13 @@ class _Reader:
     def _product(self, node: Any) -> None:
         values = [self._events(node, i) for i in range(len(node.inputs))]
         operations = tuple(dict.fromkeys(o for v in values for o in v.operations))
-        sources = tuple(s for v in values for s in v.sources)
+        sources, held = tuple(s for v in values for s in v.sources), max(v.held for v in values)
         shape, out = self.graph.shapes[node.inputs[0]], self.graph.shapes[node.name]
         if isinstance(node, g.AttentionProduct):
-            made = Product(node.name, "attention", sources, as_map(shape), as_map(out))
+            made = Product(node.name, "attention", sources, as_map(shape), as_map(out), held=held)
             self.values[node.name] = _Value(products=(made,), operations=(*operations, ("attention", node.name)))
             return
-        how: dict[str, Any] = {"weight": node.weight, "bias": node.bias is not None and bool(node.bias.any())}
+        how: dict[str, Any] = {"held": held, "weight": node.weight, "bias": node.bias is not None and bool(node.bias.any())}
         if isinstance(node, g.Linear):
             if len(shape) == 3:
                 raise node.refuse("it works on the last axis of a map, which no chip here does.", f"input {list(shape)}", cure="Put Flatten or Tokens before it.")
@@ -267,7 +271,7 @@ class _Reader:
         shape = self.graph.shapes[node.inputs[0]]
         at = (shape[0], value.window, 1) if value.window else as_map(shape)
         out = (at[0], 1, 1) if value.window else at
-        made = Product(f"{node.name}.direct", "direct", value.sources, at, out, kernel=(value.window or 1, 1), groups=at[0])
+        made = Product(f"{node.name}.direct", "direct", value.sources, at, out, kernel=(value.window or 1, 1), groups=at[0], held=value.held)
         return _Value(products=(made,), operations=value.operations)
 
     def _add(self, node: g.Add) -> None:
@@ -280,8 +284,8 @@ class _Reader:
                 raise node.refuse("its inputs are laid out differently.", *(f"{p.name} {list(p.out_map)}" for p in products), cure="Bring both to one layout.")
             self.values[node.name] = _Value(products=products, operations=operations)
         else:
-            window = max(v.window for v in values)
-            self.values[node.name] = _Value(tuple(s for v in values for s in v.sources), (), operations, window)
+            window, held = max(v.window for v in values), max(v.held for v in values)
+            self.values[node.name] = _Value(tuple(s for v in values for s in v.sources), (), operations, window, held=held)
 
     def _pool(self, node: Any) -> None:
         value = self._events(node, 0)
@@ -303,6 +307,6 @@ class _Reader:
         depths = [[self.layers[s].depth if s in self.layers else 0 for s in p.sources if s != node.name] for p in value.products]
         arrivals = [d for row in depths for d in row] or [0]
         self.layers[node.name] = Layer(node.name, role, value.products[0].out_map, value.products, neuron, (*value.operations, *extra),
-                                       depth=max(arrivals) + 1, waits=max(arrivals) - min(arrivals))  # fmt: skip
+                                       depth=max(arrivals) + 1, waits=max(arrivals) - min(arrivals) + max(p.held for p in value.products))  # fmt: skip
         if node.timed:
             self.values[node.name] = _Value((node.name,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -73,7 +74,16 @@ def to_grid(weight: Tensor, bits: int) -> Tensor:
 
 
 def on_grid(weight: Tensor, bits: int) -> bool:
-    """Whether they stand there already, as `to_grid` leaves them."""
+    """Whether they stand there already: as `to_grid` leaves them, or as whole multiples of one step within the width, as in an integer network.
+
+    >>> on_grid(torch.tensor([-256.0, 4.0, 254.0]), 8), on_grid(torch.tensor([-256.0, 3.0]), 8)
+    (True, False)
+    """
+    whole = weight.double()
+    if torch.equal(whole, whole.round()) and float(whole.abs().max()) < 2**31:
+        step = math.gcd(*whole.abs().long().flatten().tolist()) or 1
+        if float(whole.max()) / step <= max(1, 2 ** (bits - 1) - 1) and float(whole.min()) / step >= -(2 ** (bits - 1)):
+            return True
     return bool(torch.equal(to_grid(weight, bits), weight))
 
 
@@ -155,7 +165,7 @@ def binary(graph: Graph, name: str) -> bool:
     inner: Any = node.neuron if isinstance(node, g.Recurrent) else node
     if not isinstance(inner, g.Neuron) or "spike" not in inner.choices:
         return False
-    return set(inner.choices["spike"](torch.tensor([-1e4, 1e4])).tolist()) <= {0.0, 1.0}
+    return set(inner.choices["spike"](torch.tensor([-1e30, 1e30])).tolist()) <= {0.0, 1.0}
 
 
 REWRITES: dict[str, Callable[[Graph], tuple[Graph, list[str]]]] = {"max_pool": _or_neurons, "avg_pool": _sum_pools, "groups": _full_kernels}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neuro import graph as g
 from neuro import state
 from neuro.deploy import network as ints
-from neuro.deploy.constants import per_channel
+from neuro.deploy.constants import constants
 from neuro.deploy.differentiable import Soft, instead, run_torch
 from neuro.deploy.emitting import Emitter
 from neuro.deploy.grid import Grid, rows
@@ -119,7 +119,7 @@ class QuantizationAware(nn.Module):
         for node in network.lifs:
             biases.setdefault(node.name, like(whole_bias(node), x))
             neuron = getattr(self._folded[node.name], "neuron", self._folded[node.name])
-            threshold = per_channel(neuron, "threshold", self._folded.shapes[node.name])
+            threshold = constants(neuron, self._folded.shapes[node.name]).threshold
             soft[node.name] = Soft(neuron.choices["spike"], like(threshold, x), neuron.reset.detach)
         biases.setdefault(network.readout.name, like(network.readout.bias, x))
         return run_torch(network, x, weights, biases, soft, lengths)

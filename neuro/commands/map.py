@@ -5,36 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from neuro.commands.mapped import Source, source_of
 from neuro.deploy import nir as exchange
 from neuro.deploy.mapping import Compatibility, Mapped, assess, estimated, firing_rates, map_network
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.files import replacing, write_json
+from neuro.graph import Graph
 from neuro.report import Report
-from neuro.tracing import trace
-from neuro.training.evaluate import Labelled, Named, events_only, spread
-from neuro.training.runs import load
 
 
 def main(
     run: Path, chip: str, data: Path | None = None, out: Path | None = None, samples: int = 16, steps: int | None = None, weight_bits: int = 8,
     input_bits: int | None = None, dt: float | None = None, apply: bool = False,
 ) -> None:  # fmt: skip
-    """Say which layers of a run's model fit a chip, what must change, which core holds what, how full it is, what may learn there.
+    """Say which layers of a network fit a chip, what must change, which core holds what, how full it is, what may learn there.
 
     Written into the folder: map_CHIP.json, and where the network fits map_CHIP.html and map_CHIP.png.
 
     Args:
-        run: folder of a run, or a model.safetensors.
+        run: folder of a run, a model.safetensors, an integer network.npz of neuro export, or the name of a registered model.
         chip: akida, loihi1, loihi2, speck, spinnaker2 or xylo.
         data: recordings from which steps, bits of the input and firing rates are taken; default: not known.
-        out: folder to write into; default the run's.
+        out: folder to write into; default the run's, for a model's name the present one.
         samples: recordings to look at, evenly spread over the folder.
         steps: steps of a recording; default: as in the data.
         weight_bits: width of weights, at most; the chip's widest within it is taken.
-        input_bits: bits of an input value; default: the fewest that hold the data.
+        input_bits: bits of an input value; default: the fewest that hold the data, or those of the integer network.
         dt: seconds of one step, for energy where only power is known, and for --apply true.
         apply: true: make the changes that need no training, compare answers on the data, and write map_CHIP.nir; needs --data and --dt.
     """
@@ -42,49 +40,35 @@ def main(
         raise ParameterError(explain("map: --apply true needs --data and --dt.", "the changed network is compared on recordings and written as NIR, in seconds"))
     if dt is not None and not dt > 0:
         raise ParameterError(explain("map: dt must be positive.", f"dt {dt}"))
-    model = load(run)
-    x, lengths = _recordings(model, run, data, samples)
-    graph = trace(model, x[: int(lengths[0]), :1])
+    source = source_of(run)
+    x, lengths = source.recordings(data, samples)
+    graph = source.graph(x[: int(lengths[0]), :1])
     if data is not None:
         steps = int(lengths.max()) if steps is None else steps
         input_bits = max(1, int(x.max()).bit_length()) if input_bits is None else input_bits
-    told: dict[str, Any] = {"weight_bits": weight_bits, "input_bits": input_bits, "steps": steps}
+    told: dict[str, Any] = {"weight_bits": weight_bits, "input_bits": source.input_bits if input_bits is None else input_bits, "steps": steps}
     found = assess(graph, chip, **told)
-    folder = out or (run if run.is_dir() else run.parent)
-    print(found)
+    folder = out or source.folder
+    print("\n".join([*source.notes, str(found)]))
     try:
         mapped = map_network(graph, chip, **told)
     except GraphError as error:
-        write_json(folder / f"map_{found.chip.name}.json", {**found.to_dict(), "verdict": "cannot", "refused": str(error)})
+        write_json(folder / f"map_{found.chip.name}.json", {**found.to_dict(), "verdict": "cannot", "refused": str(error), "notes": list(source.notes)})
         raise
     rates = None if data is None else firing_rates(mapped.graph, x, lengths)
     mapped = estimated(mapped, steps, rates, None if dt is None else dt * (steps or 1))
     print()
     print(mapped)
     lines = [] if not apply else _apply(graph, mapped, x, lengths, dt or 0.0, folder)
-    write(mapped, found, folder, lines)
+    write(mapped, found, folder, lines, source)
 
 
-def _recordings(model: Any, run: Path, data: Path | None, samples: int) -> tuple[Tensor, Tensor]:
-    """Frames [T, B, ...] and steps of each; without data one frame of no events."""
-    from neuro.datasets.loading import collate
-
-    preprocess = events_only(model, run)
-    if data is None:
-        from neuro.datasets import make_events
-
-        one = preprocess(make_events([0], [0], [0], [0]))[:1]
-        return torch.zeros_like(one), torch.tensor([1])
-    frames = Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
-    x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
-    return x, lengths
-
-
-def _apply(graph: Any, mapped: Mapped, x: Tensor, lengths: Tensor, dt: float, folder: Path) -> list[str]:
+def _apply(graph: Graph, mapped: Mapped, x: Tensor, lengths: Tensor, dt: float, folder: Path) -> list[str]:
     """Answers before and after, and the changed network as NIR."""
     before, after = graph.run(x, lengths), mapped.graph.run(x, lengths)
     same = int((before.argmax(-1) == after.argmax(-1)).sum())
-    lines = [f"changed and not: {same} of {x.shape[1]} recordings get the same answer; outputs differ by {float((before - after).abs().max()):.4g} at most"]
+    what = f"{x.shape[1]} recordings get the same answer" if before.dim() == 2 else f"{before.argmax(-1).numel()} answers are the same"
+    lines = [f"changed and not: {same} of {what}; outputs differ by {float((before - after).abs().max()):.4g} at most"]
     path = folder / f"map_{mapped.chip.name}.nir"
     exchange.export(mapped.graph, x[: int(lengths.min())], dt=dt, path=path)
     lines.append(f"the changed network is written to {path}")
@@ -92,7 +76,7 @@ def _apply(graph: Any, mapped: Mapped, x: Tensor, lengths: Tensor, dt: float, fo
     return lines
 
 
-def write(mapped: Mapped, found: Compatibility, folder: Path, lines: list[str]) -> None:
+def write(mapped: Mapped, found: Compatibility, folder: Path, lines: list[str], source: Source) -> None:
     """JSON, picture and page of a mapping."""
     from neuro.plots import to_png
     from neuro.plots.placement import placement
@@ -102,12 +86,12 @@ def write(mapped: Mapped, found: Compatibility, folder: Path, lines: list[str]) 
     title = f"{mapped.chip.title}: {len(mapped.placement.cores)} of {mapped.chip.cores.value} cores"
     figure = placement(mapped.chip.cores.value, mapped.shares(), title=title, totals=shares)
     page = Report(f"On {mapped.chip.title}", found.headline())
-    page.facts({"cores": f"{len(mapped.placement.cores)} of {mapped.chip.cores.value}", **{k: f"{v:.1%}" for k, v in shares.items()}})
+    page.facts({"network": source.title, "cores": f"{len(mapped.placement.cores)} of {mapped.chip.cores.value}", **{k: f"{v:.1%}" for k, v in shares.items()}})
     page.section("Placement").figure(figure, "Cores, filled by what is scarcest on each; colours are layers, in order.")
     page.table([dict(zip(mapped.HEAD, row, strict=True)) for row in mapped.rows()], "Layers as they are placed")
     page.section("Compatibility").table([dict(zip(found.HEAD, row, strict=True)) for row in found.rows()], "Layers as they are given")
-    page.section("Changes, estimates, and what is not known").text("\n".join(f"- {line}" for line in [*lines, *mapped.summary()]))
-    write_json(folder / f"{name}.json", {**mapped.to_dict(), "applied": lines})
+    page.section("Changes, estimates, and what is not known").text("\n".join(f"- {line}" for line in [*source.notes, *lines, *mapped.summary()]))
+    write_json(folder / f"{name}.json", {**mapped.to_dict(), "applied": lines, "notes": list(source.notes)})
     with replacing(folder / f"{name}.png") as file:
         file.write(to_png(figure))
     print(f"written: {page.save(folder / f'{name}.html')}, {name}.png, {name}.json")

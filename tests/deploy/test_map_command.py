@@ -129,3 +129,32 @@ def test_the_picture(recwarn):
         placement(3, parts)
     with pytest.raises(ParameterError, match="filled beyond its limit"):
         placement(4, [*parts, (3, "c", 0.1)])
+
+
+def test_an_integer_network_file_is_mapped_as_it_is(capsys, run, data, tmp_path):
+    assert run_cli(capsys, "export", run, "--data", data, "--samples", 2)[0] == 0
+    code, out, err = run_cli(capsys, "map", run / "network.npz", "--chip", "spinnaker2", "--data", data, "--samples", 2)
+    assert (code, err) == (0, "") and "integers as they are" in out and "at the measured rates" in out
+    assert "rounded to" not in out and "not checked: bits" not in out and "holds float32" not in out
+    document = json.loads((run / "map_spinnaker2.json").read_text())
+    assert document["notes"] and {p["layer"] for p in document["parts"]} >= {"blocks.0.mlp.up_lif", "readout"}
+    alone = tmp_path / "alone.npz"
+    alone.write_bytes((run / "network.npz").read_bytes())
+    assert run_cli(capsys, "map", alone, "--chip", "spinnaker2")[0] == 0 and (tmp_path / "map_spinnaker2.png").exists()
+    code, _, err = run_cli(capsys, "map", alone, "--chip", "spinnaker2", "--data", data)
+    assert code == 2 and "does not say how recordings become its input" in err
+    alone.write_bytes(alone.read_bytes()[:-500])
+    code, _, err = run_cli(capsys, "map", alone, "--chip", "spinnaker2")
+    assert code == 2 and "alone.npz" in err and "Traceback" not in err
+
+
+def test_a_registered_model_is_mapped_by_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, chip in [("conv_mnist", "loihi2"), ("series_braille", "spinnaker2")]:
+        code, out, err = run_cli(capsys, "map", name, "--chip", chip)
+        assert (code, err) == (0, "") and "not trained" in out and (tmp_path / f"map_{chip}.html").exists()
+    code, _, err = run_cli(capsys, "map", "conv_mnits", "--chip", "akida")
+    assert code == 2 and "looked for a folder, a file, and a registered model" in err and "Did you mean conv_mnist" in err
+    (tmp_path / "notes.txt").write_text("none")
+    code, _, err = run_cli(capsys, "map", "notes.txt", "--chip", "akida")
+    assert code == 2 and "is no network" in err
