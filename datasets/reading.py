@@ -93,7 +93,9 @@ def checked(opened: Opened, sensor: Sensor | None, damaged: Damaged, size: int, 
             keep, why = bad
             fault = f"event {count + keep} {why}: {describe(events[keep])}"
         if fault and damaged == "refuse":
-            cure = "damaged='prefix' gives the events before it."
+            cure = "damaged='prefix' (--damaged prefix) gives the events before it."
+            if bad is not None and "outside" in fault and sensor is not None:
+                cure = "If the sensor is larger, give its size (--width, --height); " + cure
             raise FormatError(
                 explain(f"read_events: {opened.path} is damaged.", f"{opened.module.NAME}: {fault}", cure=cure)
             )
@@ -243,7 +245,7 @@ def encode_events(events: np.ndarray, sensor: Sensor, format: str) -> bytes:
     low, high = (int(events["t"][0]), int(events["t"][-1])) if len(events) else (0, 0)
     if low < getattr(module, "FIRST_US", 0) or high > module.LAST_US:
         fact = f"events from {low} to {high} us, {module.NAME} holds {getattr(module, 'FIRST_US', 0)} to {module.LAST_US} us"
-        raise FormatError(explain("write_events: a time does not fit.", fact, cure="Subtract the first time."))
+        raise FormatError(explain("write_events: a time does not fit.", fact, cure="Subtract the first time (--start zero)."))
     side = getattr(module, "SIDE", 32767)
     if max(sensor.width, sensor.height) > side:
         raise FormatError(explain(f"write_events: {module.NAME} holds sensors of at most {side}x{side}.", repr(sensor)))

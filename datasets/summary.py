@@ -44,8 +44,10 @@ class Summary:
 
     @property
     def peak(self) -> float | None:
-        """Events per second in the busiest 10 ms."""
-        return int(self.windows.max()) / (WINDOW_US / 1e6) if self.windows is not None and self.events else None
+        """Events per second in the busiest 10 ms, None where the recording is shorter than that."""
+        if self.windows is None or not self.events or self.last_us - self.first_us < WINDOW_US:
+            return None
+        return int(self.windows.max()) / (WINDOW_US / 1e6)
 
     def hot(self) -> list[tuple[int, int, int]]:
         """(x, y, events) of the pixels with more than 20 times the median of those that have any, busiest first."""

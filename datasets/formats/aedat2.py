@@ -88,6 +88,7 @@ def encode(events: np.ndarray, sensor: Sensor) -> bytes:
             explain(
                 "AEDAT 2: the format knows sensors by their chip, and none has this size.",
                 f"{sensor.width}x{sensor.height}; chips have {sizes}",
+                cure="Give a chip's size that holds the events (sensor=, or --width and --height).",
             )
         )
     names = {"dvs128": "DVS128", "davis240": "DAVIS240C"}

@@ -154,7 +154,9 @@ def choose(found: Mapping[str, Any], item: int | str | None, what: str) -> Any:
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         raise FormatError(
             explain(
-                f"{what}: the file holds {len(names)} recordings.", shown, cure="Choose one: item=its name or number."
+                f"{what}: the file holds {len(names)} recordings.",
+                shown,
+                cure="Choose one: item= (--item) its name or number.",
             )
         )
     if isinstance(item, str) and item not in found and item.isdecimal():

@@ -31,7 +31,7 @@ def recognise(data: np.ndarray) -> bool:
 def head(data: np.ndarray) -> Head:
     """The lines as facts, the sensor where Width and Height are given."""
     lines, at = text_lines(data, b"% ")
-    facts = dict(line.partition(" ")[::2] for line in lines)
+    facts = dict(line.partition(" ")[::2] for line in lines if not line.startswith("Data file"))  # a sentence
     if len(data) < at + 2:
         raise foreign("DAT: the file ends before the event type.", f"{len(data)} bytes")
     kind, size = int(data[at]), int(data[at + 1])

@@ -17,6 +17,7 @@ import numpy as np
 
 from neuro.datasets.events import EVENT, Sensor
 from neuro.datasets.formats.block import Block, Head, ended, foreign, least, size_from, trimmed
+from neuro.errors import FormatError, explain
 
 NAME = "Event Stream"
 MARK = b"Event Stream"
@@ -37,10 +38,9 @@ def head(data: np.ndarray) -> Head:
         raise foreign("Event Stream: the file ends within its head.", f"{len(data)} bytes")
     version, kind = tuple(int(v) for v in data[12:15]), int(data[15])
     if version[0] != 2 or kind not in (1, 2):
-        raise foreign(
-            "Event Stream: only DVS and ATIS events of version 2 are read.",
-            f"version {version}   type {kind} ({KINDS.get(kind, 'unknown')})",
-        )
+        fact = f"version {'.'.join(map(str, version))}   type {kind} ({KINDS.get(kind, 'unknown')})"
+        cure = "Events of the other types have no polarity." if version[0] == 2 and kind in KINDS else "The file is damaged or of another format."
+        raise FormatError(explain("Event Stream: only DVS and ATIS events of version 2 are read.", fact, cure=cure))
     if len(data) < START:
         raise foreign("Event Stream: the file ends within its head.", f"{len(data)} bytes")
     width, height = (int(v) for v in data[16:20].view("<u2"))

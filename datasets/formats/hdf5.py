@@ -24,7 +24,7 @@ import numpy as np
 from neuro.datasets.events import Sensor
 from neuro.datasets.formats import columns
 from neuro.datasets.formats.block import Block, Head, Mapped, choose, ended, foreign, most_bytes, size_from
-from neuro.errors import FormatError
+from neuro.errors import FormatError, NeuroError
 
 NAME = "HDF5"
 MARK = b"\x89HDF\r\n\x1a\n"
@@ -81,7 +81,7 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
                 return of_sample(file, several, item, data)
             found = choose(recordings, item, NAME)
             return of_recording(file, found, data)
-        except FormatError:
+        except NeuroError:
             raise
         except BROKEN as error:
             raise foreign("HDF5: the file is damaged.", f"{type(error).__name__}: {error}"[:300]) from error
@@ -249,7 +249,7 @@ def of_sample(file, group: str, item: int | str | None, data: np.ndarray) -> Hea
     readable(units, data)
     number = min(len(times), len(units))
     if item is None and number != 1:
-        raise FormatError(f"HDF5: the file holds {number} recordings of spikes.\n  Choose one: item=0 to {number - 1}.")
+        raise FormatError(f"HDF5: the file holds {number} recordings of spikes.\n  Choose one: item= (--item) 0 to {number - 1}.")
     index = choose(range_of(number), "0" if item is None else str(item), NAME)
     facts = {"spikes": f"sample {index} of {number}", "unit": "seconds", "y": "0; x is the unit"}
     labels = own(file, "labels")

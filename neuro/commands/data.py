@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 
 from neuro.datasets.events import Sensor
+from neuro.datasets.opening import open_file
 from neuro.datasets.reading import read_events, write_events
 from neuro.datasets.summary import HOT, Summary, summarize
 from neuro.errors import ParameterError, explain
 
 SHOWN = 5  # hot pixels by name
 LONGEST = 160  # characters of a fact
+SIDE = 360  # blocks of pixels in a picture
 
 
 def info(
@@ -78,6 +80,8 @@ def convert(
         raise AssertionError(f"{target}: what was written reads back differently")
     print(found)
     print(f"{target}: {again.format}, {len(again.events)} events, {target.stat().st_size} bytes, reads back the same")
+    if found.sensor_stated and open_file(target, format=format).head.sensor != found.sensor:
+        print(f"the size of the sensor, {found.sensor.width} x {found.sensor.height}, has no place in this format")
 
 
 def given(width: int | None, height: int | None) -> Sensor | None:
@@ -107,8 +111,7 @@ def report(found: Summary) -> str:
     lines += [f"  beside   {number:,} {name}" for name, number in file.others.items()]
     if file.fault:
         lines.append(f"  damage   {file.damage().removeprefix(', damaged: ')}")
-    for name, value in file.facts.items():
-        lines.append(f"  header   {name}: {shown(value)}")
+    lines += [f"  header   {name}: {text}" for name, text in ((n, shown(v)) for n, v in file.facts.items()) if text]
     return "\n".join(lines)
 
 
@@ -129,6 +132,15 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
 
 
+def pooled(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+    """Sums over blocks of pixels, at most SIDE each way, so that none is lost in a small picture; and the side of a block."""
+    block = -(-max(pixels.shape) // SIDE)
+    height, width = (-(-side // block) for side in pixels.shape)
+    whole = np.zeros((height * block, width * block), pixels.dtype)
+    whole[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return whole.reshape(height, block, width, block).sum((1, 3)), block
+
+
 def draw(found: Summary, path: Path) -> None:
     """Write the picture: events of each pixel (darker: more, on a scale of logarithms), and the rate of each window."""
     from neuro.files import replacing
@@ -145,9 +157,14 @@ def draw(found: Summary, path: Path) -> None:
     figure = new_figure(5.0)
     top, below = figure.subplots(2, 1, height_ratios=[3, 1])
     style(top, title=f"{found.file.path.name}: {found.events:,} events", x="x", y="y")
-    top.imshow(np.log1p(found.pixels), cmap="Greys", interpolation="nearest")
+    sums, block = pooled(found.pixels)
+    shades, edges = np.log1p(sums), (block * sums.shape[1] - 0.5, block * sums.shape[0] - 0.5)
+    most = np.quantile(shades[shades > 0], 0.99) if shades.any() else 1.0  # a few hot pixels would leave the others white
+    top.imshow(shades, cmap="Greys", interpolation="nearest", vmin=0, vmax=most, extent=(-0.5, *edges, -0.5))
     style(below, x="time (s)", y="events/s", grid="y")
-    below.plot(np.arange(len(found.windows)) * 0.01, found.windows / 0.01, color=BLUE, linewidth=0.8)
+    whole = found.windows[:-1] if len(found.windows) > 1 else found.windows  # the last one is cut by the end
+    below.plot(np.arange(len(whole)) * 0.01, whole / 0.01, color=BLUE, linewidth=0.8)
+    below.set_ylim(bottom=0)
     data = to_png(figure) if path.suffix.lower() == ".png" else to_svg(figure).encode()
     with replacing(path) as out:
         out.write(data)

@@ -30,6 +30,7 @@ def main(
     width: int | None = None,
     height: int | None = None,
     damaged: Literal["refuse", "prefix"] = "refuse",
+    item: str | None = None,
 ) -> None:
     """Draw a recording: a strip of pictures (.png), an animation (.gif), or a page with both (.html).
 
@@ -43,12 +44,13 @@ def main(
         width: of the sensor in pixels, where the file does not state it. Needs height.
         height: of the sensor in pixels.
         damaged: "prefix" draws what stands before the damage.
+        item: name or number of one recording of a file that holds several.
     """
     out = out or Path(f"{file.name}.png")
     kind = out.suffix.lower()
     check(kind, out, bins, seconds, start_ms, stop_ms, width, height)
     given = Sensor(height, width) if height is not None and width is not None else None
-    found = read_events(file, sensor=given, damaged=damaged)
+    found = read_events(file, sensor=given, damaged=damaged, item=item)
     events, sensor, block = pooled(between(found.events, start_ms, stop_ms), found.sensor)
     count = bins or (STRIP if kind == ".png" else ANIMATION)
     if count * sensor.height * sensor.width > MOST:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from neuro import cli
+from neuro.commands.data import pooled
 from neuro.datasets import make_events, read_events, write_events
 from neuro.datasets.events import Sensor
 from neuro.datasets.reading import encode_events
@@ -59,6 +60,39 @@ def test_info_prints_and_draws(tmp_path, capsys):
     assert code == 0
     assert "a.dat: DAT" in out and "64 x 48" in out and "5,000" in out and "1 hot" in out and "(7, 9)" in out
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (360, 361), (720, 1280)])
+def test_the_picture_holds_every_event(shape):
+    pixels = np.random.default_rng(0).integers(0, 5, shape)
+    sums, block = pooled(pixels)
+    assert max(sums.shape) <= 360 and sums.sum() == pixels.sum() and block == -(-max(shape) // 360)
+    assert sums[0, 1] == pixels[:block, block : 2 * block].sum()
+
+
+def test_a_recording_shorter_than_10_ms_has_no_busiest_10_ms(tmp_path, capsys):
+    write_events(tmp_path / "a.dat", make_events([1, 2], [1, 2], [0, 9999], [True, True]), SENSOR)
+    assert summarize(tmp_path / "a.dat").peak is None
+    code, out, _ = run_cli(capsys, "data", "info", tmp_path / "a.dat")
+    assert code == 0 and "busiest" not in out and "200 events/s" in out
+
+
+def test_what_the_errors_advise_are_options(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", left=some(), right=some())
+    for command in ("info", "view"):
+        code, _, err = run_cli(capsys, "data", command, tmp_path / "a.npz")
+        assert code == 2 and "left, right" in err and "--item" in err
+        code, _, err = run_cli(capsys, "data", command, tmp_path / "a.npz", "--item", "middle")
+        assert code == 2 and "recording 'middle' is not known" in err
+    code, out, _ = run_cli(capsys, "data", "view", tmp_path / "a.npz", "--item", "right", "--out", tmp_path / "a.png")
+    assert code == 0 and "5000 events" in out
+    write_events(tmp_path / "a.dat", some(), SENSOR)
+    code, _, err = run_cli(capsys, "data", "info", tmp_path / "a.dat", "--width", "10", "--height", "10")
+    assert code == 2 and "larger" in err and "--damaged prefix" in err
+    code, out, _ = run_cli(capsys, "data", "convert", tmp_path / "a.dat", tmp_path / "a.npy")
+    assert code == 0 and "64 x 48, has no place in this format" in out
+    code, out, _ = run_cli(capsys, "data", "convert", tmp_path / "a.dat", tmp_path / "a.raw")
+    assert code == 0 and "no place" not in out
 
 
 def test_info_counts_what_damage_drops(tmp_path, capsys):

@@ -88,7 +88,7 @@ def shd(file, number: int = 3) -> None:
 
 def test_spikes_of_shd():
     data = hdf5(shd)
-    with pytest.raises(NeuroError, match="item=0 to 2"):
+    with pytest.raises(NeuroError, match="0 to 2"):
         read_events(data)
     found = read_events(data, item=2)
     assert found.facts["label"] == 9 and found.events["x"].tolist() == [0, 100, 200, 300, 400, 500]
