@@ -2,6 +2,8 @@
 
 Frozen, so that a model is saved with its own; each takes the array and, for those that draw, a generator. Those for
 batches of tensors are in `neuro.encode`.
+
+All raise ShapeError for an array of another kind, and FormatError for values that are not finite.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neuro.errors import ParameterError, ShapeError, explain
+from neuro.errors import FormatError, ParameterError, ShapeError, explain
 
 Generator = np.random.Generator | None
 
@@ -127,10 +129,10 @@ class OneHot:
 class MelBands:
     """Energies of a wave [S] in bands spaced as the ear spaces them, in decibels: currents [T, bands].
 
-    Windows of `window` samples (Hann), one every `hop`, zeros at the end; T = max(1, ceil(S / hop)). A band is a triangle of the
+    Windows of `window` samples (Hann, from 2), one every `hop`, zeros at the end; T = max(1, ceil(S / hop)). A band is a triangle of the
     power spectrum between three of `bands + 2` frequencies, equally far apart on the mel scale m = 2595 log10(1 + f / 700),
     from `low_hz` to half the sampling rate. The output is `(10 log10(energy + 1e-10) + 100) / 100 - 0.5`, so silence is
-    -0.5 and a full-scale tone about 0.7.
+    -0.5 and a full-scale tone about 0.45.
 
     Source: S. S. Stevens et al. 1937, with the constants of O'Shaughnessy 1987.
 
@@ -146,6 +148,8 @@ class MelBands:
 
     def __post_init__(self) -> None:
         _positive(self, "rate_hz", "bands", "window", "hop")
+        if self.window < 2:
+            raise ParameterError(explain("MelBands: a Hann window of one sample weighs nothing.", repr(self), cure="Give at least 2."))
         if not 0 <= self.low_hz < self.rate_hz / 2:
             raise ParameterError(explain("MelBands: low_hz must lie below half the sampling rate.", repr(self)))
 
@@ -162,6 +166,7 @@ class MelBands:
     def __call__(self, x: np.ndarray, rng: Generator = None) -> np.ndarray:
         if x.ndim != 1 or not len(x) or x.dtype.kind != "f":
             raise ShapeError(explain("MelBands: a wave is [S] of floats, S from 1.", f"x {x.dtype} {list(x.shape)}"))
+        _finite("MelBands", x)
         steps = -(-len(x) // self.hop)
         whole = np.zeros((steps - 1) * self.hop + self.window)
         whole[: min(len(x), len(whole))] = x[: len(whole)]
@@ -178,5 +183,14 @@ def _positive(encoder: object, *names: str) -> None:
 
 
 def _series(name: str, x: np.ndarray) -> None:
-    if x.ndim != 2 or not len(x):
-        raise ShapeError(explain(f"{name}: a series is [S, C], S from 1.", f"x {list(x.shape)}"))
+    if x.ndim != 2 or not len(x) or x.dtype.kind not in "biuf":
+        raise ShapeError(explain(f"{name}: a series is [S, C] of real numbers, S from 1.", f"x {x.dtype} {list(x.shape)}"))
+    _finite(name, x)
+
+
+def _finite(name: str, x: np.ndarray) -> None:
+    """A neuron whose membrane is nan stays silent, and the answer looks like any other."""
+    wrong = np.argwhere(~np.isfinite(x))
+    if len(wrong):
+        facts = f"{len(wrong)} of {x.size} values; the first is {x[tuple(wrong[0])]} at {wrong[0].tolist()}"
+        raise FormatError(explain(f"{name}: values that are not finite.", facts, cure="Leave the recording out, or fill its gaps."))

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from neuro.datasets.loading import Sample
-from neuro.errors import ParameterError, ShapeError, explain
+from neuro.errors import FormatError, ParameterError, ShapeError, explain
 
 
 class Example(NamedTuple):
@@ -26,7 +26,7 @@ class Examples(Sequence):
 
     Raises:
         ShapeError: the numbers differ.
-        ParameterError: a label outside the classes.
+        ParameterError: a label that is no whole number, or outside the classes.
 
     >>> Examples(np.zeros((2, 3)), [0, 1], ["a", "b"], ("no", "yes"))[1].label
     1
@@ -35,6 +35,9 @@ class Examples(Sequence):
     classes: tuple[str, ...] = ()
 
     def __init__(self, x: Sequence, labels: Sequence[int], names: Sequence[str], classes: Sequence[str] = ()) -> None:
+        broken = [label for label in labels if int(label) != label]
+        if broken:
+            raise ParameterError(explain(f"{type(self).__name__}: labels must be whole numbers.", f"{len(broken)} are none, the first: {broken[0]!r}"))
         self.x, self.labels, self.names = x, tuple(int(label) for label in labels), tuple(names)
         self.classes = tuple(classes) or self.classes
         if not len(x) == len(self.labels) == len(self.names):
@@ -64,6 +67,9 @@ class EncodedExamples(Dataset):
 
     encode: `(x, rng) -> [T, ...]`. rng depends on (seed, epoch, index) alone, so the number of workers changes nothing.
     A key is (epoch, index), or an index alone, which means epoch 0. Of text, `Passage`s, the label is a symbol for each step.
+
+    Raises:
+        FormatError, ShapeError: on access, an example that `encode` refuses, with its name.
     """
 
     def __init__(self, examples: Sequence[Example], encode: Callable, seed: int = 0) -> None:
@@ -79,5 +85,10 @@ class EncodedExamples(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"EncodedExamples: no example {index} among {len(self)}")
         x, label = self.examples[index][:2]
-        coded = self.encode(x, np.random.default_rng([self.seed, epoch, index]))
+        try:
+            coded = self.encode(x, np.random.default_rng([self.seed, epoch, index]))
+        except (FormatError, ShapeError) as error:
+            names = getattr(self.examples, "names", None)
+            which = f"example {index}" if names is None else f"example {index}, {names[index]!r},"
+            raise type(error)(explain(f"{which} cannot be used.", *str(error).split("\n  "))) from error
         return Sample(torch.from_numpy(np.ascontiguousarray(coded, np.float32)), label)

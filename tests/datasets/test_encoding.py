@@ -7,13 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro.datasets import ArrayDataModule, Centred, Frames, Sensor, make_events
-from neuro.datasets.array_augment import AddNoise, DropSpikes, FlipPicture, Louder, Several, ShiftInTime, ShiftPicture, Turned
+from neuro.datasets.array_augment import (
+    AddNoise,
+    DropSpikes,
+    FlipPicture,
+    Louder,
+    Several,
+    ShiftInTime,
+    ShiftPicture,
+    Turned,
+)
 from neuro.datasets.centring import Prepared
 from neuro.datasets.encoding import Accelerations, Binned, Direct, MelBands, OneHot, Standardised
 from neuro.datasets.examples import Examples
 from neuro.datasets.resizing import SpatialDownsample
 from neuro.datasets.text import TextFile
-from neuro.errors import NeuroError, ParameterError, ShapeError
+from neuro.errors import FormatError, NeuroError, ParameterError, ShapeError
 from neuro.training.described import build, describe
 from neuro.training.preprocess import PreprocessArray
 
@@ -43,6 +52,31 @@ def test_it_is_saved_with_a_model_and_comes_back(encode, x):
 def test_arrays_of_another_kind_are_refused(encode, x):
     with pytest.raises(ShapeError):
         encode(x.astype(complex)[None, None])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("encode", [Binned(2), Standardised((0.0,), (1.0,)), Accelerations(), MelBands(8000)], ids=lambda e: type(e).__name__)
+def test_values_that_are_not_finite_are_refused_by_place_and_name(encode, bad):
+    x = np.ones({MelBands: (9,), Accelerations: (9, 3)}.get(type(encode), (9, 1)))
+    x[4] = bad
+    with pytest.raises(FormatError, match=r"at \[4"):
+        PreprocessArray(encode)(x)
+    data = ArrayDataModule(Examples([np.ones_like(x), x], [0, 0], ["good", "gap"], ("a",)), encode=encode, batch_size=1)
+    with pytest.raises(FormatError, match="example 1, 'gap'"):
+        list(data.train_dataloader())
+
+
+def test_numbers_must_be_real():
+    for wrong in (np.ones((4, 2), complex), np.full((4, 2), "1")):
+        with pytest.raises(ShapeError, match="real numbers"):
+            Binned(2)(wrong)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused():
+    assert Examples(np.zeros((2, 3)), np.array([0.0, 1.0]), ["a", "b"], ("no", "yes")).labels == (0, 1)
+    for labels in ([0.5, 1], ["0", "1"]):
+        with pytest.raises(ParameterError, match="whole numbers"):
+            Examples(np.zeros((2, 3)), labels, ["a", "b"], ("no", "yes"))
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 5))
@@ -204,6 +238,6 @@ def test_text_has_a_label_for_each_step():
 
 
 def test_errors_say_what_was_given():
-    for bad in (lambda: Direct(0), lambda: Binned(-1), lambda: MelBands(8000, low_hz=4000.0), lambda: Centred(0), lambda: DropSpikes(1.0), lambda: OneHot(True * 0)):
+    for bad in (lambda: Direct(0), lambda: Binned(-1), lambda: MelBands(8000, low_hz=4000.0), lambda: MelBands(8000, window=1), lambda: Centred(0), lambda: DropSpikes(1.0), lambda: OneHot(True * 0)):
         with pytest.raises(NeuroError, match="="):
             bad()
