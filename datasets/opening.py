@@ -24,6 +24,7 @@ FORMATS = (
 )  # fmt: skip  # in this order; text has no mark
 ENCODINGS = {"2.0": "evt2", "2.1": "evt21", "3.0": "evt3", "": "dat"}  # that a header of lines of "% " names, "": none
 SMALL = 1 << 20  # bytes; a smaller file is read, which is quicker than to map it
+PACKED = {b"PK": "a ZIP archive", b"\x1f\x8b": "packed by gzip", b"BZh": "packed by bzip2", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive"}
 BY_SUFFIX = {".bin": "nmnist", ".bs2": "nmnist"}
 
 Source = str | PathLike | bytes | bytearray | memoryview
@@ -72,7 +73,8 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
     else:
         path = Path(source)
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may have no end
-            raise FormatError(explain(f"read_events: {path} is no regular file.", cure="Of a folder, give one file."))
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise FormatError(explain(f"read_events: {path} is {kind}.", cure="Give one file with a recording."))
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             whole = file.read(size) if size < SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -94,6 +96,10 @@ def recognised(data: np.ndarray, path: Path) -> ModuleType:
     if name:
         return module_of(name)
     start = bytes(data[:16])
+    packed = next((kind for mark, kind in PACKED.items() if start.startswith(mark)), "")
+    if packed:
+        cure = "Unpack it, and read the files in it; the classes of data sets read zips as they are."
+        raise FormatError(explain(f"read_events: {path} is {packed}, not a recording.", cure=cure))
     cure = f"Formats read here: {', '.join(FORMATS)}, and N-MNIST by the suffix .bin or .bs2."
     raise FormatError(explain(f"read_events: no format recognises {path}.", f"it begins with {start!r}", cure=cure))
 

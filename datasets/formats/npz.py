@@ -98,6 +98,9 @@ def head(data: np.ndarray, item: int | str | None = None) -> Head:
             _, shape, fortran, dtype = member(archive, name, most_bytes(data))
             if npy.layout(shape, fortran, dtype):
                 found[name] = (name, shape, dtype)
+        if not found and item is None:
+            shown = ", ".join(names)[:300] or "none"
+            raise foreign("NumPy zip: no events are in this file in a layout that is known.", f"arrays: {shown}")
         name, shape, dtype = choose(found, item, NAME)
         return of_table(archive, name, sensor, most_bytes(data))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from neuro.datasets import iterate_events, make_events, read_events, write_events
 from neuro.datasets.events import Sensor
 from neuro.datasets.reading import WRITERS, encode_events
-from neuro.errors import NeuroError
+from neuro.errors import FormatError, NeuroError
 
 SENSOR = Sensor(128, 128)  # one that every writable format can state or hold
 FORMATS = sorted(set(WRITERS.values()))
@@ -172,8 +172,40 @@ def test_what_is_no_file_of_events_is_refused(tmp_path):
             read_events(path)
     with pytest.raises(FileNotFoundError):
         read_events(tmp_path / "nothing.dat")
+    with pytest.raises(NeuroError, match="is a folder"):
+        read_events(tmp_path)
+    with pytest.raises(NeuroError, match="a ZIP archive, not a recording.\n  Unpack it"):
+        read_events(b"PK\x03\x04" + bytes(500))
     with pytest.raises(NeuroError, match="not known"):
         read_events(tmp_path / "zeros", format="dta")
+
+
+def test_x_of_a_vector_that_goes_on_and_on_is_off_every_sensor():
+    """Vectors of EVT 3 move x on without end; it neither wraps into the sensor nor is left out."""
+    words = [0x8000, 0x6001, 0x0001, 0x3000] + [0x4000] * 5461 + [0x4001]  # 12 pixels each: x = 65532, of 16 bits -4
+    data = b"% evt 3.0\n% end\n" + np.array(words, "<u2").tobytes()
+    with pytest.raises(NeuroError, match="outside the sensor"):
+        read_events(data)
+    assert len(read_events(data + np.array([0x4001] * 3, "<u2").tobytes(), damaged="prefix").events) == 0
+
+
+@pytest.mark.parametrize("name", ["dat", "evt2", "evt3", "nmnist", "aedat2"])
+def test_what_the_decoder_saw_is_what_the_check_finds(name, monkeypatch):
+    """Faults found while decoding are those of a pass over the decoded events."""
+    make = np.random.default_rng(5)
+    for fault in range(40):
+        data = bytearray(encode_events(some(60, 2**20 if name != "nmnist" else 2**15, fault), SENSOR, name))
+        data[int(make.integers(len(data) // 2, len(data)))] ^= 1 << int(make.integers(0, 8))
+        for sensor in (None, SENSOR, Sensor(40, 40)):
+            how = {"format": UNMARKED.get(name, ""), "sensor": sensor, "damaged": "prefix"}
+            quick = read_events(bytes(data), **how)
+            with monkeypatch.context() as patched:
+                patched.setattr("neuro.datasets.reading.sound", lambda *_: False)
+                slow = read_events(bytes(data), **how)
+            assert np.array_equal(quick.events, slow.events) and (quick.fault, quick.sensor) == (slow.fault, slow.sensor)
+
+
+def test_one_recording_has_no_items():
     with pytest.raises(NeuroError, match="holds one recording"):
         read_events(encode_events(some(3, 9), SENSOR, "dat"), item=0)
 
@@ -219,3 +251,12 @@ def test_real_files_agree_with_independent_values(path):
     for column, dtype in zip("txyp", ("<i8", "<u2", "<u2", "u1"), strict=True):
         assert hashlib.sha256(events[column].astype(dtype).tobytes()).hexdigest() == stated["sha256_of_arrays"][column]
     assert np.array_equal(np.concatenate(list(iterate_events(path, 1000, sensor=sensor))), events)
+
+
+@pytest.mark.parametrize("name", ["dat", "evt2", "evt3", "nmnist"])
+def test_a_step_back_between_two_pieces_is_found(name):
+    first, second = (make_events([1] * 7, [2] * 7, np.arange(7) + start, [True] * 7) for start in (5000, 0))
+    one, two = (encode_events(events, SENSOR, name) for events in (first, second))
+    body = two[len(encode_events(second[:0], SENSOR, name)) :]
+    with pytest.raises(FormatError, match="event 7 is before the last"):
+        list(iterate_events(one + body, 7, format=UNMARKED.get(name, "")))
