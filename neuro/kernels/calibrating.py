@@ -10,20 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import spike_conv, spike_linear
+from neuro.kernels import spike_attention, spike_conv, spike_linear
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
 _DENSITY = 0.1
 _WIDTH, _BATCH = 512, 1024  # of the linear layer
 _CHANNELS, _MAP, _IMAGES = 64, 24, 8  # of the convolution
+_HEADS = 4  # of the attention
 
 
 def measure() -> Costs:
     """Time dense and event-driven products of one layer of each kind with torch's present number of threads."""
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
-        return Costs(**_linear(generator), **_conv(generator), **_common(generator))
+        return Costs(**_linear(generator), **_conv(generator), **_attention(generator), **_common(generator))
 
 
 def _linear(generator: torch.Generator) -> dict[str, float]:
@@ -53,6 +54,34 @@ def _conv(generator: torch.Generator) -> dict[str, float]:
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _CHANNELS * 9)
     outputs = spikes.numel()  # as many as inputs
     return {"dense_conv": dense, "conv_add": add, "conv_output": silent / outputs, "conv_gradient_add": gradient, "conv_gradient_output": quiet / outputs}
+
+
+def _attention(generator: torch.Generator) -> dict[str, float]:
+    shape, d = (4, _IMAGES, 64, _HEADS * 32), 32
+    q, k, v = (_spikes(shape, generator) for _ in range(3))
+    none, spikes, values = pack(torch.zeros(shape)), pack(q), pack(v)
+
+    def formed(queries: Packed, keys: Packed) -> float:
+        return _seconds(lambda _: spike_attention.forward(queries, keys, values, _HEADS, 0.125), None)
+
+    def differentiated(three: Packed) -> float:
+        return _seconds(lambda _: spike_attention.gradients(three, three, three, g, _HEADS, 0.125), None)
+
+    g, wanted = torch.randn(shape, generator=generator), [x.requires_grad_() for x in (q, k, v)]
+    with torch.enable_grad():
+        training = _seconds(lambda _: torch.autograd.grad(spike_attention.dense(q, k, v, _HEADS, 0.125), wanted, g), None)
+    silent, paired, active = formed(none, none), formed(none, pack(k)), formed(spikes, none)
+    quiet, driven = differentiated(none), differentiated(spikes)
+    outputs = q.numel()  # 64 tokens: a word
+    return {
+        "attention_dense": _seconds(lambda _: spike_attention.dense(q, k, v, _HEADS, 0.125), None) / (2 * outputs * d),
+        "attention_output": silent / outputs,
+        "attention_pair": max(0.0, paired - silent) / (outputs // 64 * d),
+        "attention_add": max(0.0, active - silent) / (spikes.events * d),
+        "attention_training_dense": training / (2 * outputs * d),
+        "attention_gradient_product": quiet / (outputs * d),
+        "attention_gradient_add": max(0.0, driven - quiet) / (3 * spikes.events * d),
+    }
 
 
 def _common(generator: torch.Generator) -> dict[str, float]:

@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -26,7 +26,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 3
+FORMAT, VERSION = "neuro-product-costs", 5
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
@@ -36,9 +36,12 @@ Fixed = Literal["dense", "events"]
 
 
 class Work(NamedTuple):
-    """Sizes of a product: elements of input, weight and output, rows of the dense product, outputs that one event adds to."""
+    """Sizes of a product: elements of input, weight and output, rows of the dense product, outputs that one event adds to.
 
-    kind: Literal["linear", "conv"]
+    Of attention: elements of q, k and v together, no weight; events are those of q, and one adds to the channels of its head.
+    """
+
+    kind: Literal["linear", "conv", "attention"]
     inputs: int
     weights: int
     outputs: int
@@ -47,7 +50,7 @@ class Work(NamedTuple):
 
     @property
     def products(self) -> int:
-        return self.inputs * self.fan
+        return 2 * self.outputs * self.fan if self.kind == "attention" else self.inputs * self.fan
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,27 @@ class Costs:
     pack: float
     unpack: float
     call: float  # of a product by events, whatever its size
+    attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
+    attention_output: float = 0.0
+    attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
+    attention_add: float = 0.0
+    attention_training_dense: float = 0.0  # forward and backward
+    attention_gradient_product: float = 0.0  # of the gradients from bits, of an output and a channel of its head, whatever the events
+    attention_gradient_add: float = 0.0  # of an event of q, k or v and a channel
 
     def dense(self, work: Work) -> float:
         """Seconds of the dense product."""
         if work.kind == "linear":
             rate = _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
         else:
-            rate = self.dense_conv
+            rate = self.dense_conv if work.kind == "conv" else self.attention_dense
         return work.products * rate
 
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""
         add, output = getattr(self, f"{work.kind}_add"), getattr(self, f"{work.kind}_output")
-        return self.call + self.pack * work.inputs + self.weight * work.weights + output * work.outputs + add * events * work.fan
+        pairs = self.attention_pair * -(-work.rows // 64) / work.rows * work.outputs * work.fan if work.kind == "attention" else 0.0
+        return self.call + self.pack * work.inputs + self.weight * work.weights + output * work.outputs + add * events * work.fan + pairs
 
     def prefers_events(self, work: Work, events: float) -> bool:
         return self.events(work, events) < MARGIN * self.dense(work)
@@ -94,6 +105,11 @@ class Costs:
 
     def prefers_events_in_gradient(self, work: Work, events: float) -> bool:
         return self.gradient(work, events) < MARGIN * (self.dense(work) + self.unpack * work.inputs)
+
+    def prefers_bits_in_training(self, work: Work, queries: float, events: float) -> bool:
+        """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone."""
+        gradient = self.call + self.attention_gradient_product * work.outputs * work.fan + self.attention_gradient_add * events * work.fan
+        return self.events(work, queries) + gradient < MARGIN * self.attention_training_dense * work.products
 
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
@@ -128,9 +144,10 @@ def load(path: str | Path) -> Costs | Fixed:
     """Read what `save` wrote; FormatError where it is missing, damaged or newer."""
     whole = read_json(path, FORMAT, VERSION)
     found, names = whole.get("seconds"), {f.name for f in fields(Costs)}
+    needed = {f.name for f in fields(Costs) if f.default is MISSING}
     if found is None and whole.get("form") in ("dense", "events"):
         return whole["form"]
-    if not isinstance(found, dict) or set(found) != names or not all(isinstance(v, (int, float)) and v >= 0 for v in found.values()):
+    if not isinstance(found, dict) or not needed <= set(found) <= names or not all(isinstance(v, (int, float)) and v >= 0 for v in found.values()):
         raise FormatError(explain(f"{path} does not hold the costs of products.", f"expected {sorted(names)}, numbers >= 0", cure="Remove it; it is measured anew."))
     return Costs(**found)
 

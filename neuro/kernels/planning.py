@@ -61,7 +61,7 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     if table == "events":
         packed = pack(x)
         return Plan(packed, True, True) if packed.is_planes else None
-    expected = _expected_events(x)
+    expected = expected_events(x)
     kept = keeps and table.may_keep(work)
     if expected is None or not (kept or table.prefers_events(work, expected)):
         return None
@@ -87,7 +87,7 @@ def refuse_again(name: str) -> None:
         )
 
 
-def _expected_events(x: Tensor) -> float | None:
+def expected_events(x: Tensor) -> float | None:
     """Sum of x from a sample of its elements, or None where they are not small whole numbers."""
     from neuro.kernels import spike_loops
 

@@ -191,7 +191,7 @@ def _summing(vectors: int) -> Any:
     return tile
 
 
-_tile_128, _tile_64, _tile_16 = _summing(8), _summing(4), _summing(1)
+_tile_128, _tile_64, _tile_32, _tile_16 = _summing(8), _summing(4), _summing(2), _summing(1)
 
 
 @machine
@@ -204,6 +204,9 @@ def _sum_rows(source, s, target, t, width, rows, origin, stride, index, first, l
     if width - c >= 64:
         _tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 64
+    if width - c >= 32:
+        _tile_32(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        c += 32
     while width - c >= 16:
         _tile_16(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 16
@@ -410,3 +413,136 @@ def convolve_gradient(planes, sizes, first, images, framed, frame_h, frame_w, to
                                 lists[i] = (h // s_h + top) * frame_w + w // s_w + left
                                 i += 1
                     _sum_rows(grad, target, grad, target, D, framed, at, width, lists, 0, i)
+
+
+@machine
+def _bits_at(words, start, n):
+    """Bits start .. start + n, at most 64, as one word."""
+    w, shift = start >> 6, start & 63
+    word = words[w] >> np.uint64(shift)
+    if shift + n > 64:
+        word |= words[w + 1] << np.uint64(64 - shift)
+    return word if n == 64 else word & ((_ONE << np.uint64(n)) - _ONE)
+
+
+@machine
+def _turn_bits(block):
+    """Transpose 64 words of 64 bits in place: exchange halves, then halves of halves, down to single bits."""
+    j, mask = 32, np.uint64(0xFFFFFFFF)
+    while j:
+        for base in range(0, 64, 2 * j):
+            for k in range(base, base + j):
+                moved = ((block[k] >> np.uint64(j)) ^ block[k + j]) & mask
+                block[k] ^= moved << np.uint64(j)
+                block[k + j] ^= moved
+        j >>= 1
+        mask ^= mask << np.uint64(j)
+
+
+@machine
+def _tokens_of_channels(words, start, tokens, width, found, block):
+    """found[w * width + c]: tokens 64 * w .. of channel c; bits [tokens, width] begin at start."""
+    for w in range((tokens + 63) >> 6):
+        n = min(64, tokens - 64 * w)
+        for c in range(0, width, 64):
+            m = min(64, width - c)
+            for j in range(n):
+                block[j] = _bits_at(words, start + (64 * w + j) * width + c, m)
+            block[n:] = 0
+            _turn_bits(block)
+            found[w * width + c : w * width + c + m] = block[:m]
+
+
+@machine
+def _pairs(k, v, first, d, width, tokens, kv, counts):
+    """kv [d, d] = K^T V of the head whose channels begin at first: for each pair of channels, how many tokens have both active."""
+    for c in range(d):
+        counts[:] = 0
+        for w in range((tokens + 63) >> 6):
+            with_k = k[w * width + first + c]
+            if with_k != 0:
+                with_v = v[w * width + first : w * width + first + d]
+                for e in range(d):
+                    counts[e] += popcount(with_k & with_v[e])
+        kv[c * d : (c + 1) * d] = counts
+
+
+@machine
+def attend(q, k, v, tokens, heads, d, scale, y, low, high):
+    """y = scale * Q (K^T V) of each head, for images low .. high; planes q, k, v and y [images, tokens, heads * d]. Exact up to the factor."""
+    width = heads * d
+    of_k, of_v = np.empty((tokens + 63) // 64 * width, np.uint64), np.empty((tokens + 63) // 64 * width, np.uint64)
+    block, counts, found = np.empty(64, np.uint64), np.empty(d, np.int64), np.empty(d, np.uint32)
+    kv, zeros, factor = _on_a_line(d * d, y.dtype), np.zeros(d, y.dtype), y.dtype.type(scale)
+    for image in range(low, high):
+        start = image * tokens * width
+        _tokens_of_channels(k[0], start, tokens, width, of_k, block)
+        _tokens_of_channels(v[0], start, tokens, width, of_v, block)
+        for head in range(heads):
+            _pairs(of_k, of_v, head * d, d, width, tokens, kv, counts)
+            for i in range(tokens):
+                at = start + i * width + head * d
+                n = _positions(q[0], at, at + d, found, 0)
+                _sum_rows(zeros, 0, y, at, d, kv, 0, d, found, 0, n)
+                for e in range(at, at + d):
+                    y[e] *= factor
+
+
+@machine
+def attend_gradients(q, k, v, g, tokens, heads, d, scale, gq, gk, gv, low, high):
+    """Gradients of `attend` by q, k and v for images low .. high; all [images, tokens, heads * d].
+
+    With P = scale * Q^T G per head: dV = K P, dK = V P^T, both sums of the rows that spikes name, and dQ = scale * G (V^T K), dense.
+    """
+    width, words, P = heads * d, (tokens + 63) >> 6, d * d
+    of_q, of_k, of_v = (np.empty(words * width, np.uint64), np.empty(words * width, np.uint64), np.empty(words * width, np.uint64))
+    block, counts, found = np.empty(64, np.uint64), np.empty(d, np.int64), np.empty(max(d, tokens), np.uint32)
+    vk, p, turned, zeros = _on_a_line(P, g.dtype), _on_a_line(P, g.dtype), _on_a_line(P, g.dtype), np.zeros(d, g.dtype)
+    factor = g.dtype.type(scale)
+    for image in range(low, high):
+        start = image * tokens * width
+        _tokens_of_channels(q[0], start, tokens, width, of_q, block)
+        _tokens_of_channels(k[0], start, tokens, width, of_k, block)
+        _tokens_of_channels(v[0], start, tokens, width, of_v, block)
+        for head in range(heads):
+            first, at = head * d, start + head * d
+            for c in range(d):
+                n = 0
+                for w in range(words):
+                    word = of_q[w * width + first + c]
+                    while word != 0:
+                        found[n] = 64 * w + np.int64(trailing_zeros(word))
+                        n += 1
+                        word &= word - _ONE
+                _sum_rows(zeros, 0, p, c * d, d, g, at, width, found, 0, n)
+            _pairs(of_v, of_k, first, d, width, tokens, vk, counts)
+            for c in range(P):
+                p[c] *= factor
+                vk[c] *= factor
+            _turn(p, 0, d, d, d, turned, 0, d)
+            for j in range(tokens):
+                row = at + j * width
+                n = _positions(k[0], row, row + d, found, 0)
+                _sum_rows(zeros, 0, gv, row, d, p, 0, d, found, 0, n)
+                n = _positions(v[0], row, row + d, found, 0)
+                _sum_rows(zeros, 0, gk, row, d, turned, 0, d, found, 0, n)
+            _times_small(g, vk, gq, at, width, tokens, d)
+
+
+@machine
+def _times_small(a, b, y, at, stride, rows, d):
+    """y = a b; a and y [rows, d], their rows at + i * stride; b [d, d]. Four rows of b at a time: a row of y is read and written once for them."""
+    for i in range(rows):
+        y[at + i * stride : at + i * stride + d] = 0
+    for e in range(0, d - d % 4, 4):
+        b0, b1, b2, b3 = b[e * d : e * d + d], b[e * d + d : e * d + 2 * d], b[e * d + 2 * d : e * d + 3 * d], b[e * d + 3 * d : e * d + 4 * d]
+        for i in range(rows):
+            row = at + i * stride
+            a0, a1, a2, a3, target = a[row + e], a[row + e + 1], a[row + e + 2], a[row + e + 3], y[row : row + d]
+            for c in range(d):
+                target[c] += (a0 * b0[c] + a1 * b1[c]) + (a2 * b2[c] + a3 * b3[c])
+    for e in range(d - d % 4, d):
+        for i in range(rows):
+            row = at + i * stride
+            for c in range(d):
+                y[row + c] += a[row + e] * b[e * d + c]

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
+from neuro.kernels.spike_attention import by_heads, joined, spike_attention
 from neuro.layers.folding import expect
 from neuro.layers.fusing import fire
 from neuro.layers.linear import Linear
@@ -21,7 +22,8 @@ class AttentionProduct(nn.Module):
         heads: h; D must be a multiple of it.
         scale: fixed factor, 0.125 in Spikformer, independent of the width.
         order: which product comes first. Both are equal in exact arithmetic, so also for spikes in float32 (integers
-            below 2^24); "cheapest" takes (Q K^T) V where N <= D/h and Q (K^T V) elsewhere.
+            below 2^24); "cheapest" takes (Q K^T) V where N <= D/h and Q (K^T V) elsewhere. Q (K^T V) of spikes may be formed
+            from bits: see `neuro.kernels.spike_attention`.
 
     Shapes: q, k, v [T, B, N, D] -> [T, B, N, D].
 
@@ -35,10 +37,10 @@ class AttentionProduct(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         for name, x in zip("qkv", (q, k, v), strict=True):
             expect(f"AttentionProduct: {name}", x, "TBND")
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(2, 3) for x in (q, k, v))  # [T, B, h, N, d]
-        qk_first = self.order == "qk_first" or (self.order == "cheapest" and q.shape[-2] <= q.shape[-1])
-        y = (q @ k.transpose(-1, -2)) @ v if qk_first else q @ (k.transpose(-1, -2) @ v)
-        return (y * self.scale).transpose(2, 3).flatten(-2)
+        if self.order == "kv_first" or (self.order == "cheapest" and q.shape[-2] * self.heads > q.shape[-1]):
+            return spike_attention(q, k, v, self.heads, self.scale)
+        q, k, v = (by_heads(x, self.heads) for x in (q, k, v))
+        return joined((q @ k.transpose(-1, -2)) @ v * self.scale)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, scale={self.scale:g}"
