@@ -1,14 +1,24 @@
 """The plain networks that a spiking one is held against: they learn what can be learned, stop when they should, and count right."""
 
+import numpy as np
 import pytest
 import torch
 
 from neuro.datasets.datamodule import EventDataModule
+from neuro.datasets.loading import Batch
 from neuro.datasets.motions import CLASSES as MOTIONS
 from neuro.datasets.motions import DURATION_US, make_motions
 from neuro.datasets.transforms import Frames
 from neuro.errors import ParameterError
-from neuro.training.baselines import LinearOnFrames, SmallCNN, accuracy, train_on_summed_frames, train_until_it_fits
+from neuro.training.baselines import (
+    LinearOnFrames,
+    SmallCNN,
+    accuracy,
+    linear_classifier,
+    mean_features,
+    train_on_summed_frames,
+    train_until_it_fits,
+)
 
 N, IMAGE, CLASSES = 96, 8, 4
 
@@ -99,3 +109,30 @@ def test_summed_frames_of_a_data_module():
     assert looked == {2: stopped[2], 4: reached[4]} and not torch.equal(half.head.weight, model.head.weight)
     with pytest.raises(ParameterError, match="looks"):
         trained(4, looks=(5,))
+
+
+def test_mean_features_are_those_of_each_samples_own_steps():
+    x = torch.full((4, 2, 1), float("nan"))  # what fills up a sample is not looked at
+    x[:, 0, 0], x[:1, 1, 0] = torch.tensor([1.0, 3.0, 5.0, 7.0]), 9.0
+    rows, labels = mean_features([Batch(x, torch.tensor([4, 1]), torch.tensor([1, 0]))], bins=2)
+    assert rows.tolist() == [[2.0, 6.0], [9.0, 9.0]] and labels.tolist() == [1, 0]
+    rows, _ = mean_features([Batch(x[:3, :1], torch.tensor([3]), torch.tensor([0]))], bins=2)
+    assert rows.tolist() == [[2.0, 4.0]]  # three steps in two parts share the second
+
+
+def test_a_linear_classifier_learns_what_is_linear_and_nothing_of_the_test_samples():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 5)), rng.integers(0, 3, 400)
+    x[:, :3] += 6 * np.eye(3)[y]
+    assert linear_classifier((x[:300], y[:300]), (x[300:], y[300:])) > 0.95
+    assert linear_classifier((x[:300], rng.permutation(y[:300])), (x[300:], y[300:])) < 0.6
+    parts = [linear_classifier((x[:300], y[:300]), (x[a:b], y[a:b])) for a, b in ((300, 350), (350, 400))]
+    assert linear_classifier((x[:300], y[:300]), (x[300:], y[300:])) == pytest.approx(sum(parts) / 2)
+
+
+def test_a_linear_classifier_of_one_class_or_of_few_samples_still_answers():
+    x = np.array([[0.0], [1.0], [2.0]])
+    assert linear_classifier((x[:1], np.array([2])), (x, np.array([2, 2, 0]))) == pytest.approx(2 / 3)
+    assert linear_classifier((x, np.array([1, 1, 1])), (x, np.array([0, 2, 0]))) == 0.0
+    for seed in range(4):  # whichever of the two is left to learn from
+        assert linear_classifier((x[[0, 2]], np.array([0, 1])), (x[[0, 2]], np.array([0, 1])), seed=seed) == 1.0
