@@ -16,7 +16,7 @@ from neuro.datasets.array_augment import ShiftPicture
 from neuro.datasets.encoding import Direct
 from neuro.models import create
 from neuro.training import Run
-from neuro.training.judging import Parts, made, official, train_and_judge
+from neuro.training.judging import Parts, made, official, recipe_of, train_and_judge
 
 
 def main(
@@ -58,7 +58,7 @@ def main(
     torch.set_num_threads(threads)
     options = dict(locals())
     found = parts(options)
-    run = Run.create(out, recipe="conv_mnist", options=options, seed=seed, resume=resume)
+    run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     loaders = ArrayDataModule(
         found.train, test=found.test, encode=Direct(steps), augment=ShiftPicture(shift), classes=MNIST.classes,
         batch_size=batch_size, workers=workers, seed=seed,

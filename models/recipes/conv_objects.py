@@ -20,7 +20,7 @@ from neuro.datasets.centring import Centred, Prepared
 from neuro.datasets.resizing import SpatialDownsample
 from neuro.models import create
 from neuro.training import Run
-from neuro.training.judging import Parts, divided, made, train_and_judge
+from neuro.training.judging import Parts, divided, made, recipe_of, train_and_judge
 
 SIZE = 64  # pixels of the sensor, each way, around an object
 
@@ -74,7 +74,7 @@ def main(
     torch.set_num_threads(threads)
     options = dict(locals())
     found = parts(options)
-    run = Run.create(out, recipe="conv_objects", options=options, seed=seed, resume=resume)
+    run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     loaders = EventDataModule(
         found.train, test=found.test, frames=frames(bins), classes=DVSObjects.classes, batch_size=batch_size, workers=workers, seed=seed,
         augment=Compose(Centred(SIZE), RandomAffine(rotate, scale, 0.1, shift), RandomFlip(), RandomDrop(drop)),

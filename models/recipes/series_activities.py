@@ -20,7 +20,7 @@ from neuro.datasets.npz import the_file
 from neuro.datasets.splits import by_group
 from neuro.models import create
 from neuro.training import Run
-from neuro.training.judging import Parts, divided, made, train_and_judge
+from neuro.training.judging import Parts, divided, made, recipe_of, train_and_judge
 
 
 def main(
@@ -64,7 +64,7 @@ def main(
     torch.set_num_threads(threads)
     options = dict(locals())
     found = parts(options)
-    run = Run.create(out, recipe="series_activities", options=options, seed=seed, resume=resume)
+    run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     loaders = ArrayDataModule(
         found.train, test=found.test, encode=Accelerations(), augment=Several((Turned(turn), Louder(louder))), classes=WISDMWatch.classes,
         batch_size=batch_size, workers=workers, seed=seed,

@@ -18,7 +18,7 @@ from neuro.datasets.encoding import MelBands
 from neuro.datasets.splits import by_group
 from neuro.models import create
 from neuro.training import Run
-from neuro.training.judging import Parts, divided, made, official, train_and_judge
+from neuro.training.judging import Parts, divided, made, official, recipe_of, train_and_judge
 
 
 def main(
@@ -62,7 +62,7 @@ def main(
     torch.set_num_threads(threads)
     options = dict(locals())
     found = parts(options)
-    run = Run.create(out, recipe="series_digits", options=options, seed=seed, resume=resume)
+    run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     loaders = ArrayDataModule(
         found.train, test=found.test, encode=MelBands(FSDD.rate_hz), augment=Several((Louder(louder), AddNoise(noise))), classes=FSDD.classes,
         batch_size=batch_size, workers=workers, seed=seed,

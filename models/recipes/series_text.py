@@ -17,9 +17,10 @@ import torch
 from neuro.datasets import ArrayDataModule, TextFile
 from neuro.datasets.encoding import OneHot
 from neuro.datasets.npz import the_file
+from neuro.datasets.text import Vocabulary
 from neuro.models import create
 from neuro.training import Run
-from neuro.training.judging import Parts, train_and_judge
+from neuro.training.judging import Parts, recipe_of, say_simulated, train_and_judge
 
 
 def main(
@@ -61,7 +62,7 @@ def main(
     torch.set_num_threads(threads)
     options = dict(locals())
     found = parts(options)
-    run = Run.create(out, recipe="series_text", options=options, seed=seed, resume=resume)
+    run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     symbols = found.train.vocabulary.symbols
     loaders = ArrayDataModule(
         found.train, test=found.test, encode=OneHot(len(symbols)), classes=[repr(s) for s in symbols], batch_size=batch_size, workers=workers, seed=seed,
@@ -79,9 +80,13 @@ def main(
 def parts(o: dict) -> Parts:
     """Passages of the first nine tenths and of the last; to tune, the last tenth of the first is held out."""
     if o["data"] is None:
-        made = TextFile.simulated(o["simulated"], o["seed"], steps=o["steps"])
-        train, test = made, TextFile.simulated(max(o["simulated"] // 4, 1), o["seed"] + 1, steps=o["steps"])
-        test.vocabulary, test.numbers = made.vocabulary, made.vocabulary.encode(test.vocabulary.decode(test.numbers))
+        say_simulated(TextFile, o["simulated"], o["seed"])
+        counts = (o["simulated"], max(o["simulated"] // 4, 1))
+        train, test = (TextFile.simulated(count, o["seed"] + k, steps=o["steps"]) for k, count in enumerate(counts))
+        texts = [part.vocabulary.decode(part.numbers) for part in (train, test)]
+        both = Vocabulary.of("".join(texts), "character")
+        for part, text in zip((train, test), texts, strict=True):
+            part.vocabulary, part.numbers = both, both.encode(text)
     else:
         path, (a, b) = the_file(Path(o["data"]), "*.txt"), (0.8, 0.9) if o["tune"] else (0.9, 1.0)
         whole = TextFile(path, steps=o["steps"])
@@ -98,11 +103,31 @@ def counted(found: Parts) -> dict[str, tuple[float, float]]:
     n = len(found.train.vocabulary)
     a, b, c = (found.train.numbers[k : len(found.train.numbers) - 2 + k].astype(np.int64) for k in range(3))
     even = np.bincount(c, minlength=n) + 5 / n
-    one = np.bincount(b * n + c, minlength=n * n).reshape(n, n) + 5 * even / even.sum()
-    one /= one.sum(-1, keepdims=True)
-    two = np.bincount((a * n + b) * n + c, minlength=n**3).reshape(n, n, n) + 5 * one
-    two /= two.sum(-1, keepdims=True)
-    x, y = (np.stack(column) for column in zip(*found.test, strict=True))
-    told = {"the character before, counted": one[x], "the two before, counted": np.concatenate([one[x[:, :1]], two[x[:, :-1], x[:, 1:]]], axis=1)}
-    bits = {name: -np.log2(np.take_along_axis(p, y[..., None], -1)).mean() for name, p in told.items()}
-    return {name: (float((p.argmax(-1) == y).mean()), float(bits[name])) for name, p in told.items()}
+    one, two = Following(b, c, n), Following(a * n + b, c, n)
+    right, bits = ({"the character before, counted": [], "the two before, counted": []} for _ in range(2))
+    for x, y in found.test:
+        short = smoothed(one.counts(x), even / even.sum())
+        long = np.concatenate([short[:1], smoothed(two.counts(x[:-1] * n + x[1:]), short[1:])])
+        for name, p in zip(right, (short, long), strict=True):
+            right[name].append(p.argmax(-1) == y)
+            bits[name].append(-np.log2(p[np.arange(len(y)), y]))
+    return {name: (float(np.mean(right[name])), float(np.mean(bits[name]))) for name in right}
+
+
+class Following:
+    """How often each of n symbols came behind a context; contexts [N] and what came behind them, symbols [N], are numbers."""
+
+    def __init__(self, contexts: np.ndarray, symbols: np.ndarray, n: int) -> None:
+        order = np.argsort(contexts, kind="stable")
+        self.contexts, self.symbols, self.n = contexts[order], symbols[order], n
+
+    def counts(self, contexts: np.ndarray) -> np.ndarray:
+        """[K] -> [K, n]; n^3 counts of all contexts would not fit the memory where there are many symbols."""
+        asked, place = np.unique(contexts, return_inverse=True)
+        ends = zip(np.searchsorted(self.contexts, asked), np.searchsorted(self.contexts, asked, "right"), strict=True)
+        return np.stack([np.bincount(self.symbols[i:j], minlength=self.n) for i, j in ends])[place] if len(asked) else np.zeros((0, self.n))
+
+
+def smoothed(counts: np.ndarray, shorter: np.ndarray) -> np.ndarray:
+    """Probabilities [K, n] from counts and 5 times those of the shorter context."""
+    return (counts + 5 * shorter) / (counts.sum(-1, keepdims=True) + 5)

@@ -105,14 +105,14 @@ def samples(model: nn.Module, run: str | Path, data: str | Path, split: str | No
     test. Other models are given the recordings of a folder, see `Labelled`; None means all.
 
     Raises:
-        FormatError: no such folder, or nothing in it. ParameterError: a model without preprocessing.
+        FormatError: no such folder, or nothing in it. ParameterError: a model without preprocessing, or a text of other symbols.
         UnknownName: no such part.
     """
     preprocess = preprocessing(model, Path(run))
     options, parts = divided_by(Path(run))
     if parts is None:
         if not isinstance(preprocess, Preprocess):
-            cure = "Name the run's folder, which holds recipe.json, instead of a file in it."
+            cure = "Name the folder of the run, which holds recipe.json; a recipe of your own must still lie where it was trained from."
             raise ParameterError(explain(f"nothing says how to read the examples for the model in {run}.", cure=cure))
         return Named(Labelled(Path(data), model.classes, preprocess.sensor, split), preprocess.frames)
     if split not in (None, "train", "test"):
@@ -120,7 +120,19 @@ def samples(model: nn.Module, run: str | Path, data: str | Path, split: str | No
     chosen = getattr(parts({**options, "data": Path(data)}), split or "test")
     if isinstance(preprocess, Preprocess):
         return Named(chosen, preprocess.frames)
+    same_symbols(model, Path(run), chosen, Path(data))
     return EncodedExamples(chosen, preprocess.encode)
+
+
+def same_symbols(model: nn.Module, run: Path, chosen: Any, data: Path) -> None:
+    """Refuse a text whose symbols are numbered otherwise than those of the model."""
+    if not hasattr(chosen, "vocabulary"):
+        return
+    now, then = ([*map(repr, chosen.vocabulary.symbols)], [*model.classes])
+    if now != then:
+        facts = [f"{what}: {' '.join(sorted(s)[:20])}" for what, s in (("only there", {*then} - {*now}), ("only here", {*now} - {*then})) if s]
+        cure = "Evaluate it on the text that it was trained on."
+        raise ParameterError(explain(f"{data} has other symbols than the model in {run}.", f"{len(then)} there, {len(now)} here", *facts, cure=cure))
 
 
 def divided_by(run: Path) -> tuple[dict[str, Any], Callable | None]:

@@ -15,8 +15,11 @@ from torch.nn import functional as F
 
 from neuro.datasets.sampling import EpochBatches
 from neuro.datasets.splits import Split, by_draw, by_group
+from neuro.errors import ParameterError, explain
 from neuro.files import read_json, write_json
+from neuro.models import recipes
 from neuro.training.baselines import linear_classifier, mean_features
+from neuro.training.described import describe
 from neuro.training.fit import fit
 from neuro.training.folds import Part
 from neuro.training.runs import Run
@@ -52,11 +55,30 @@ def official(train: Sequence, test: Sequence, rule: str) -> Parts:
     return Parts(train, test, {"name": "official", "rule": rule, "train": len(train), "test": len(test)})
 
 
+def recipe_of(file: str) -> str:
+    """What `Run.create` is told of a recipe, from its `__file__`: its name where it is one of ours, else its absolute path.
+
+    So a copy, changed, is found again when its run is resumed or evaluated, from any folder.
+
+    >>> recipe_of("/home/me/series_braille.py")
+    '/home/me/series_braille.py'
+    """
+    path = Path(file).resolve()
+    return path.stem if path.parent == Path(recipes.__file__).resolve().parent else str(path)
+
+
 def made(kind: Any, count: int, seed: int, **how: Any) -> Parts:
     """Simulated examples of a data set, four fifths and one: what a recipe runs on without data. Says so."""
-    print(f"no --data: {count} simulated examples of {kind.__name__}", file=sys.stderr)
+    say_simulated(kind, count, seed)
     train, test = kind.simulated(count - count // 5, 2 * seed, **how), kind.simulated(max(count // 5, 1), 2 * seed + 1, **how)
     return Parts(train, test, {"name": "simulated", "rule": f"made from seeds {2 * seed} and {2 * seed + 1}", "train": len(train), "test": len(test)})
+
+
+def say_simulated(kind: Any, count: int, seed: int) -> None:
+    """Tell that a recipe runs without data."""
+    if count < 1 or seed < 0:
+        raise ParameterError(explain("no --data, and nothing can be simulated.", f"simulated={count}   seed={seed}", cure="simulated from 1, seed from 0."))
+    print(f"no --data: {count} simulated examples of {kind.__name__}", file=sys.stderr)
 
 
 def labels_of(examples: Sequence) -> list[int]:
@@ -92,7 +114,8 @@ def train_and_judge(
 ) -> Judged:
     """Train on the training part of `data`, answer its test part once, and write summary.json beside the model.
 
-    Nothing is chosen by the test part: it is not looked at before training has ended.
+    Nothing is chosen by the test part: it is not looked at before training has ended. What could not be saved with the model is refused
+    before it.
 
     Args:
         data: a data module with `train` and `test`.
@@ -102,6 +125,7 @@ def train_and_judge(
         how: to `fit`: epochs, lr, ...
     """
     run.keep_split(split)
+    describe([getattr(data, "encode", None), getattr(data, "frames", None)])
     result = fit(model, data, run, report=False, **how)
     labels, logits = answers(model, data.test_dataloader())
     names = tuple(data.classes) or tuple(str(i) for i in range(logits.shape[1]))

@@ -3,20 +3,24 @@
 import inspect
 import json
 import math
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from neuro.commands.export import main as export
+from neuro.commands.train import main as train
+from neuro.datasets import ArrayDataModule
 from neuro.datasets.braille import Braille
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
 from neuro.models import recipes
 from neuro.training.evaluate import evaluate, predict, samples
-from neuro.training.judging import judged_in
+from neuro.training.judging import Parts, judged_in, recipe_of, train_and_judge
 from neuro.training.runs import Run, load
 from neuro.training.scores import one_each
 
@@ -37,7 +41,9 @@ def test_it_runs_without_data_and_leaves_everything_in_its_folder(name, tmp_path
     small = {"width": 32, "steps": 32} if name == "series_text" else {}
     recipes.load(name).main(out=tmp_path / "run", simulated=examples, epochs=epochs, batch_size=16, **small)
     found = judged_in(tmp_path / "run")
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    printed = said.out
+    assert f"no --data: {examples} simulated examples" in said.err
     assert f"{found['accuracy']:.4f}" in printed and all(f"{v:.4f}" in printed for v in found["others"].values())
     assert found["accuracy"] >= REACHED.get(name, 0.6) and found["others"]
     assert found["split"] == {k: v for k, v in json.loads((tmp_path / "run" / "split.json").read_text()).items() if k not in ("format", "version")}
@@ -135,6 +141,55 @@ def test_persons_and_speakers_held_out_are_not_trained_on(real_data):
     assert {name.split("_")[1] for name in parts.test.names} == {"theo"} and "theo" not in {name.split("_")[1] for name in parts.train.names}
 
 
+# --- a recipe of one's own ---
+
+
+def test_a_copy_of_a_recipe_is_what_its_run_goes_on_with_from_any_folder(letters, tmp_path, monkeypatch):
+    text = Path(recipes.load("series_braille").__file__).read_text()
+    (tmp_path / "mine.py").write_text(text.replace("dropout=dropout)", "dropout=dropout, width=24)").replace("Binned(steps)", "Binned(2 * steps)"))
+    monkeypatch.chdir(tmp_path)
+    train(["mine.py", "--out", "run", "--data", str(letters), "--epochs", "2"])
+    assert Run.open("run").recipe == str(tmp_path / "mine.py")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = tmp_path / "run"
+    (run / "model.safetensors").unlink()
+    train(["--resume", str(run)])
+    assert load(run).head[1].weight.shape == (7, 24) and evaluate(run, letters).scores.accuracy == judged_in(run)["accuracy"]
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(ParameterError, match="still lie where"):
+        evaluate(run, letters)
+
+
+def test_recipes_of_ours_are_told_by_name(tmp_path):
+    assert [recipe_of(recipes.load(name).__file__) for name in JUDGED] == JUDGED
+    assert recipe_of(str(tmp_path / "series_braille.py")) == str(tmp_path / "series_braille.py")
+
+
+@dataclass(frozen=True)
+class Mine:
+    """An input coding that a model's file cannot hold."""
+
+    def __call__(self, x, rng=None):
+        return x.astype(np.float32)
+
+
+def test_what_could_not_be_saved_is_refused_before_training(tmp_path):
+    made = Braille.simulated(20)
+    data = ArrayDataModule(made, test=made, encode=Mine(), classes=Braille.classes)
+    run = Run.create(tmp_path / "run", recipe="x", options={})
+    with pytest.raises(ParameterError, match="Mine cannot be written"):
+        train_and_judge(torch.nn.Identity(), data, run, {"name": "x"}, epochs=1)
+    assert not run.begun
+
+
+@pytest.mark.parametrize("changes", [{"seed": -1}, {"simulated": 0}, {"simulated": -5}])
+@pytest.mark.parametrize("name", ["series_braille", "series_text"])
+def test_what_cannot_be_simulated_is_said(name, changes):
+    with pytest.raises(ParameterError, match="nothing can be simulated"):
+        recipes.load(name).parts(options(name, **changes))
+
+
 # --- answers at every step ---
 
 
@@ -162,6 +217,45 @@ def test_counted_text_is_certain_where_the_next_character_is(tmp_path):
     (tmp_path / "t.txt").write_text("".join(even))
     bits = [b for _, b in module.counted(module.parts(options("series_text", data=tmp_path, steps=8))).values()]
     assert all(abs(b - math.log2(4)) < 0.01 for b in bits) and all(a <= b + 0.01 for a, b in pairwise(bits))
+
+
+def dense_counts(found: Parts):
+    """`counted` with one table of all n^3 contexts."""
+    n, s = len(found.train.vocabulary), found.train.numbers.astype(int)
+    table = np.zeros((n, n, n))
+    np.add.at(table, (s[:-2], s[1:-1], s[2:]), 1)
+    even = table.sum((0, 1)) + 5 / n
+    one = table.sum(0) + 5 * even / even.sum()
+    one /= one.sum(-1, keepdims=True)
+    two = table + 5 * one
+    two /= two.sum(-1, keepdims=True)
+    pairs = [(x, y, k) for x, y in found.test for k in range(len(x))]
+    short, long = [one[x[k]] for x, _, k in pairs], [two[x[k - 1], x[k]] if k else one[x[0]] for x, _, k in pairs]
+    y = np.array([y[k] for _, y, k in pairs])
+    return [(np.mean(np.argmax(p, -1) == y), -np.mean(np.log2(np.array(p)[np.arange(len(y)), y]))) for p in (short, long)]
+
+
+def test_counts_are_those_of_a_table_of_all_contexts(tmp_path):
+    (tmp_path / "t.txt").write_text("to be or not to be, that is the question: whether it is nobler in the mind\n" * 9 + "to suffer, or to " * 12)
+    module = recipes.load("series_text")
+    parts = module.parts(options("series_text", data=tmp_path, steps=8))
+    assert np.allclose(list(module.counted(parts).values()), dense_counts(parts))
+
+
+def test_a_text_of_many_symbols_is_counted_without_a_table_of_all_contexts(tmp_path):
+    (tmp_path / "t.txt").write_text("".join(chr(0x4E00 + k % 3000) for k in range(8000)))  # each tells the next; the table would hold 2.7e10 numbers
+    module = recipes.load("series_text")
+    told = module.counted(module.parts(options("series_text", data=tmp_path, steps=8)))
+    assert all(accuracy == 1.0 for accuracy, _ in told.values())
+
+
+def test_a_text_of_other_symbols_is_not_evaluated(tmp_path):
+    (tmp_path / "t.txt").write_text("abcd" * 200)
+    recipes.load("series_text").main(out=tmp_path / "run", data=tmp_path / "t.txt", epochs=1, steps=8, width=8)
+    assert evaluate(tmp_path / "run", tmp_path / "t.txt").scores.accuracy == judged_in(tmp_path / "run")["accuracy"]
+    (tmp_path / "u.txt").write_text("abce" * 200)  # as many, and so numbered without a word
+    with pytest.raises(ParameterError, match=r"only there: 'd'\n.*only here: 'e'"):
+        evaluate(tmp_path / "run", tmp_path / "u.txt")
 
 
 def test_samples_of_a_run_have_names(letters):
