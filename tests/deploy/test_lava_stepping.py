@@ -40,12 +40,15 @@ def assert_equal(one, other, steps):
             assert values.dtype == getattr(other, what)[name].dtype
 
 
-@settings(max_examples=2, deadline=None, derandomize=True, phases=[Phase.generate])  # a failure is not made smaller: each try takes seconds
-@given(seed=st.integers(0, 999), cells=st.booleans())
-def test_steps_whole_run_and_twin_agree_at_every_node(lava, seed, cells):
-    rng = np.random.default_rng(seed)
-    network = (random_cells if cells else random_network)(rng)
+@pytest.mark.parametrize("make", [random_network, random_cells])
+@settings(max_examples=1, deadline=None, derandomize=True, phases=[Phase.generate])  # a failure is not made smaller: each try takes seconds
+@given(seed=st.integers(0, 999))
+def test_steps_whole_run_and_twin_agree(lava, make, seed):
+    """Of the network of cells at every node; of the other, which is larger, at eight at most."""
+    rng, cells = np.random.default_rng(seed), make is random_cells
+    network = make(rng)
     x, names = events(rng, network, 3, 2, 0.5), [n.name for n in network.nodes]
+    names = names if cells else sorted({network.lifs[0].name, network.readout.name, *rng.choice(names, 6, replace=False).tolist()})
     at = sorted(rng.choice(3, 2, replace=False).tolist())
     whole, steps = run_lava(network, x, probe=names), run_lava(network, x, probe=names, at=at, step_by_step=True)
     assert_equal(whole, steps, at)
@@ -192,7 +195,7 @@ def test_a_worker_that_dies_between_steps_ends_the_session(lava, small):
         assert all(gone(p) for p in found)
 
 
-@pytest.mark.parametrize("limit", [0.01, 3.0])
+@pytest.mark.parametrize("limit", [0.01, 1.5])
 def test_a_step_over_its_time_is_ended(lava, small, limit):
     """The worker that is stopped never answers."""
     if limit < 1:
@@ -204,7 +207,7 @@ def test_a_step_over_its_time_is_ended(lava, small, limit):
         group = [int(p) for p in subprocess.run(["pgrep", "-g", str(steps._process.pid)], capture_output=True, text=True).stdout.split()]
         os.kill(group[-1], signal.SIGSTOP)
         steps.time_limit, begin = limit, time.monotonic()
-        with pytest.raises(LavaError, match="did not answer 'step' after 3 s and was ended"):
+        with pytest.raises(LavaError, match="did not answer 'step' after 1.5 s and was ended"):
             steps.step()
         assert time.monotonic() - begin < 20 and all(gone(p) for p in group)
 
