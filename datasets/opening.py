@@ -75,9 +75,8 @@ def mapped(source: Source) -> tuple[np.ndarray, Path]:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may have no end
             kind = "a folder" if path.is_dir() else "no regular file"
             raise FormatError(explain(f"read_events: {path} is {kind}.", cure="Give one file with a recording."))
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            whole = file.read(size) if size < SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with open(path, "rb", buffering=0) as file:
+            whole = file.readall() if os.fstat(file.fileno()).st_size < SMALL else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = np.frombuffer(whole, np.uint8)
     if not len(data):
         raise FormatError(explain(f"read_events: {path} is empty.", "0 bytes"))
