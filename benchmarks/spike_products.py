@@ -4,7 +4,8 @@
 
 A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `chosen` is what a layer of
 ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
-forward and backward to input and weight. The last column: bytes that backward keeps, of dense's.
+forward and backward to input and weight. The last column: bytes that backward keeps, of dense's. Then the products of attention, at the
+shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 from neuro.kernels import choosing
 from neuro.kernels.spike_conv import spike_conv2d
 from neuro.kernels.spike_linear import spike_linear
+from neuro.layers import AttentionProduct
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FORMS = ("dense", "events", "chosen")
@@ -50,6 +52,28 @@ def main(threads: int = 2) -> None:
 
         kind = "depthwise" if groups > 1 else "conv"
         table(f"{kind} 3x3 {channels}->{channels}, {side}x{side}, {images} images", ours, theirs, (images, channels, side, side), (channels, channels // groups, 3, 3))
+    print(f"{'attention':38} {'density':>7} {'dense fw ms':>11} | {'bits: fw':>10} {'all':>6} | {'chosen: fw':>10} {'all':>6}")
+    for name, images, tokens, heads, width in (("4-384", (4, 16), 64, 12, 384), ("2-256", (16, 8), 64, 8, 256), ("224x224", (4, 4), 196, 8, 512)):
+        attention(name, (*images, tokens, width), heads)
+
+
+def attention(name: str, shape: tuple[int, ...], heads: int) -> None:
+    """As `table`, of scale * Q (K^T V)."""
+    product = AttentionProduct(heads)
+    for density in DENSITIES:
+        inputs = [(torch.rand(shape) < density).float().requires_grad_() for _ in range(3)]
+        g = torch.randn(shape)
+        times: dict[tuple[str, str], list[float]] = {}
+        for again in range(5):
+            for form in FORMS[again % 3 :] + FORMS[: again % 3]:
+                choosing.use(None if form == "chosen" else form)  # type: ignore[arg-type]
+                for what, seconds in attended(product, inputs, g).items():
+                    if again:
+                        times.setdefault((form, what), []).append(seconds)
+        middle = {key: statistics.median(values) for key, values in times.items()}
+        ratios = [" ".join(f"{middle['dense', what] / middle[form, what]:{width}.2f}" for what, width in (("fw", 10), ("all", 6))) for form in FORMS[1:]]
+        choosing.use(None)
+        print(f"{f'attention {name}':38} {density:7.0%} {1e3 * middle['dense', 'fw']:11.3f} | {ratios[0]} | {ratios[1]}", flush=True)
 
 
 def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
@@ -71,6 +95,13 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
         choosing.use(None)
         kept = kept_bytes(ours, x, w) / max(1, kept_bytes(theirs, x, w))
         print(f"{name:38} {density:7.0%} {1e3 * middle['dense', 'fw']:11.3f} | {ratios[0]} | {ratios[1]} | {kept:.2f}", flush=True)
+
+
+def attended(product: AttentionProduct, inputs: list[Tensor], g: Tensor) -> dict[str, float]:
+    """Seconds of forward, and everything."""
+    with torch.no_grad():
+        forward = timed(lambda: product(*inputs))
+    return {"fw": forward, "all": timed(lambda: torch.autograd.grad(product(*inputs), inputs, g))}
 
 
 def measured(product: Product, x: Tensor, w: Tensor, g: Tensor) -> dict[str, float]:
