@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,9 @@ class ShiftPicture:
 
     pixels: int
 
+    def __post_init__(self) -> None:
+        _from_zero(self, "pixels", whole=True)
+
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         n = self.pixels
         padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(n, n), (n, n)])
@@ -44,6 +48,10 @@ class FlipPicture:
 
     p: float = 0.5
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ParameterError(explain("FlipPicture: p must lie in 0 .. 1.", repr(self)))
+
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return x[..., ::-1].copy() if rng.random() < self.p else x
 
@@ -53,6 +61,9 @@ class ShiftInTime:
     """A series [S, ...] moved by up to `steps` either way; what leaves at one end is lost, zeros come in at the other."""
 
     steps: int
+
+    def __post_init__(self) -> None:
+        _from_zero(self, "steps", whole=True)
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         by = int(rng.integers(-self.steps, self.steps + 1))
@@ -70,7 +81,7 @@ class DropSpikes:
 
     def __post_init__(self) -> None:
         if not 0 <= self.p < 1:
-            raise ParameterError(explain("DropSpikes: p must lie in 0 .. 1.", repr(self)))
+            raise ParameterError(explain("DropSpikes: p must lie in 0 .. 1, and below 1.", repr(self)))
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.where(rng.random(x.shape) < self.p, np.zeros((), x.dtype), x)
@@ -82,6 +93,9 @@ class Louder:
 
     most: float
 
+    def __post_init__(self) -> None:
+        _from_zero(self, "most")
+
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return (x * np.exp(rng.uniform(-1, 1) * np.log1p(self.most))).astype(x.dtype)
 
@@ -91,6 +105,9 @@ class AddNoise:
     """Gaussian noise of a standard deviation drawn from 0 to `std`, in the unit of the array."""
 
     std: float
+
+    def __post_init__(self) -> None:
+        _from_zero(self, "std")
 
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return (x + rng.normal(0, rng.uniform(0, self.std), x.shape)).astype(x.dtype)
@@ -107,9 +124,19 @@ class Turned:
 
     degrees: float
 
+    def __post_init__(self) -> None:
+        _from_zero(self, "degrees")
+
     def __call__(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         a, b, c = rng.normal(size=3)
         k = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]]) / np.sqrt(a * a + b * b + c * c)
         angle = np.radians(rng.uniform(-self.degrees, self.degrees))
         turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k  # Rodrigues
         return (x @ turn.T).astype(x.dtype)
+
+
+def _from_zero(change: object, name: str, whole: bool = False) -> None:
+    """Refuse a field below 0 or not finite, or not an integer."""
+    value = getattr(change, name)
+    if not 0 <= value < math.inf or (whole and not isinstance(value, (int, np.integer))):
+        raise ParameterError(explain(f"{type(change).__name__}: {name} must be {'a whole number' if whole else 'finite and'} from 0.", repr(change)))

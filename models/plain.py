@@ -20,6 +20,14 @@ from neuro.neurons import LIF, PLIF
 from neuro.surrogate import ATan, Surrogate
 
 
+def _check(sizes: Any, *names: str) -> None:
+    """Sizes from 1, a dropout in 0 .. 1."""
+    wrong = [n for n in names if getattr(sizes, n) < 1] + [n for n in ("dropout",) if not 0 <= getattr(sizes, n) <= 1]
+    if wrong:
+        facts = (f"{n}={getattr(sizes, n)!r}" for n in wrong)
+        raise ParameterError(explain(f"{type(sizes).__name__}: sizes are whole numbers from 1, dropout is a share in 0 .. 1.", *facts))
+
+
 @dataclass(frozen=True)
 class Convolutions:
     """Sizes of a `ConvNet`."""
@@ -34,6 +42,7 @@ class Convolutions:
     spike: Surrogate = ATan(2.0, strict=True)
 
     def __post_init__(self) -> None:
+        _check(self, "classes", "channels", "image", "width", "depth")
         if self.image >> self.depth < 1:
             raise ParameterError(explain(f"ConvNet: {self.depth} halvings leave nothing of image={self.image}."))
 
@@ -73,6 +82,7 @@ class Series:
     spike: Surrogate = ATan(2.0, strict=True)
 
     def __post_init__(self) -> None:
+        _check(self, "classes", "inputs", "width", "depth")
         if not 1 < self.tau[0] <= self.tau[1]:
             raise ParameterError(explain("SeriesNet: time constants must lie above 1, the shorter one first.", f"tau={self.tau}"))
 

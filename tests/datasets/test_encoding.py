@@ -171,6 +171,14 @@ def test_a_change_keeps_shape_and_type_depends_on_its_generator_alone_and_leaves
     assert any(not np.array_equal(found[0], y) for y in found[2:])
 
 
+@pytest.mark.parametrize(
+    ("kind", "bad"), [(ShiftPicture, -1), (ShiftPicture, 0.5), (FlipPicture, 1.1), (ShiftInTime, -3), (Louder, -0.1), (AddNoise, -1.0), (AddNoise, np.nan), (Turned, -5.0)]
+)
+def test_changes_outside_their_range_are_refused_when_made(kind, bad):
+    with pytest.raises(ParameterError, match=rf"{kind.__name__}.*\n.*=.*{bad}"):
+        kind(bad)
+
+
 def test_shifts_lose_only_what_leaves():
     x = np.arange(1, 6, dtype=np.uint8)[:, None]
     seen = {tuple(ShiftInTime(2)(x, np.random.default_rng(s)).ravel()) for s in range(60)}

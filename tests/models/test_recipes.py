@@ -18,7 +18,7 @@ from neuro.datasets.braille import Braille
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
-from neuro.models import recipes
+from neuro.models import create, recipes
 from neuro.training.evaluate import evaluate, predict, samples
 from neuro.training.judging import Parts, judged_in, recipe_of, train_and_judge
 from neuro.training.runs import Run, load
@@ -188,6 +188,13 @@ def test_what_could_not_be_saved_is_refused_before_training(tmp_path):
 def test_what_cannot_be_simulated_is_said(name, changes):
     with pytest.raises(ParameterError, match="nothing can be simulated"):
         recipes.load(name).parts(options(name, **changes))
+
+
+@pytest.mark.parametrize("name", ["series_braille", "conv_mnist"])
+@pytest.mark.parametrize("change", [{"dropout": 1.5}, {"dropout": -0.1}, {"width": 0}, {"depth": 0}, {"classes": 0}], ids=str)
+def test_sizes_outside_their_range_are_refused_by_name(name, change):
+    with pytest.raises(ParameterError, match="{}={}".format(*next(iter(change.items())))):
+        create(name, **change)
 
 
 # --- answers at every step ---
