@@ -91,7 +91,7 @@ def parts(o: dict) -> Parts:
         path, (a, b) = the_file(Path(o["data"]), "*.txt"), (0.8, 0.9) if o["tune"] else (0.9, 1.0)
         whole = TextFile(path, steps=o["steps"])
         train, test = (TextFile(path, steps=o["steps"], vocabulary=whole.vocabulary, share=share) for share in ((0.0, a), (a, b)))
-    return Parts(train, test, {"name": "shares of a file", "train": train.split, "test": test.split})
+    return Parts(train, test, {"name": "held out of the training part" if o["tune"] else "shares of a file", "train": train.split, "test": test.split})
 
 
 def counted(found: Parts) -> dict[str, tuple[float, float]]:

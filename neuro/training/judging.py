@@ -96,6 +96,7 @@ class Judged:
     others: Mapping[str, float]  # accuracy of each opponent on the same test examples
     loss: float  # mean cross entropy on the test examples, in nats
     seconds: float  # of training
+    split: str  # name of the division into training and test examples
 
     @property
     def accuracy(self) -> float:
@@ -106,7 +107,7 @@ class Judged:
         rows = {"spiking network": self.accuracy, **self.others}
         width = max(map(len, rows))
         lines = [f"{name:<{width}}  {value:.4f}" for name, value in rows.items()]
-        return "\n".join([f"accuracy on {self.scores.recordings} examples:", *lines, f"trained in {self.seconds / 60:.1f} min; saved in {self.run.folder}"])
+        return "\n".join([f"accuracy on {self.scores.recordings} examples, {self.split}:", *lines, f"trained in {self.seconds / 60:.1f} min; saved in {self.run.folder}"])
 
 
 def train_and_judge(
@@ -138,7 +139,7 @@ def train_and_judge(
         print(f"logistic regression: {time.monotonic() - began:.0f} s")
     against |= dict(others()) if others else {}
     loss = float(F.cross_entropy(logits, labels))
-    judged = Judged(run, model, found, against, loss, result.seconds)
+    judged = Judged(run, model, found, against, loss, result.seconds, str(split["name"]))
     keep(judged, split, result.epochs)
     return judged
 
@@ -149,7 +150,9 @@ def plain(data: Any, part: str) -> Any:
 
 
 def keep(judged: Judged, split: Mapping[str, Any], epochs: int) -> None:
-    """Write summary.json, the figures per class, and the report."""
+    """Write summary.json, the figures per class, and the report; of several processes, the first does."""
+    if not judged.run.is_rank_zero:
+        return
     from neuro.run_report import describe_run  # loads matplotlib
 
     folder = judged.run.folder

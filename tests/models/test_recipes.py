@@ -20,9 +20,9 @@ from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
 from neuro.models import create, recipes
 from neuro.training.evaluate import evaluate, predict, samples
-from neuro.training.judging import Parts, judged_in, recipe_of, train_and_judge
+from neuro.training.judging import Judged, Parts, judged_in, keep, recipe_of, train_and_judge
 from neuro.training.runs import Run, load
-from neuro.training.scores import one_each
+from neuro.training.scores import one_each, scores
 
 JUDGED = sorted(name for name in recipes.RECIPES if not name.startswith("spikformer"))
 QUICK = {"conv_mnist": (160, 3), "conv_cifar10": (240, 4), "conv_objects": (40, 1), "series_digits": (160, 8), "series_text": (300, 4)}
@@ -139,6 +139,20 @@ def test_persons_and_speakers_held_out_are_not_trained_on(real_data):
     assert not who[0] & who[1] and len(who[1]) == 10
     parts = recipes.load("series_digits").parts(options("series_digits", data=real_data / "fsdd", unseen="theo"))
     assert {name.split("_")[1] for name in parts.test.names} == {"theo"} and "theo" not in {name.split("_")[1] for name in parts.train.names}
+
+
+def test_what_is_printed_says_by_which_part(letters, tmp_path, capsys):
+    recipes.load("series_braille").main(out=tmp_path / "run", data=letters, epochs=1, tune=True)
+    assert "examples, held out of the training part:" in capsys.readouterr().out
+    assert judged_in(tmp_path / "run")["split"]["of"] == judged_in(letters / "run")["split"]
+
+
+def test_of_several_processes_the_first_writes(letters, tmp_path, monkeypatch):
+    found = scores([0, 1], [0, 1], ["a", "b"])
+    judged = Judged(Run(tmp_path, "x", {}, 0), torch.nn.Identity(), found, {}, 0.0, 0.0, "x")
+    monkeypatch.setenv("RANK", "1")
+    keep(judged, {"name": "x"}, 1)
+    assert not list(tmp_path.iterdir())
 
 
 # --- a recipe of one's own ---
