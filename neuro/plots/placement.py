@@ -87,7 +87,9 @@ def _totals(axes: Any, totals: Mapping[str, float]) -> None:
         axes.text(min(share + 0.01, 0.88), k, f"{share:.1%}", va="center", fontsize=8.5, color=INK)
     from matplotlib.ticker import PercentFormatter
 
+    axes.set_xticks([k / 5 for k in range(6)])
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    axes.get_xticklabels()[-1].set_horizontalalignment("right")  # it would stand over the picture's edge
 
 
 def _pale(colour: Any) -> tuple[float, ...]:
