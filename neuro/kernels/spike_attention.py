@@ -29,7 +29,7 @@ def spike_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -
     >>> spike_attention(q, torch.ones_like(q), q, 1, 0.5).tolist()
     [[[[0.5, 0.5], [0.5, 0.5]]]]
     """
-    planned = None if is_small(2 * q.numel() * q.shape[-1] // heads) else _plan(q, k, v, heads, scale)
+    planned = None if heads < 1 or is_small(2 * q.numel() * q.shape[-1] // heads) else _plan(q, k, v, heads, scale)
     if planned is None:
         return dense(q, k, v, heads, scale)
     if not needs_gradient(q, k, v):

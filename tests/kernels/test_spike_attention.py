@@ -113,6 +113,12 @@ def test_what_does_not_fit_is_refused(shapes):
         AttentionProduct(2, order="kv_first")(*(torch.ones(s) for s in shapes))
 
 
+@pytest.mark.parametrize("heads", [0, -1, -2])
+def test_heads_that_are_none_are_refused(heads):
+    with pytest.raises(RuntimeError):
+        AttentionProduct(heads, order="kv_first")(*three(2, 1, 9, 4))
+
+
 @pytest.mark.parametrize("constant", [True, False])
 def test_a_second_derivative_is_refused(constant):
     q, k, v = three(2, 1, 9, 4)
