@@ -17,7 +17,8 @@ from neuro.errors import LavaError, explain
 def end_group(process: subprocess.Popen, grace: float = 3.0) -> None:
     """End a process and everything it started, and wait until they are gone.
 
-    First politely: Python's resource tracker survives SIGTERM and, once the others are gone, frees their shared memory.
+    First politely: Python's resource tracker survives SIGTERM and, once the others are gone, frees their shared memory. One that
+    is stopped takes SIGTERM only when it goes on; SIGKILL would take the tracker with it.
     """
     if os.name != "posix":
         process.kill()
@@ -26,6 +27,7 @@ def end_group(process: subprocess.Popen, grace: float = 3.0) -> None:
     for number, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)
+            os.killpg(process.pid, signal.SIGCONT)
         limit = time.monotonic() + wait
         while time.monotonic() < limit:
             process.poll()      # reaps the leader; its orphans are reaped by the system

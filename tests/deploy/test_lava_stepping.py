@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +167,10 @@ def test_wrong_looks_leave_the_session_as_it_was(lava, small):
     steps.close()
 
 
+def shared_memory():
+    return {p.name for p in Path("/dev/shm").glob("psm_*")}
+
+
 def gone(pid):
     try:
         os.kill(pid, 0)
@@ -202,14 +207,17 @@ def test_a_step_over_its_time_is_ended(lava, small, limit):
         with pytest.raises(LavaError, match="Lava had not started after 0.01 s and was ended"):
             LavaSteps(*small, time_limit=limit)
         return
+    before = shared_memory()
     with LavaSteps(*small) as steps:
         steps.step()
+        mine = shared_memory() - before
         group = [int(p) for p in subprocess.run(["pgrep", "-g", str(steps._process.pid)], capture_output=True, text=True).stdout.split()]
         os.kill(group[-1], signal.SIGSTOP)
         steps.time_limit, begin = limit, time.monotonic()
         with pytest.raises(LavaError, match="did not answer 'step' after 1.5 s and was ended"):
             steps.step()
         assert time.monotonic() - begin < 20 and all(gone(p) for p in group)
+    assert mine and not mine & shared_memory()
 
 
 def test_the_command_probes_by_steps(lava, small, tmp_path, capsys):
