@@ -16,6 +16,7 @@ from neuro.deploy.constants import Constants, constants, notes
 from neuro.deploy.grid import Grid, fit_layer, fit_product, rows, to_grid, widest
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import Range
+from neuro.errors import GraphError
 from neuro.graph import Graph
 
 _REFUSED = {  # kind: (fact, cure)
@@ -49,8 +50,12 @@ class Emitter:
     def network(self, name: str) -> IntegerNetwork:
         last = self.graph.output
         if not isinstance(last, g.MeanOverTime):
-            raise last.refuse("the network must end with MeanOverTime.", f"it ends with {last.kind}", cure="Add neuro.layers.MeanOverTime().")
+            raise self._endless(last)
         return IntegerNetwork(self.nodes, name)
+
+    def _endless(self, last: g.Node) -> GraphError:
+        cure = "Add neuro.layers.MeanOverTime(); an answer at every step is not held."
+        return last.refuse("the network must end with MeanOverTime.", f"it ends with {last.kind}", cure=cure)
 
     def _emit(self, node: g.Node) -> None:
         if node.kind in _REFUSED:
@@ -91,6 +96,8 @@ class Emitter:
 
     def _alone(self, node: g.Node) -> None:
         readers = self.graph.readers(node.name)
+        if not readers:
+            raise self._endless(node)
         if len(readers) != 1:
             names = ", ".join(n.name for n in readers)
             raise node.refuse(f"{len(readers)} layers read its current.", f"they are {names}", cure="Give each its own layer.")
