@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -88,7 +89,8 @@ def parts(text: str, by: str) -> list[str]:
     """Characters; or words between white space, each line ended by `<eos>`, as WikiText-2 and PTB are counted."""
     if by != "word":
         return list(text)
-    return [word for line in text.splitlines() for word in (*line.split(), END)]
+    lines = io.StringIO(text, newline=None)  # as a file is read; str.splitlines would end lines at other marks too, such as U+2028
+    return [word for line in lines for word in (*line.split(), END)]
 
 
 class TextFile(Sequence):

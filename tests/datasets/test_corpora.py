@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from neuro.datasets import Enwik8, PennTreebank, WikiText2
+from neuro.datasets import Enwik8, PennTreebank, TextFile, WikiText2
 from neuro.datasets.downloads import Remote
 from neuro.errors import FormatError, NeuroError, UnknownName
 
@@ -18,6 +18,17 @@ def ptb(tmp_path):
     for part, text in WORDS.items():
         (tmp_path / f"ptb.{part}.txt").write_text(text)
     return tmp_path
+
+
+def test_lines_end_where_those_of_a_file_do(tmp_path):
+    """As the published counts were taken; `str.splitlines` ends lines at eight further marks."""
+    text = "a\x0bb\x1cc\x85d\u2028e\nf\r\n\ng"
+    path = tmp_path / "t.txt"
+    path.write_bytes(text.encode())
+    with path.open(encoding="utf-8") as file:
+        counted = [word for line in file for word in [*line.split(), "<eos>"]]
+    data = TextFile(path, "word", steps=1)
+    assert [data.vocabulary.symbols[k] for k in data.numbers] == counted == [*"abcde", "<eos>", "f", "<eos>", "<eos>", "g", "<eos>"]
 
 
 def test_parts_share_the_vocabulary_of_the_training_part(ptb):
