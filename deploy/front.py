@@ -60,9 +60,10 @@ def split_front(model: Graph | nn.Module, x: Tensor) -> Front:
     for node in graph:
         if isinstance(node, Neuron) and node is not graph.output and not bypassed(graph, node):
             return cut(graph, node)
-    facts = ", ".join(n.name for n in graph if isinstance(n, Neuron)) or "it has no neurons"
-    cure = "Put a neuron between the input and the first branch, or give event counts and quantise the whole."
-    raise GraphError(explain("split_front: no layer of neurons lies on every way from the input to the output.", facts, cure=cure))
+    found = ", ".join(n.name + (" (the output itself)" if n is graph.output else "") for n in graph if isinstance(n, Neuron))
+    facts = f"its neurons: {found}" if found else "it has no neurons"
+    cure = "Put a neuron between the input and the first branch, a layer behind it, or give event counts and quantise the whole."
+    raise GraphError(explain("split_front: no layer of neurons with something behind it lies on every way from the input to the output.", facts, cure=cure))
 
 
 def ancestors(graph: Graph, node: Node) -> set[str]:
