@@ -17,7 +17,7 @@ from neuro.datasets.examples import EncodedExamples
 from neuro.datasets.formats.nmnist import read_nmnist
 from neuro.datasets.fsdd import read_wave
 from neuro.datasets.loading import EventFrames, Sample, collate
-from neuro.errors import FormatError, ParameterError, explain, unknown
+from neuro.errors import FormatError, ParameterError, ShapeError, explain, unknown
 from neuro.training.preprocess import Preprocess, PreprocessArray
 from neuro.training.runs import Run, load
 from neuro.training.scores import Scores, answers, scores
@@ -202,14 +202,22 @@ def evaluate(
 
 
 def predict(run: str | Path, files: Sequence[str | Path]) -> list[Answer]:
-    """The class of each recording file."""
+    """The class of each recording file.
+
+    Raises:
+        FormatError, ShapeError: a file that cannot be read, or does not fit the model's input, with its name.
+    """
     model = load(run)
     preprocess = preprocessing(model, Path(run))
     found = []
     for file in map(Path, files):
         array = isinstance(preprocess, PreprocessArray)
-        x = preprocess(read_array(file, preprocess)) if array else preprocess(read_events(file, preprocess.sensor))
-        logits = model(x)[..., 0, :].detach().float().view(-1, len(model.classes))[-1]  # of a model that answers at every step the last
+        held = read_array(file, preprocess) if array else read_events(file, preprocess.sensor)
+        try:
+            y = model(preprocess(held))
+        except (FormatError, ShapeError) as error:
+            raise type(error)(explain(f"{file} cannot be used.", *str(error).split("\n  "))) from error
+        logits = y[..., 0, :].detach().float().view(-1, len(model.classes))[-1]  # of a model that answers at every step the last
         best = int(logits.argmax())
         found.append(Answer(str(file), model.classes[best], float(logits.softmax(0)[best]), None))
     return found

@@ -17,7 +17,7 @@ from neuro.datasets import ArrayDataModule
 from neuro.datasets.braille import Braille
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
-from neuro.errors import NeuroError, ParameterError, ShapeError, UnknownName
+from neuro.errors import FormatError, NeuroError, ParameterError, ShapeError, UnknownName
 from neuro.models import create, recipes
 from neuro.training.evaluate import evaluate, predict, samples
 from neuro.training.judging import Judged, Parts, judged_in, keep, recipe_of, train_and_judge
@@ -75,6 +75,14 @@ def test_predict_answers_an_array_as_evaluate_does(letters):
     np.save(letters / "one.npy", Braille(letters / "letters.npz").x[int(answer.name)])
     (given,) = predict(letters / "run", [letters / "one.npy"])
     assert given.given == answer.given and given.probability == pytest.approx(answer.probability, abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("gap", np.full((256, 12), np.nan)), ("wide", np.zeros((256, 13))), ("flat", np.zeros(256))])
+def test_predict_names_the_file_that_it_cannot_use(letters, tmp_path, name, wrong):
+    np.save(tmp_path / "good.npy", np.zeros((256, 12), np.uint8))
+    np.save(tmp_path / f"{name}.npy", wrong)
+    with pytest.raises((FormatError, ShapeError), match=rf"{name}\.npy cannot be used"):
+        predict(letters / "run", [tmp_path / "good.npy", tmp_path / f"{name}.npy"])
 
 
 def test_what_cannot_be_evaluated_is_said(letters, tmp_path):
