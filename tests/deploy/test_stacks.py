@@ -125,7 +125,7 @@ def test_a_delay_of_a_branch_is_a_delay_of_the_function():
             return self.readout(self.head(s + self.delay(s)))
 
     x = torch.zeros(8, 1, 3)
-    x[0, 0, 0] = x[6, 0, 1] = 2
+    x[4, 0, 0] = x[6, 0, 1] = 2  # three steps after step 4 is the last one
     network, _ = quantize(Late(), x)
     twin = run_twin(network, x.numpy().astype(int))
     for scores in (twin.logits[0], neuro.trace(Late(), x).run(x)[0].numpy()):
