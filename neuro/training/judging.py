@@ -60,8 +60,8 @@ def recipe_of(file: str) -> str:
 
     So a copy, changed, is found again when its run is resumed or evaluated, from any folder.
 
-    >>> recipe_of("/home/me/series_braille.py")
-    '/home/me/series_braille.py'
+    >>> recipe_of("/elsewhere/series_braille.py")
+    '/elsewhere/series_braille.py'
     """
     path = Path(file).resolve()
     return path.stem if path.parent == Path(recipes.__file__).resolve().parent else str(path)
