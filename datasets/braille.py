@@ -29,7 +29,7 @@ class Braille(Examples):
 
     def __init__(self, path: str | os.PathLike) -> None:
         spikes, label = read_arrays(Path(path), ("spikes", "label"))
-        if spikes.shape[1:] != self.shape or label.shape != spikes.shape[:1] or spikes.max(initial=0) > 1:
+        if spikes.shape[1:] != self.shape or label.shape != spikes.shape[:1] or not np.isin(spikes, (0, 1)).all():
             fact = f"spikes {spikes.shape}, largest {spikes.max(initial=0)}   label {label.shape}"
             raise FormatError(explain(f"{path}: not spikes [N, 256, 12] of 0 and 1 with N labels.", fact))
         super().__init__(spikes, label, [str(i) for i in range(len(label))])

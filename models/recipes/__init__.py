@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -38,6 +39,7 @@ def load(name: str) -> ModuleType:
         raise FormatError(explain(f"there is no recipe {path}.", cure=f"Known by name: {', '.join(RECIPES)}"))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = sys.modules.get(path.stem, module)  # where dataclasses and pickle look for what the file defines
     spec.loader.exec_module(module)
     if not hasattr(module, "main"):
         raise FormatError(explain(f"{path} has no function main.", cure="Copy a recipe of neuro and change it."))

@@ -35,7 +35,6 @@ def main(
     dropout: float = 0.3,
     rotate: float = 25.0,
     scale: float = 0.25,
-    shift: float = 3.0,
     drop: float = 0.3,
     batch_size: int = 32,
     lr: float = 3e-3,
@@ -59,7 +58,6 @@ def main(
         dropout: share of the features before the head.
         rotate: up to so many degrees, each way.
         scale: up to this share larger or smaller, each way by itself.
-        shift: up to so many pixels of the sensor, each way.
         drop: share of the events left out.
         batch_size: examples per step and device.
         lr: largest learning rate.
@@ -77,7 +75,7 @@ def main(
     run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)
     loaders = EventDataModule(
         found.train, test=found.test, frames=frames(bins), classes=DVSObjects.classes, batch_size=batch_size, workers=workers, seed=seed,
-        augment=Compose(Centred(SIZE), RandomAffine(rotate, scale, 0.1, shift), RandomFlip(), RandomDrop(drop)),
+        augment=Compose(Centred(SIZE), RandomAffine(rotate, scale, 0.1), RandomFlip(), RandomDrop(drop)),
     )  # fmt: skip
     torch.manual_seed(seed)
     judged = train_and_judge(

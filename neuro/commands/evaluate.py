@@ -1,4 +1,4 @@
-"""`neuro evaluate`: the figures of a trained run on a folder of recordings."""
+"""`neuro evaluate`: the figures of a trained run on recordings or examples given anew."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def main(
     batch_size: int = 50,
     workers: int = 0,
 ) -> None:
-    """Classify every recording of a folder and compare with its label.
+    """Classify every recording of a folder, or one part of a recipe's data set, and compare with its label.
 
     Args:
         run: folder of a run, or a model.safetensors.
-        data: folder that holds .../LABEL/SAMPLE.bin, loose or in zips.
-        split: only recordings whose folder above LABEL has this name, such as test.
+        data: what the run's recipe takes as --data; of one without parts, a folder that holds .../LABEL/SAMPLE.bin, loose or in zips.
+        split: train or test part of the recipe's data set, default test; or only recordings whose folder above LABEL has this name.
         predictions: CSV file for the answer to each recording; default predictions_NAME.csv, or predictions_NAME_SPLIT.csv, in the run's folder.
         skip_unreadable: leave damaged recordings out and count them, instead of stopping at the first.
         batch_size: recordings shown at once.
