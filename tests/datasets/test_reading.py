@@ -65,7 +65,7 @@ def test_no_events_can_be_written_and_read(name):
 
 
 @pytest.mark.parametrize("name", ["aedat2", "dat", "evt2", "evt3", "aedat3", "aedat4", "hdf5", "npy", "npz", "text"])
-def test_times_above_31_bits_are_kept(name):
+def test_d56_times_above_31_bits_are_kept(name):
     events = make_events([1, 2, 3], [4, 5, 6], [2**31 - 1, 2**31 + 5, 2**32 - 1], [True, False, True])
     assert read_events(encode_events(events, SENSOR, name)).events["t"].tolist() == events["t"].tolist()
 

@@ -62,7 +62,7 @@ def test_evt3_vectors_move_on_by_their_width():
     assert both(file("3.0", words, 2)) == [(x, 100, t, p) for x, p in columns]
 
 
-def test_evt3_time_low_that_steps_back_is_no_overflow_and_time_high_is():
+def test_d54_evt3_time_low_that_steps_back_is_no_overflow_and_time_high_is():
     at = [0x0000 | 1]
     words = [
         *at,
