@@ -12,7 +12,7 @@ import numpy as np
 
 from neuro.deploy.nodes import Range, Shape, Unary, refuse, weighted_range
 
-RESETS = ("zero", "subtract", "none")
+RESETS = ("zero", "subtract", "none", "late")
 LEVELS = 15
 PER_CHANNEL = ("dv", "vth", "du", "bias_mant", "dh", "jump")
 
@@ -22,10 +22,11 @@ class Cell(Unary):
     """A neuron in Lava's fixed point. With q(x, k) = sign(x) * (|x| * (4096 - k) >> 12), per step:
 
         u <- q(u, du + 1) + (a << 6) + (bias_mant << bias_exp)
-        v <- clip(q(v, dv) + u, -(2^23 - 1), 2^23 - 1)
+        v <- clip(q(v, dv) - r + u, -(2^23 - 1), 2^23 - 1)
         theta = (vth << 6) + h
         s  = how many of 1 .. levels are k with v > k * theta
-        v <- 0 where s ("zero"),  v - s * theta ("subtract"),  v ("none")
+        v <- 0 where s ("zero"),  v - s * theta ("subtract"),  v ("none", "late")
+        r <- s * (vth << 6) ("late": taken from the next membrane, behind the leak),  0 otherwise
         h <- min(q(h, dh) + s * jump, 2^23 - 1)
 
     Unlike in LIF the bias goes through the current's memory, as a bias of the layer before does in a float CUBALIF; without such

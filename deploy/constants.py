@@ -22,7 +22,7 @@ class Constants:
     """Of one neuron layer; each array float64 or int64, [] or one per channel [C].
 
     decay, current (decay of the current), gain, threshold: as the float neuron has them.  dv, du: 4096ths that are lost per step, du as Lava counts, 4095 for no
-    memory.  reset: "zero", "subtract" or "none".  adapt: (4096ths lost, step in units of v), None without.  levels: the most that it sends.
+    memory.  reset: "zero", "subtract", "none" or "late".  adapt: (4096ths lost, step in units of v), None without.  levels: the most that it sends.
     offset: added to v in every step, in units of v: what makes the steps between levels as wide as the threshold is high.
     """
 
@@ -111,7 +111,7 @@ def per_channel(node: Neuron, field: str, shape: Shape) -> np.ndarray:
 
 
 def reset_rule(node: Neuron, decay: np.ndarray) -> str:
-    """zero, subtract or none. A spike or reset object of any class is judged by what it does, not by what it says."""
+    """zero, subtract, none, or late for a subtraction that comes one step late. A spike or reset object of any class is judged by what it does, not by what it says."""
     v, s = torch.tensor([-9.0, -0.5, 0.5, 9.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
     rule, spike = node.reset, node.choices["spike"]
     if isinstance(spike, Levels):
@@ -123,9 +123,7 @@ def reset_rule(node: Neuron, decay: np.ndarray) -> str:
     found = next((name for name, form in forms.items() if torch.equal(rule(v, s, PROBE), form)), None)
     if found is None or (found == "zero") != rule.hard:
         raise node.refuse("the chip resets to zero, or subtracts the threshold.", f"reset {rule}", cure="Train with reset=neuro.reset.to_zero or subtract.")
-    if rule.delayed and found == "subtract" and (decay != 1).any():
-        raise node.refuse("its reset comes one step late.", f"reset {rule}", cure="Train with delayed=False; with decay 1 both are the same.")
-    return found
+    return "late" if rule.delayed and found == "subtract" and (decay != 1).any() else found
 
 
 def notes(node: Neuron, found: Constants, cell: Any) -> list[str]:

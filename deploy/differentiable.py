@@ -90,11 +90,12 @@ def cell(a: Tensor, node: ints.Cell, bias: Tensor, soft: Soft, weight: Tensor | 
     for now in a.unbind(0):
         back = now if weight is None else now + F.linear(s, weight.double())
         u = decayed(u, du + 1) + 64 * back + bias
-        v = (decayed(v, dv) + u).clamp(1 - TOP, TOP - 1)
+        late = 64 * vth * (s.detach() if soft.detach else s) if node.reset == "late" else 0
+        v = (decayed(v, dv) - late + u).clamp(1 - TOP, TOP - 1)
         theta = 64 * vth + h
         s = sum((_Fire.apply((v - k * theta) * unit, surrogate) for k in range(2, node.levels + 1)), _Fire.apply((v - theta) * unit, surrogate))
         fixed = s.detach() if soft.detach else s
-        v = {"zero": v * (1 - fixed), "subtract": v - fixed * theta, "none": v}[node.reset]
+        v = {"zero": v * (1 - fixed), "subtract": v - fixed * theta}.get(node.reset, v)
         h = (decayed(h, dh) + s * jump).clamp(max=TOP - 1)
         spikes.append(s)
     return torch.stack(spikes).float()

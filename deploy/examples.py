@@ -112,7 +112,7 @@ def cell(rng: Random, name: str, source: str, channels: int, feedback: bool = Fa
         return rng.integers(low, high, size if rng.random() < 0.5 else ())
 
     du = some(2000, 4096) if rng.random() < 0.5 else np.array(4095)
-    how = {"reset": str(rng.choice(["zero", "subtract", "none"])), "levels": int(rng.choice([1, 1, 3, 15])), "dh": some(1, 4097), "jump": some(0, 4000)}
+    how = {"reset": str(rng.choice(["zero", "subtract", "none", "late"])), "levels": int(rng.choice([1, 1, 3, 15])), "dh": some(1, 4097), "jump": some(0, 4000)}
     values = (name, source, some(1, 4097), some(1, vth), some(-1000, 1000), int(rng.integers(0, 3)), du)
     return RecurrentCell(*values, **how, weight=even(rng, (channels, channels), 30)) if feedback else Cell(*values, **how)
 

@@ -267,7 +267,7 @@ def cell(a, spikes, membranes, constants, weight, reset, levels, keep):
     """A Cell over time from zero state; see `neuro.deploy.reference.cell_step`.
 
     a, spikes [T, N]; membranes [T, N] where `keep`; constants int64 [6, N]: dv, vth, du, bias, dh, jump; weight int16 [N, N], row j
-    leaving neuron j, or [0, 0] without feedback. reset 0 zero, 1 subtract, 2 none.
+    leaving neuron j, or [0, 0] without feedback. reset 0 zero, 1 subtract, 2 none, 3 late.
     Returns (spikes fed back, of them above 1, weights added, spikes, cases of v exactly at a threshold).
     """
     T, N = a.shape
@@ -287,7 +287,10 @@ def cell(a, spikes, membranes, constants, weight, reset, levels, keep):
                         gathered[n] += last * weight[j, n]
         for n in range(N):
             u[n] = decayed(u[n], du[n] + 1) + ((np.int64(a[t, n]) + gathered[n]) << 6) + bias[n]
-            x = min(max(decayed(v[n], dv[n]) + u[n], np.int64(1 - TOP)), np.int64(TOP - 1))
+            x = decayed(v[n], dv[n]) + u[n]
+            if reset == 3 and t:
+                x -= np.int64(spikes[t - 1, n]) * (vth[n] << 6)
+            x = min(max(x, np.int64(1 - TOP)), np.int64(TOP - 1))
             theta = (vth[n] << 6) + h[n]
             s = np.int64(0)
             while s < levels and x > (s + 1) * theta:

@@ -69,10 +69,11 @@ class CellModel(NodeModel):
         if p["weight"] is not None:
             a = a + p["weight"].astype(np.int64) @ self.s
         self.u = decay(self.u, p["du"] + 1) + (a << 6) + p["bias"]
-        v = np.clip(decay(self.v, p["dv"]) + self.u, -TOP, TOP)
+        late = self.s * (p["vth"] << 6) if p["reset"] == "late" else 0
+        v = np.clip(decay(self.v, p["dv"]) - late + self.u, -TOP, TOP)
         theta = (p["vth"] << 6) + self.h
         self.s = sum((v > k * theta).astype(np.int64) for k in range(1, p["levels"] + 1))
-        self.v = {"zero": np.where(self.s > 0, 0, v), "subtract": v - self.s * theta, "none": v}[p["reset"]]
+        self.v = {"zero": np.where(self.s > 0, 0, v), "subtract": v - self.s * theta}.get(p["reset"], v)
         self.h = np.minimum(decay(self.h, p["dh"]) + self.s * p["jump"], TOP)
         self.log_of_steps.write(self.time_step, spikes=self.s, membranes=self.v, currents=self.u, adaptations=self.h)
         return self.s

@@ -66,10 +66,11 @@ def cell_step(state: CellState, a: np.ndarray, node: Cell) -> tuple[CellState, n
     if isinstance(node, RecurrentCell):
         a = a + node.weight.astype(np.int64) @ state.s
     u = decay(state.u, du + 1) + (a << 6) + bias
-    v = np.clip(decay(state.v, dv) + u, -TOP + 1, TOP - 1)
+    late = state.s * (vth << 6) if node.reset == "late" else 0
+    v = np.clip(decay(state.v, dv) - late + u, -TOP + 1, TOP - 1)
     theta = (vth << 6) + state.h
     s = sum((v > k * theta).astype(np.int64) for k in range(1, node.levels + 1))
-    after = {"zero": np.where(s > 0, 0, v), "subtract": v - s * theta, "none": v}[node.reset]
+    after = {"zero": np.where(s > 0, 0, v), "subtract": v - s * theta}.get(node.reset, v)
     return CellState(u, after, np.minimum(decay(state.h, dh) + s * jump, TOP - 1), s), v, theta
 
 

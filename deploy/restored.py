@@ -29,10 +29,10 @@ from neuro.neurons import (
     cuba_step,
     lif_step,
 )
-from neuro.reset import none, subtract, to_zero
+from neuro.reset import Subtract, none, subtract, to_zero
 from neuro.surrogate import ATan, Levels, Surrogate
 
-RESETS = {"zero": to_zero, "subtract": subtract, "none": none}
+RESETS = {"zero": to_zero, "subtract": subtract, "none": none, "late": Subtract(delayed=True)}
 
 
 def graph_of(network: IntegerNetwork) -> Graph:

@@ -28,18 +28,18 @@ KINDS = {
     "EscapeLIF": lambda spike, reset: neurons.EscapeLIF(reset=reset),
     "Recurrent": lambda **how: neurons.Recurrent(neurons.LIF(decay=0.75, **how), 6),
 }
-VALUE, LATE, MOVED, DRAW = "resets to zero, or subtracts", "its reset comes one step late", "threshold that it belongs to has moved", "draw the last spike again"
+VALUE, MOVED, DRAW = "resets to zero, or subtracts", "threshold that it belongs to has moved", "draw the last spike again"
 HARD, ADAPTS, CHANCE = "takes no account of levels", "its threshold adapts", "EscapeLIF, which the graph does not hold"
 
 TABLE = {  # neuron: for each reset (one level, several levels): an integer neuron, or words
     "IF": (("LIF", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("LIF", HARD), ("Cell", "Cell")),
-    "LIF": (("LIF", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("LIF", HARD), (LATE, LATE)),
-    "PLIF": (("LIF", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("LIF", HARD), (LATE, LATE)),
-    "PLIF per channel": (("Cell", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("Cell", HARD), (LATE, LATE)),
-    "CUBALIF": (("Cell", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("Cell", HARD), (LATE, LATE)),
+    "LIF": (("LIF", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("LIF", HARD), ("Cell", "Cell")),
+    "PLIF": (("LIF", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("LIF", HARD), ("Cell", "Cell")),
+    "PLIF per channel": (("Cell", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("Cell", HARD), ("Cell", "Cell")),
+    "CUBALIF": (("Cell", HARD), ("Cell", "Cell"), ("Cell", "Cell"), (VALUE, HARD), ("Cell", HARD), ("Cell", "Cell")),
     "ALIF": (("Cell", HARD), ("Cell", ADAPTS), ("Cell", ADAPTS), (VALUE, HARD), (MOVED, HARD), (MOVED, MOVED)),
     "EscapeLIF": ((CHANCE, CHANCE), (CHANCE, CHANCE), (CHANCE, CHANCE), (CHANCE, CHANCE), (DRAW, DRAW), (DRAW, DRAW)),
-    "Recurrent": (("RecurrentCell", HARD), ("RecurrentCell",) * 2, ("RecurrentCell",) * 2, (VALUE, HARD), ("RecurrentCell", HARD), (LATE, LATE)),
+    "Recurrent": (("RecurrentCell", HARD), ("RecurrentCell",) * 2, ("RecurrentCell",) * 2, (VALUE, HARD), ("RecurrentCell", HARD), ("RecurrentCell",) * 2),
 }
 CASES = [(kind, reset, levels) for kind in KINDS for reset in RESETS for levels in (1, 3)]
 X = torch.poisson(torch.full((12, 3, 5), 0.8), generator=torch.Generator().manual_seed(0))
@@ -106,3 +106,34 @@ def test_levels_of_another_width_than_the_threshold():
         Emitter(neuro.trace(Sequential(Linear(5, 6), neurons.IF(spike=Levels(16), reset=rules.subtract), Linear(6, 3), MeanOverTime()), X), 4)
     with pytest.raises(neuro.errors.GraphError, match="no layer before it has a bias"):
         Emitter(neuro.trace(Sequential(neurons.LIF(decay=0.0, threshold=0.5, spike=Levels(4), reset=rules.subtract), Linear(5, 3), MeanOverTime()), X), 4)
+
+
+def test_a_late_subtraction_is_that_of_the_float_neuron_step_by_step():
+    """snnTorch's default: `v[t] = decay v[t-1] + x[t] - s[t-1] threshold`, by hand, where no rounding can differ."""
+    net = Sequential(Linear(1, 1, bias=False), neurons.LIF(decay=0.5, threshold=1.0, spike=ATan(strict=True), reset=Subtract(delayed=True)), Linear(1, 1), MeanOverTime())
+    net[0].weight.data[:] = 1.0  # v doubles as a float and as an integer: the decay is a half, the gain that of `decay=`
+    net[1].gain = 1.0
+    x = torch.tensor([3.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 5.0, 0.0, 1.0]).view(-1, 1, 1)
+    v, s, spikes = 0.0, 0, []
+    for now in x.flatten().tolist():
+        v = 0.5 * v + now - s
+        s = int(v > 1.0)
+        spikes.append(s)
+    assert net[1](net[0](x)).flatten().tolist() == spikes and 0 < sum(spikes) < 10
+    network, report = neuro.deploy.quantize.quantize(net, x, message_bits=3)
+    assert network["1"].reset == "late" and report.changed == 0
+    assert run_twin(network, x.numpy().astype(int), record=True).spikes["1"].flatten().tolist() == spikes
+    immediate = Sequential(net[0], neurons.LIF(decay=0.5, threshold=1.0, spike=ATan(strict=True), reset=rules.subtract))
+    immediate[1].gain = 1.0
+    assert immediate(x).flatten().tolist() != spikes  # the two rules differ on this input
+
+
+def test_a_network_of_snntorch_as_it_comes_reaches_the_chip():
+    snntorch, interop = pytest.importorskip("snntorch"), pytest.importorskip("neuro.interop")
+    torch.manual_seed(0)
+    theirs = torch.nn.Sequential(torch.nn.Linear(20, 32), snntorch.Leaky(beta=0.9, init_hidden=True), torch.nn.Linear(32, 16), snntorch.Leaky(beta=0.8, init_hidden=True))
+    x = torch.poisson(torch.full((20, 6, 20), 1.0)).clamp(max=7)
+    ours = Sequential(*interop.from_snntorch(theirs, x), Linear(16, 5), MeanOverTime())
+    network, report = neuro.deploy.quantize.quantize(ours, x, message_bits=3)
+    assert [network[name].reset for name in ("1", "3")] == ["late", "late"]
+    assert report.changed < 0.03 and report.agree >= 5 and min(layer.spikes for layer in report.layers if layer.vth) > 20
