@@ -401,7 +401,6 @@ class _Double(ATan):
 @pytest.mark.parametrize(
     ("net", "shape", "says"),
     [
-        (Sequential(Linear(3, 2), LIF(decay=0.5, reset=Subtract(delayed=True)), MeanOverTime()), (3,), ["'1'", "one step late", "delayed=False"]),
         (Sequential(Linear(3, 2), ALIF(adapt_step=-0.5), MeanOverTime()), (3,), ["'1'", "falls with spikes", "adapt_step"]),
         (Sequential(Recurrent(LIF(), 3), MeanOverTime()), (3,), ["Recurrent '0'", "feedback", "Put a Linear"]),
         (Sequential(Conv2d(2, 2, 3), LIF(), AvgPool2d(3, 2, 1, count_include_pad=False), Flatten(), MeanOverTime()), (2, 8, 8), ["AvgPool2d '2'", "border"]),
