@@ -62,10 +62,7 @@ def to_grid(weight: np.ndarray, scale: float | np.ndarray, bits: int = 8) -> np.
     scale: one number, or one per row of weight [O, ...].
     """
     mixed = both_signs(weight)
-    whole = _rounded(weight * rows(np.asarray(scale), weight), bits, mixed)
-    if mixed and whole.max() <= 0:  # the positive ones vanished: -256 needs a positive weight beside it
-        whole = np.maximum(whole, spacing(mixed, bits) - 256)
-    whole = whole.astype(np.int32)
+    whole = _nearest(weight * rows(np.asarray(scale), weight), bits, mixed).astype(np.int32)
     assert not weight_problem(whole), weight_problem(whole)
     return whole
 
@@ -73,6 +70,14 @@ def to_grid(weight: np.ndarray, scale: float | np.ndarray, bits: int = 8) -> np.
 def rows(scale: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """A scale [] or [O] in the shape that multiplies weight [O, ...]."""
     return scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
+
+
+def _nearest(scaled: np.ndarray, bits: int, mixed: bool) -> np.ndarray:
+    """A whole matrix on the grid, as float."""
+    whole = _rounded(scaled, bits, mixed)
+    if mixed and whole.max() <= 0:  # the positive ones vanished: -256 needs a positive weight beside it
+        whole = np.maximum(whole, spacing(mixed, bits) - 256)
+    return whole
 
 
 def _rounded(scaled: np.ndarray, bits: int, mixed: bool) -> np.ndarray:
@@ -85,6 +90,7 @@ def widest(weight: np.ndarray, bits: int = 8, clip: bool = False, mixed: bool | 
 
     mixed: whether the matrix that these rows belong to has both signs; None: judged by themselves.
     """
+    nearest = _nearest if mixed is None else _rounded  # a matrix, or rows of one
     mixed = both_signs(weight) if mixed is None else mixed
     high, low = float(weight.max(initial=0)), -float(weight.min(initial=0))
     top = 256 - spacing(mixed, bits)
@@ -94,7 +100,7 @@ def widest(weight: np.ndarray, bits: int = 8, clip: bool = False, mixed: bool | 
     if not clip:
         return scale
     scales = [scale * stretch for stretch in STRETCHES]
-    return min(scales, key=lambda s: float(np.square(_rounded(weight * s, bits, mixed) / s - weight).sum()))
+    return min(scales, key=lambda s: float(np.square(nearest(weight * s, bits, mixed) / s - weight).sum()))
 
 
 @dataclass(frozen=True, eq=False)

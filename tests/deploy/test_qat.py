@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -183,6 +183,7 @@ def test_training_recovers_what_rounding_to_few_bits_lost():
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 8), sign=st.sampled_from([1, 0, -1]))
+@example(seed=267, bits=2, sign=0)  # at the best scale all positive weights vanish
 def test_fewer_bits_are_a_coarser_grid_that_the_chip_holds(seed, bits, sign):
     w = np.random.default_rng(seed).standard_normal((4, 9)) ** 3
     w = np.abs(w) * sign if sign else w
