@@ -37,9 +37,10 @@ def load(name: str) -> ModuleType:
     path = Path(name)
     if not path.is_file():
         raise FormatError(explain(f"there is no recipe {path}.", cure=f"Known by name: {', '.join(RECIPES)}"))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"neuro_recipe_{path.stem}"  # so that a recipe called random.py takes nobody's place
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = sys.modules.get(path.stem, module)  # where dataclasses and pickle look for what the file defines
+    sys.modules[name] = module  # where dataclasses and pickle look for what the file defines
     spec.loader.exec_module(module)
     if not hasattr(module, "main"):
         raise FormatError(explain(f"{path} has no function main.", cure="Copy a recipe of neuro and change it."))

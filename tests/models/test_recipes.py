@@ -3,6 +3,9 @@
 import inspect
 import json
 import math
+import pickle
+import random
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -301,3 +304,13 @@ def test_a_run_is_exported_with_its_first_layers_on_the_host(letters, capsys):
     found = evaluate(letters / "run", letters).answers
     model = [found[i * len(found) // 10].given for i in range(10)]
     assert sum(Braille.classes[k] == label for k, label in zip(given, model, strict=True)) >= 9
+
+
+def test_a_recipe_of_ones_own_may_define_classes_and_have_any_name(tmp_path):
+    (tmp_path / "random.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import KW_ONLY, dataclass\n\n@dataclass\nclass Mine:\n    a: int\n    _: KW_ONLY\n    b: int = 2\n\ndef main():\n    return Mine(1, b=3)\n"
+    )
+    module = recipes.load(str(tmp_path / "random.py"))
+    assert (module.main().a, module.main().b) == (1, 3)
+    assert pickle.loads(pickle.dumps(module.main())) == module.main()
+    assert sys.modules["random"] is random and recipes.load(str(tmp_path / "random.py")) is not module
