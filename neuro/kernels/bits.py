@@ -45,9 +45,8 @@ class Packed:
         from neuro.kernels import spike_loops
 
         x = fresh(self.shape, self.dtype if self.dtype == torch.float64 else torch.float32)
-        flat = x.view(-1).numpy()
-        for k, words in enumerate(self.planes):
-            _over(words, lambda low, high, words=words, k=k: spike_loops.unpack(words, flat, k > 0, low, high))
+        flat, planes = x.view(-1).numpy(), self.planes
+        _over(planes.shape[1], lambda low, high: spike_loops.unpack(planes, flat, low, high))
         return x.to(self.dtype)
 
 
@@ -67,28 +66,36 @@ def pack(x: Tensor) -> Packed:
     wide = (x if x.dtype in (torch.float32, torch.float64) else x.float()).contiguous()
     words = (x.numel() + 63) // 64
     planes = torch.empty((1, words), dtype=torch.int64)
-    active, odd = _plane(wide, 0.0, planes[0])
+    active, odd = _bits(wide, planes[0])
     if not odd:
         return Packed(planes, x.shape, x.dtype, active)
+    planes = torch.empty((PLANES, words), dtype=torch.int64)
+    active, used, odd = _counts(wide, planes)
+    if not odd:
+        return Packed(planes[:used].clone(), x.shape, x.dtype, active)
     low, high = (v.item() for v in wide.aminmax())
-    if not (low >= 0 and high <= 255 and torch.equal(wide, wide.round())):  # also where there is a NaN
-        return Packed(x, x.shape, x.dtype, -1)
-    if high > PLANES:
+    if low >= 0 and high <= 255 and torch.equal(wide, wide.round()):  # none of which holds where there is a NaN
         return Packed(wide.to(torch.uint8).view(-1), x.shape, x.dtype, -1)
-    more = torch.empty((int(high), words), dtype=torch.int64)
-    more[0] = planes[0]
-    active += sum(_plane(wide, float(k), more[k])[0] for k in range(1, int(high)))
-    return Packed(more, x.shape, x.dtype, active)
+    return Packed(x, x.shape, x.dtype, -1)
 
 
-def _plane(x: Tensor, above: float, words: Tensor) -> tuple[int, bool]:
-    """Bits of x > above into words; how many are set, and whether an element is neither 0 nor 1."""
+def _bits(x: Tensor, words: Tensor) -> tuple[int, bool]:
+    """Bits of x > 0 into words; how many are set, and whether an element is neither 0 nor 1."""
     from neuro.kernels import spike_loops
 
-    flat, into, counts = x.view(-1).numpy(), words.numpy().view(np.uint64), []
-    _over(into, lambda low, high: counts.append(spike_loops.pack(flat, above, into, low, high)))
-    return sum(active for active, _ in counts), any(odd for _, odd in counts)
+    flat, into, found = x.view(-1).numpy(), words.numpy().view(np.uint64), []
+    _over(into.size, lambda low, high: found.append(spike_loops.pack(flat, 0.0, into, low, high)))
+    return sum(active for active, _ in found), any(odd for _, odd in found)
 
 
-def _over(words: np.ndarray, work: Any) -> None:
-    spread(work, words.size, cost=_SECONDS)
+def _counts(x: Tensor, planes: Tensor) -> tuple[int, int, int]:
+    """Bits of x > p into plane p; how many are set, how many planes have any, and how many elements are no whole number of 0 .. PLANES."""
+    from neuro.kernels import spike_loops
+
+    flat, into, found = x.view(-1).numpy(), planes.numpy().view(np.uint64), []
+    _over(into.shape[1], lambda low, high: found.append(spike_loops.pack_counts(flat, into, low, high)))
+    return sum(f[0] for f in found), max(f[1] for f in found), sum(f[2] for f in found)
+
+
+def _over(words: int, work: Any) -> None:
+    spread(work, words, cost=_SECONDS)

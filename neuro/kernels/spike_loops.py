@@ -86,17 +86,70 @@ def pack(x, above, words, low, high):
 
 
 @machine
-def unpack(words, x, add, low, high):
-    """x[64 * low : 64 * high] becomes the bits of these words, or has them added."""
+def pack_counts(x, planes, low, high):
+    """Bits of `x > p` into planes[p, low:high]. Returns how many are set, the planes with any, and how many elements are no whole number of 0 .. P."""
+    active, used, odd = 0, 0, 0
     for w in range(low, high):
-        word, n = words[w], min(64, x.size - 64 * w)
-        part = x[64 * w : 64 * w + n]
-        if add:
-            for j in range(n):
-                part[j] += (word >> np.uint64(j)) & _ONE
-        else:
-            for j in range(n):
-                part[j] = (word >> np.uint64(j)) & _ONE
+        start, stop = 64 * w, min(64 * w + 64, x.size)
+        part = x[start:stop]
+        for j in range(stop - start):
+            v = part[j]
+            odd += not (v >= 0 and v <= planes.shape[0] and v == np.floor(v))
+        left = True  # what has no bit in one plane has none in the next
+        for p in range(planes.shape[0]):
+            word = np.uint64(0)
+            if left:
+                level = x.dtype.type(p)
+                if stop - start == 64:
+                    for k in range(4):
+                        word |= (_masks(x, start + 16 * k, level) & _LOW) << np.uint64(16 * k)
+                else:
+                    for j in range(stop - start):
+                        if part[j] > level:
+                            word |= _ONE << np.uint64(j)
+                left = word != 0
+                if left:
+                    used = max(used, p + 1)
+            planes[p, w] = word
+            active += popcount(word)
+    return active, used, odd
+
+
+@intrinsic
+def _place(context: Any, x: Any, at: Any, bits: Any, add: Any) -> Any:
+    """x[at : at + 16] becomes the lowest 16 bits of a word, or has them added."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = context.get_value_type(signature.args[0].dtype)
+        vector = ir.VectorType(element, LANES)
+        data = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        place, align = builder.bitcast(data, vector.as_pointer()), context.get_abi_sizeof(element)
+        mask = builder.bitcast(builder.trunc(args[2], ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
+        ones, zeros = (ir.Constant(vector, [number] * LANES) for number in (1.0, 0.0))
+        values = builder.select(mask, ones, zeros)
+        before = builder.select(args[3], builder.load(place, align=align), zeros)
+        builder.store(builder.fadd(before, values), place, align=align)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.uint64, types.boolean), write
+
+
+@machine
+def unpack(planes, x, low, high):
+    """x[64 * low : 64 * high] becomes the sum of the bits of these planes."""
+    for w in range(low, high):
+        start, n = 64 * w, min(64, x.size - 64 * w)
+        for p in range(planes.shape[0]):
+            word = planes[p, w]
+            if p > 0 and word == 0:
+                continue
+            if n == 64:
+                for k in range(4):
+                    _place(x, start + 16 * k, word >> np.uint64(16 * k), p > 0)
+            else:
+                for j in range(n):
+                    bit = x.dtype.type((word >> np.uint64(j)) & _ONE)
+                    x[start + j] = x[start + j] + bit if p > 0 else bit
 
 
 @machine
