@@ -238,6 +238,8 @@ def ann_values(graph: Graph, x: Tensor, levels: int | None) -> tuple[dict[str, T
             raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
         if isinstance(node, g.Neuron):
             shadow[node.name] = _levels(values[node.inputs[0]].relu(), levels)
+        elif isinstance(node, g.Delay) and levels is not None:  # a mean over time is the same, late or not
+            shadow[node.name] = shadow[node.inputs[0]]
         else:
             shadow[node.name] = values[node.name] if isinstance(node, _SYNAPSES) else node.compute(*(shadow[s] for s in node.inputs))
     return values, shadow

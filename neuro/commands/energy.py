@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from neuro.datasets.loading import collate
-from neuro.deploy.energy import ann_once_work, ann_work, compare_energy, elementwise_work, from_activity
+from neuro.deploy.energy import compare_on, from_activity
 from neuro.deploy.operations import operations_energy, sop_convention
 from neuro.measuring import activity
 from neuro.tracing import trace
@@ -32,5 +32,4 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
         print(f"{said}: {found.total:.4g} µJ per recording in {found.profile.name}, without memory. {' '.join(found.how)}")
     print()
     graph = trace(model, x[: int(lengths[0]), :1])
-    between = elementwise_work(graph, x, lengths)
-    print(compare_energy(from_activity(counted, graph), *ann_work(graph, x, lengths), once=ann_once_work(graph, x, lengths), elementwise=between))
+    print(compare_on(from_activity(counted, graph), graph, x, lengths))

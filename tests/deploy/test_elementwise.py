@@ -7,9 +7,36 @@ import torch
 from torch import nn
 
 import neuro
-from neuro.deploy.elementwise import SIDES, Elementwise, elementwise_work, energy
-from neuro.deploy.energy import ann_once_work, ann_work, compare_energy, estimate, from_activity, int8
-from neuro.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanOverTime, Sequential
+from neuro.deploy.elementwise import RULE, SIDES, Elementwise, elementwise_work, energy, parts
+from neuro.deploy.energy import (
+    access,
+    ann_once_work,
+    ann_work,
+    compare_energy,
+    compare_on,
+    estimate,
+    fp32,
+    from_activity,
+    int8,
+    int8_shared,
+    with_activations,
+)
+from neuro.errors import GraphError
+from neuro.graph import Graph, Input, Scale
+from neuro.layers import (
+    AttentionProduct,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Delay,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    MeanOverTime,
+    MeanOverTokens,
+    Sequential,
+    SumOverTime,
+)
 from neuro.neurons import IF, LIF, Recurrent
 
 
@@ -48,12 +75,43 @@ def test_a_residual_network_by_hand():
     assert [of(found, side, "Add").adds for side in SIDES] == [2, 6, 2, 1]  # once: the means (2,1,0) and their sum with (.,0,.)
     assert [of(found, side, "MeanOverTime").adds for side in SIDES] == [2, 2, 2, 0]
     assert [of(found, side, "MeanOverTime").multiplies for side in SIDES] == [2, 2, 2, 0]
-    assert [energy(found[side], int8) * 1e6 for side in SIDES] == pytest.approx([4 * 0.1 + 2 * 0.2, 8 * 0.1 + 2 * 0.2, 4 * 0.1 + 2 * 0.2, 0.1])
+    assert [parts(found[side], int8)[0] * 1e6 for side in SIDES] == pytest.approx([4 * 0.1 + 2 * 0.2, 8 * 0.1 + 2 * 0.2, 4 * 0.1 + 2 * 0.2, 0.1])
+
+
+def words(work):
+    return {w.what: (w.kind, w.words) for w in work.moved}
+
+
+def test_the_memory_of_a_residual_network_by_hand():
+    """n gives three spikes and m two, their sum has three values that are not zero; the head's two classes are never zero."""
+    net, x = Residual(), torch.tensor([[[1.0, 1, 0]], [[1.0, 0, 0]]])
+    found = elementwise_work(neuro.trace(net, x), x)
+    joins = {"snn": ("event", 3 + 2, 3), "dense": ("activation", 12, 6), "sparse": ("activation", 3 + 2, 3), "once": ("activation", 2 + 1, 2)}
+    for side, (kind, read, written) in joins.items():
+        assert words(of(found, side, "Add")) == {"operands read": (kind, read), "results written": (kind, written)}
+    for side, kind in (("snn", "state"), ("dense", "activation"), ("sparse", "activation")):  # 4 currents, 2 of them added to a sum, 2 sums scaled
+        assert words(of(found, side, "MeanOverTime")) == {"operands read": (kind, 4), "sums over time read": ("state", 2 + 2), "sums over time written": ("state", 4 + 2)}
+    assert not of(found, "once", "MeanOverTime").moved
+    word = 10 / 64  # every memory here is below 8 KB
+    expected = [word * (8 * 16 + 14 * 32), word * (18 * 8 + 4 * 8 + 10 * 32), word * (8 * 8 + 4 * 8 + 10 * 32), word * 5 * 8]
+    assert [parts(found[side], int8)[1] * 1e6 for side in SIDES] == pytest.approx(expected)
+    assert [parts(found[side], fp32)[1] * 1e6 for side in SIDES[1:3]] == pytest.approx([word * 32 * 32, word * 22 * 32])
+    assert all(energy(found[side], int8) == sum(parts(found[side], int8)) for side in SIDES)
+
+
+def test_memories_are_as_large_as_what_they_hold_or_as_the_network():
+    net, x = Residual(), spikes(4, 2, 3, share=0.8)
+    found = elementwise_work(neuro.trace(net, x), x)
+    mean = of(found, "dense", "MeanOverTime")
+    assert [(t.what, t.bits, t.size) for t in mean.traffic(int8)] == [("operands read", 8, 2), ("sums over time read", 32, 8), ("sums over time written", 32, 8)]
+    assert {t.size for t in mean.traffic(int8_shared, 1e6)} == {1e6}
+    assert {t.size for t in of(found, "snn", "Add").traffic(int8)} == {0.0}  # events are sent, not kept
+    assert mean.memory(int8_shared, 1e6) == pytest.approx(sum(w.words * access({"activation": 8, "state": 32}[w.kind], 1e6) for w in mean.moved))
 
 
 def loops(x, kernel, stride, padding):
-    """n - 1 over the windows of n values that are not zero, and n - 1 over all, by loops; x [T, C, H, W]."""
-    met = every = 0
+    """Over the windows of n values that are not zero: n - 1, and over all values; then n, likewise, by loops; x [T, C, H, W]."""
+    met = every = read = all_read = 0
     (H, W), given = x.shape[2:], x.tolist()
     rows, columns = ((n + 2 * padding - kernel) // stride + 1 for n in (H, W))
     for t, c, y, z in itertools.product(range(len(x)), range(x.shape[1]), range(rows), range(columns)):
@@ -61,7 +119,9 @@ def loops(x, kernel, stride, padding):
                   if 0 <= a < H and 0 <= b < W]  # fmt: skip
         met += max(sum(v != 0 for v in inside) - 1, 0)
         every += len(inside) - 1
-    return met, every
+        read += sum(v != 0 for v in inside)
+        all_read += len(inside)
+    return met, every, read, all_read
 
 
 @pytest.mark.parametrize(("pool", "what"), [(MaxPool2d(3, 2, 1), "comparisons"), (AvgPool2d(2), "adds")], ids=["max", "mean"])
@@ -75,12 +135,16 @@ def test_pools_equal_loops(pool, what):
     values, name = graph.values(x), graph.nodes[2].name
     fired, currents = values[name], values[graph.nodes[1].name].relu()
     kind = graph.nodes[3].kind
-    snn, ann = (sum(loops(v[:, b], *how)[0] for b in range(2)) / 2 for v in (fired, currents))
+    (snn, _, read, all_read), (ann, _, ann_read, _) = (tuple(sum(loops(v[:, b], *how)[i] for b in range(2)) / 2 for i in range(4)) for v in (fired, currents))
     assert getattr(of(found, "snn", kind), what) == snn > 0
     assert getattr(of(found, "sparse", kind), what) == ann > snn
     assert getattr(of(found, "dense", kind), what) == loops(fired[:, 0], *how)[1]
     outputs = values[graph.nodes[3].name]
     assert of(found, "snn", kind).multiplies == (0 if what == "comparisons" else float(outputs.count_nonzero()) / 2)
+    written = float(outputs.count_nonzero()) / 2
+    assert words(of(found, "snn", kind)) == {"operands read": ("event", read), "results written": ("event", written)} and read > snn
+    assert words(of(found, "sparse", kind))["operands read"] == ("activation", ann_read)
+    assert words(of(found, "dense", kind)) == {"operands read": ("activation", all_read), "results written": ("activation", outputs[:, 0].numel())}
 
 
 def test_recordings_count_as_alone():
@@ -92,6 +156,8 @@ def test_recordings_count_as_alone():
         for kind in ("Add", "MeanOverTime"):
             for name in ("adds", "multiplies"):
                 assert getattr(of(found, side, kind), name) == pytest.approx(sum(getattr(of(a, side, kind), name) for a in alone) / 3)
+            for what, (_, n) in words(of(found, side, kind)).items():
+                assert n == pytest.approx(sum(words(of(a, side, kind)).get(what, ("", 0))[1] for a in alone) / 3)
 
 
 def test_a_norm_that_no_layer_takes_in_is_work_on_both_sides_and_others_are_none():
@@ -105,6 +171,73 @@ def test_a_norm_that_no_layer_takes_in_is_work_on_both_sides_and_others_are_none
         norm = found[side][0]
         assert norm.kind in ("BatchNorm", "Affine") and norm.adds == steps * 72 and norm.understood
     assert (found["snn"][0].multiplies, found["dense"][0].multiplies) == (float(x.count_nonzero()), 3 * 72)
+    n = float(x.count_nonzero())  # of the recording; what is shifted is nowhere zero, and no spike any more
+    assert words(found["snn"][0]) == {"operands read": ("event", n), "results written": ("state", 216), "scales read": ("weight", n), "shifts read": ("state", 216)}
+    assert [w.held for w in found["snn"][0].moved] == [72, 72, 2, 2]
+
+
+def test_delays_are_a_line_that_is_written_and_read():
+    """Two steps late: what comes in the last two steps is written and not read. An ANN of means over time has none, and loses nothing by it."""
+    torch.manual_seed(0)
+    net = Sequential(Linear(6, 5), IF(threshold=0.1), Delay(2), Linear(5, 4), IF(), Linear(4, 2), MeanOverTime())
+    net[0].weight.data.abs_()
+    x = spikes(6, 1, 6)
+    graph = neuro.trace(net, x)
+    found, fired = elementwise_work(graph, x), net[1](net[0](x))
+    line = of(found, "snn", "Delay")
+    assert words(line) == {"operands read": ("event", fired[:4].sum()), "results written": ("event", fired.sum())} and fired[4:].sum() > 0
+    assert (line.adds, line.multiplies, line.comparisons) == (0, 0, 0) and [w.held for w in line.moved] == [10, 10]
+    assert words(of(found, "dense", "Delay")) == {"operands read": ("activation", 30), "results written": ("activation", 30)}
+    assert not [w for w in found["once"] if w.kind == "Delay"]
+    late, plain = (ann_once_work(neuro.trace(n, x), x)[0] for n in (net, Sequential(*net[:2], *net[3:])))
+    assert [w.operations for w in late][:2] == [w.operations for w in plain][:2] and late[1].operations > 0
+
+
+def test_scales_and_attention():
+    """A scale of channels is read for every use, one number is not, a scale of 1 is nothing; attention's own is in no memory."""
+    x = spikes(3, 1, 4)
+    for scale, expected in ((torch.tensor([1.0, 2, 3, 4]), {"scales read": ("weight", float(x.sum()))}), (torch.tensor(0.5), {}), (torch.tensor(1.0), None)):
+        graph = Graph([Input("x", (), (4,)), Scale("s", ("x",), scale)])
+        (work,) = elementwise_work(graph, x)["snn"]
+        assert work.multiplies == (0 if expected is None else x.sum())
+        assert words(work) == ({} if expected is None else {"operands read": ("event", x.sum()), "results written": ("event", x.sum())} | expected)
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.product, self.lif, self.mean, self.end = AttentionProduct(1, 0.125), IF(threshold=0.1), MeanOverTokens(), SumOverTime()
+
+        def forward(self, x):
+            return self.end(self.mean(self.lif(self.product(x, x, x))))
+
+    x = spikes(3, 1, 4, 4)
+    net = Attends()
+    found = elementwise_work(neuro.trace(net, x), x)
+    product, mean, total = found["snn"]
+    assert product.multiplies == net.product(x, x, x).count_nonzero() > 0 and not product.moved
+    fired = net.lif(net.product(x, x, x))
+    reached = fired.sum(2).count_nonzero()
+    assert words(mean) == {"operands read": ("event", fired.sum()), "results written": ("event", reached)} and mean.multiplies == reached
+    sums = sum(max(int((fired.sum(2)[:, 0, c] != 0).sum()) - 1, 0) for c in range(4))
+    assert words(total) == {"operands read": ("event", reached)} | ({"sums over time read": ("state", sums)} if sums else {}) | {"sums over time written": ("state", reached)}
+    assert (total.adds, total.multiplies) == (sums, 0)
+
+
+def test_values_are_events_only_where_all_of_them_are_spikes():
+    """A sum of currents, as where the membrane carries the residual, is no event; a sum of spikes, pooled and flattened, is."""
+
+    class Membranes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.lif, self.head = Linear(4, 4), Linear(4, 4), IF(), Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.lif(self.a(x) + self.b(x)) + x)
+
+    x = spikes(3, 2, 4)
+    currents, sums = (w for w in elementwise_work(neuro.trace(Membranes(), x), x)["snn"] if w.kind == "Add")
+    assert {k for k, _ in words(currents).values()} == {"state"} and words(currents)["operands read"][1] == 2 * 12
+    assert {k for k, _ in words(sums).values()} == {"event"}
 
 
 def test_a_recurrent_network_has_one_side():
@@ -118,9 +251,30 @@ def test_the_comparison_states_it_apart_and_leaves_the_rows_as_they_were():
     work, anns, once = from_activity(neuro.activity(net, x), graph), ann_work(graph, x), ann_once_work(graph, x)
     found = elementwise_work(graph, x)
     plain, whole = compare_energy(work, *anns, once=once), compare_energy(work, *anns, once=once, elementwise=found)
-    assert plain.rows() == whole.rows() and "Elementwise" not in repr(plain)
+    assert plain.rows() == whole.rows() and "Elementwise, " not in repr(plain)
     snn, dense = estimate(work, int8).total + energy(found["snn"], int8), estimate(anns[0], int8, "dense").total + energy(found["dense"], int8)
     (line,) = (n for n in whole.notes() if n.startswith("Elementwise, int8_45nm:"))
-    assert f"SNN/dense {snn / dense:.3f}" in line and "SNN/once" in line and "by one rule" in repr(whole)
+    assert f"SNN/dense {snn / dense:.3f}" in line and "SNN/once" in line and all(r in repr(whole) for r in RULE)
+    assert whole.whole("int8_45nm")["snn"] == pytest.approx(snn) and whole.whole("int8_45nm")["dense"] == pytest.approx(dense)
+    matched = with_activations(int8, once[1])
+    assert whole.whole("int8_45nm")["once"] == pytest.approx(estimate(once[0], matched, "sparse").total + energy(found["once"], matched))
+    shared = sum(w.weights + 4 * w.neurons for w in work)  # bytes of the network's one memory
+    assert whole.between["int8_45nm_shared"]["snn"] == parts(found["snn"], int8_shared, shared)
+    assert plain.whole("int8_45nm") == whole.whole("loihi1") == {} and "was not given" in repr(plain) and "was not given" not in repr(whole)
+    assert repr(compare_on(work, graph, x)) == repr(whole)
     odd = {side: [*w, Elementwise("strange", "Softmax", understood=False, elements=12)] for side, w in found.items()}
     assert "NOT COUNTED: Softmax strange, 12 elements" in repr(compare_energy(work, *anns, elementwise=odd))
+
+
+def test_recordings_of_other_lengths_reach_every_opponent():
+    net, x, lengths = Residual(), spikes(5, 3, 3, share=0.7), torch.tensor([5, 2, 3])
+    graph = neuro.trace(net, x)
+    work = from_activity(neuro.activity(net, x, lengths), graph)
+    found = compare_on(work, graph, x, lengths)
+    assert found.elementwise == elementwise_work(graph, x, lengths) != elementwise_work(graph, x)
+    assert found.reports["int8_45nm"][2] == estimate(ann_work(graph, x, lengths)[1], int8, "sparse")
+    assert found.once["int8_45nm"][0].profile.activation_bits == 3
+    loop = Sequential(Linear(4, 3), Recurrent(LIF(), 3), Linear(3, 2), MeanOverTime())
+    y = spikes(5, 1, 4)
+    with pytest.raises(GraphError, match="no such layer"):
+        compare_on(from_activity(neuro.activity(loop, y), neuro.trace(loop, y)), neuro.trace(loop, y), y)
