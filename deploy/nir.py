@@ -43,7 +43,8 @@ def load(source: str | Path | Any, dt: float | None = None) -> NIRNetwork:
 
 
 def export(
-    model: nn.Module | Graph, example: Tensor, *, dt: float, path: str | Path | None = None, soft_reset: str = "written out", expand_kernels: bool = True
+    model: nn.Module | Graph, example: Tensor, *, dt: float, path: str | Path | None = None, soft_reset: str = "written out", expand_kernels: bool = True,
+    max_pool: str = "LIF",
 ) -> Any:
     """The `nir.NIRGraph` of a model, checked by running it on the example, and written to `path` if one is given.
 
@@ -56,12 +57,15 @@ def export(
         expand_kernels: write grouped and oblong kernels as square ones of one group, with zeros. The package nir 1.0.8
             refuses to read others; ours takes the zeros out again.
 
+        max_pool: what stands behind the sum of a window where the model takes the largest spike: "LIF", which other readers run too,
+            or "Threshold", NIR's own step function. Read here, either is the MaxPool2d again; of other values than spikes it is refused.
+
     Raises:
         GraphError: a node that NIR cannot hold, by its module path, or an export that does not spike as the model does.
     """
     graph = model if isinstance(model, Graph) else trace(model, example)
     folded = fold_norms(graph) if any(isinstance(n, BatchNorm) for n in graph) else graph
-    exported = write_graph(folded, dt, soft_reset, expand_kernels)
+    exported = write_graph(folded, dt, soft_reset, expand_kernels, max_pool)
     check(exported, graph, folded, example)
     if path is not None:
         import nir

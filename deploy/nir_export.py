@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 from neuro import graph as g
-from neuro.deploy.nir_neurons import current_step, li_step, point_step
+from neuro.deploy import nir_pooling
+from neuro.deploy.nir_kernels import one_group, written_out
+from neuro.deploy.nir_layers import Delays
+from neuro.deploy.nir_neurons import current_li_step, current_step, li_step, point_step
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.neurons import cuba_step, lif_step
 from neuro.reset import NoReset, Subtract, ToValue, ToZero
@@ -39,10 +42,11 @@ class Numbers(NamedTuple):
 class Writer:
     """Collects NIR nodes and edges. `entry` and `exit` say which NIR node a graph node's input and output are."""
 
-    def __init__(self, graph: g.Graph, dt: float, soft_reset: str, expand_kernels: bool):
+    def __init__(self, graph: g.Graph, dt: float, soft_reset: str, expand_kernels: bool, max_pool: str):
         import nir
 
         self.nir, self.graph, self.dt, self.soft_reset, self.expand_kernels = nir, graph, dt, soft_reset, expand_kernels
+        self.max_pool = max_pool
         self.nodes: dict[str, Any] = {}
         self.edges: list[tuple[str, str]] = []
         self.exits: dict[str, tuple[str, ...]] = {}
@@ -69,13 +73,15 @@ class Writer:
         self.exits[node.name] = (names[-1],)
 
 
-def write_graph(graph: g.Graph, dt: float, soft_reset: str = "written out", expand_kernels: bool = True) -> Any:
+def write_graph(graph: g.Graph, dt: float, soft_reset: str = "written out", expand_kernels: bool = True, max_pool: str = "LIF") -> Any:
     """The `nir.NIRGraph` of a graph without norms, not yet checked."""
     if not (np.isfinite(dt) and dt > 0):
         raise ParameterError(explain(f"NIR: dt={dt} is not a time step.", cure="Give the seconds of one step, such as dt=1e-3."))
     if soft_reset not in ("written out", "stated"):
         raise ParameterError(explain(f"NIR: soft_reset={soft_reset!r} is not known.", cure="'written out' and 'stated' are."))
-    w = Writer(graph, dt, soft_reset, expand_kernels)
+    if max_pool not in nir_pooling.FORMS:
+        raise ParameterError(explain(f"NIR: max_pool={max_pool!r} is not known.", cure=f"{' and '.join(map(repr, nir_pooling.FORMS))} are."))
+    w = Writer(graph, dt, soft_reset, expand_kernels, max_pool)
     for node in graph:
         make = _WRITERS.get(type(node))
         if make is None:
@@ -83,13 +89,15 @@ def write_graph(graph: g.Graph, dt: float, soft_reset: str = "written out", expa
         make(w, node)
     last = w.exits[graph.output.name]
     shape = graph.shapes[graph.nodes[-2].name if not graph.output.timed else graph.output.name]
-    out = w.add("output", w.nir.Output(np.array(shape)))
+    out = "output"
+    while out in w.nodes:
+        out += "_"
+    w.add(out, w.nir.Output(np.array(shape)))
     w.edges += [(name, out) for name in last]
     return w.nir.NIRGraph(nodes=w.nodes, edges=w.edges, metadata=w.said, type_check=False)
 
 
 _REMEDIES = {
-    "MaxPool2d": "NIR has sum and average pooling only: train with AvgPool2d, or with a convolution of stride 2.",
     "AttentionProduct": "NIR has no products of two values: export the network up to it.",
     "Tokens": "NIR's layers take vectors and maps: use a 1x1 convolution in place of a Linear on tokens.",
     "MeanOverTokens": "Average with AvgPool2d on the map, before it becomes tokens.",
@@ -117,35 +125,13 @@ def _conv(w: Writer, node: g.Conv2d | g.Conv1d) -> None:
     pad, groups = node.padding, node.groups
     if w.expand_kernels and (groups > 1 or weight.shape[2] != weight.shape[-1]):
         said |= {"neuro_groups": groups, "neuro_kernel": np.array(weight.shape[2:])}
-        weight, pad = _written_out(node) if n == 2 else (_one_group(node), pad)
+        weight, pad = written_out(node) if n == 2 else (one_group(node), pad)
         groups = 1
     stride, dilation = (node.stride, node.dilation) if n == 1 else (_ints(node.stride), _ints(node.dilation))
     cls = w.nir.Conv1d if n == 1 else w.nir.Conv2d
     made = cls(input_shape=int(size[0]) if n == 1 else _ints(size), weight=_np(weight), stride=stride, padding=pad if n == 1 else _ints(pad),
                dilation=dilation, groups=groups, bias=_np(bias))  # fmt: skip
     w.chain(node, [w.add(node.name, made, **said)])
-
-
-def _one_group(node: g.Conv2d | g.Conv1d) -> Tensor:
-    """The kernel of all channels, with zeros between groups: nir 1.0.8 infers wrong shapes for groups, and refuses the file."""
-    o, i = node.weight.shape[:2]
-    wide = node.weight.new_zeros(o, i * node.groups, *node.weight.shape[2:])
-    for n in range(node.groups):
-        rows = slice(n * o // node.groups, (n + 1) * o // node.groups)
-        wide[rows, n * i : (n + 1) * i] = node.weight[rows]
-    return wide
-
-
-def _written_out(node: g.Conv2d) -> tuple[Tensor, tuple[int, int]]:
-    """One group and a square kernel with zeros around, and the padding that goes with it: nir 1.0.8 misreads oblong ones too."""
-    kh, kw = node.weight.shape[2:]
-    k = max(kh, kw)
-    if (k - kh) % 2 or (k - kw) % 2:
-        cure = "Take a kernel whose sides differ by an even number, or expand_kernels=False."
-        raise node.refuse("its oblong kernel cannot be centred in a square one.", f"kernel {(kh, kw)}", cure=cure)
-    top, left = (k - kh) // 2, (k - kw) // 2
-    wide = torch.nn.functional.pad(_one_group(node), (left, left, top, top))
-    return wide, (node.padding[0] + top * node.dilation[0], node.padding[1] + left * node.dilation[1])
 
 
 def _affine(w: Writer, node: g.Affine) -> None:
@@ -165,6 +151,17 @@ def _pool(w: Writer, node: g.AvgPool2d | g.SumPool2d) -> None:
         raise node.refuse("NIR's average counts the padding.", cure="Set count_include_pad=True, or padding=0.")
     cls = w.nir.AvgPool2d if isinstance(node, g.AvgPool2d) else w.nir.SumPool2d
     w.chain(node, [w.add(node.name, cls(kernel_size=_ints(node.kernel), stride=_ints(node.stride), padding=_ints(node.padding)))])
+
+
+def _max_pool(w: Writer, node: g.MaxPool2d) -> None:
+    nir_pooling.must_be_spikes(w.graph, node)
+    summed = w.add(f"{node.name}.sum", w.nir.SumPool2d(kernel_size=_ints(node.kernel), stride=_ints(node.stride), padding=_ints(node.padding)))
+    fires = nir_pooling.any_spike(w.nir, w.graph.shapes[node.name], w.dt, w.max_pool)
+    w.chain(node, [summed, w.add(node.name, fires, **{nir_pooling.MARK: 1})])
+
+
+def _delay(w: Writer, node: g.Delay | Delays) -> None:
+    w.chain(node, [w.add(node.name, w.nir.Delay(_full(node.steps, w.graph.shapes[node.name]) * w.dt))])
 
 
 def _flatten(w: Writer, node: g.Flatten) -> None:
@@ -204,7 +201,9 @@ def _body(w: Writer, node: g.Neuron, name: str, shape: tuple[int, ...]) -> tuple
     """The NIR nodes of one neuron layer, in a row; the last one, under `name`, gives its output."""
     n = numbers_of(node, shape)
     if n.threshold is None:
-        return [w.add(name, _integrator(w, node, n.decay, n.gain, n.shift))], n
+        return _integrators(w, node, name, n), n
+    if n.reset == "none" and n.current_decay is None and not n.decay.any() and not n.shift.any() and (n.gain == 1).all():
+        return [w.add(name, w.nir.Threshold(n.threshold), fires=n.fires)], n
     said = {"fires": n.fires, "reset": n.reset}
     soft = n.reset == "none" or (n.reset != "hard" and w.soft_reset == "written out")
     whole = not soft and (n.current_decay is None or ((n.current_decay < 1).all() and (n.decay < 1).all()))
@@ -237,6 +236,17 @@ def _one_node(w: Writer, node: g.Neuron, n: Numbers) -> Any:
     return w.nir.CubaLIF(tau_syn=tau, tau_mem=leak.pop("tau"), w_in=n.current_gain / (1 - n.current_decay), **leak, **rest)
 
 
+def _integrators(w: Writer, node: g.Neuron, name: str, n: Numbers) -> list[str]:
+    """What does not fire: one I or LI, and a current before it as a CubaLI, or as an integrator of its own where one has no leak."""
+    if n.current_decay is None:
+        return [w.add(name, _integrator(w, node, n.decay, n.gain, n.shift))]
+    if (n.current_decay == 1).any() or (n.decay == 1).any():
+        current = w.add(f"{name}.current", _integrator(w, node, n.current_decay, n.current_gain, 0 * n.shift))
+        return [current, w.add(name, _integrator(w, node, n.decay, n.gain, n.shift))]
+    leak, tau = _leak(w, node, n.decay, n.gain, n.shift), w.dt / (1 - n.current_decay)
+    return [w.add(name, w.nir.CubaLI(tau_syn=tau, tau_mem=leak.pop("tau"), w_in=n.current_gain / (1 - n.current_decay), **leak))]
+
+
 def _integrator(w: Writer, node: g.Neuron, decay: np.ndarray, gain: np.ndarray, shift: np.ndarray) -> Any:
     if (decay == 1).all() and not shift.any():
         return w.nir.I(r=gain)
@@ -260,6 +270,8 @@ def numbers_of(node: g.Neuron, shape: tuple[int, ...]) -> Numbers:
     zero, one = np.zeros(shape), np.ones(shape)
     if node.step is li_step:
         return Numbers(None, one, p["decay"], p["gain"], p["shift"], None, zero, "none", ">")
+    if node.step is current_li_step:
+        return Numbers(p["current_decay"], p["current_gain"], p["decay"], p["gain"], p["shift"], None, zero, "none", ">")
     if node.step not in (lif_step, cuba_step, point_step, current_step):
         cure = "LIF, IF, PLIF and CUBALIF are held; another neuron must be put in its place, or exported another way."
         raise node.refuse("NIR has no such neuron.", f"it is a {node.model}", cure=cure)
@@ -293,5 +305,5 @@ def _ints(value: Any) -> np.ndarray:
 _WRITERS: dict[type[g.Node], Callable[[Writer, Any], None]] = {
     g.Input: _input, g.Linear: _linear, g.Conv1d: _conv, g.Conv2d: _conv, g.Affine: _affine, g.AvgPool2d: _pool, g.SumPool2d: _pool,
     g.Flatten: _flatten, g.Scale: _scale, g.Add: _add, g.SumOverTime: _readout, g.MeanOverTime: _readout, g.Neuron: _neuron,
-    g.Recurrent: _recurrent,
+    g.Recurrent: _recurrent, g.MaxPool2d: _max_pool, g.Delay: _delay, Delays: _delay,
 }  # fmt: skip

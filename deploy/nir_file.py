@@ -27,7 +27,7 @@ FIELDS: dict[str, tuple[str, ...]] = {  # what every kind of node must hold
     "Conv2d": ("weight", "bias", "stride", "padding", "dilation", "groups"),
     "SumPool2d": ("kernel_size", "stride", "padding"), "AvgPool2d": ("kernel_size", "stride", "padding"),
     "I": ("r",), "IF": ("r", "v_threshold"), "LI": ("tau", "r", "v_leak"), "LIF": ("tau", "r", "v_leak", "v_threshold"),
-    "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak", "w_in"), "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "w_in"),
+    "Identity": (), "CubaLI": ("tau_syn", "tau_mem", "r", "v_leak", "w_in"), "CubaLIF": ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "w_in"),
 }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def _part(name: str, kind: str, node: Mapping[str, Any]) -> Part:
         raise FormatError(explain(f"NIR node {name!r} is a {kind!r}, which is not known.", f"known: {', '.join(FIELDS)}"))
     values = {k: v for k, v in node.items() if k not in ("type", "metadata")}
     missing = [f for f in FIELDS[kind] if values.get(f) is None]
-    if kind == "CubaLIF" and missing == ["w_in"]:
+    if kind in ("CubaLI", "CubaLIF") and missing == ["w_in"]:
         values["w_in"], missing = np.ones(()), []
     part = Part(name, kind, values, _plain(node.get("metadata", {})))
     if missing:

@@ -1,4 +1,4 @@
-"""What our exporter wrote out in several NIR nodes, taken together again before the network is built.
+"""What our exporter wrote out in several NIR nodes, taken together again before the network is built. Pools: `nir_pooling`.
 
 An integrator, a Threshold and a Scale back into the integrator are a neuron with soft reset, if the Scale takes off what that
 reset would; an integrator whose only reader is a LIF is the current of a CubaLIF.
@@ -12,6 +12,7 @@ import numpy as np
 
 from neuro.deploy.nir_file import Net, Part
 from neuro.deploy.nir_neurons import neuron
+from neuro.deploy.nir_pooling import pools_restored
 
 
 def joined(net: Net, dt: float | None) -> Net:
@@ -20,7 +21,7 @@ def joined(net: Net, dt: float | None) -> Net:
         net = _soft(net, name, dt) if name in net.parts and net.parts[name].kind == "Threshold" else net
     for name in list(net.parts):
         net = _current(net, name) if name in net.parts and net.parts[name].kind == "LIF" else net
-    return net
+    return pools_restored(net, dt)
 
 
 def _soft(net: Net, name: str, dt: float | None) -> Net:

@@ -1,7 +1,8 @@
-"""Layers that NIR knows and `neuro.layers` does not: sums of windows, products with a constant, delays."""
+"""Layers that NIR knows and `neuro.layers` does not: sums of windows, products with a constant, delays of their own for every neuron."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -47,8 +48,30 @@ class DelayState(NamedTuple):
     past: Tensor  # the last steps [B, longest delay, *N], the oldest first
 
 
+@dataclass(frozen=True, eq=False)
+class Delays(g.Node):
+    """`y[t, n] = x[t - steps[n], n]`, zero before the first step. steps [*N], whole numbers of 0 or more."""
+
+    steps: Tensor
+
+    def compute(self, *xs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        (x,) = xs
+        return _delayed(torch.cat([x.new_zeros(int(self.steps.max()), *x.shape[1:]), x]), self.steps, len(x))
+
+
+def _delayed(line: Tensor, steps: Tensor, count: int) -> Tensor:
+    """The last `count` steps of a line [longest + count, B, *N], each element its own number of steps late."""
+    at = torch.arange(len(line) - count, len(line)).view(-1, *[1] * (line.dim() - 1)) - steps
+    return line.gather(0, at.expand(count, *line.shape[1:]))
+
+
 class Delay(nn.Module):
-    """`y[t] = x[t - steps]`, zero before the first step; steps of whole numbers, one or one per element [*N]."""
+    """`y[t] = x[t - steps]`, zero before the first step; steps of whole numbers, one or one per element [*N].
+
+    `neuro.layers.Delay` is the one where all are alike.
+    """
+
+    time_aware = True
 
     def __init__(self, steps: Tensor):
         super().__init__()
@@ -63,7 +86,7 @@ class Delay(nn.Module):
         slot, state = recall(self, DelayState(x.new_zeros(x.shape[1], self.longest, *x.shape[2:])))
         line = torch.cat([state.past.transpose(0, 1), x])
         remember(slot, DelayState(line[-self.longest :].transpose(0, 1)))
-        y = torch.zeros_like(x)
-        for d in self.steps.unique().tolist():
-            y = torch.where(self.steps == d, line[self.longest - d : self.longest - d + len(x)], y)
-        return y
+        return _delayed(line, self.steps, len(x))
+
+    def as_node(self, name: str, inputs: tuple[str, ...]) -> g.Node:
+        return Delays(name, inputs, self.steps.clone())

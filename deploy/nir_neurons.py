@@ -81,6 +81,21 @@ class Held(Neuron):
         return self.Params(*(getattr(self, name) for name in self.Params._fields))  # type: ignore[attr-defined]
 
 
+class CurrentLIParams(NamedTuple):
+    current_decay: Tensor
+    current_gain: Tensor
+    decay: Tensor
+    gain: Tensor
+    shift: Tensor
+
+
+def current_li_step(x: Tensor, state: CUBAState, p: CurrentLIParams) -> tuple[Tensor, CUBAState]:
+    """`u <- current_decay * u + current_gain * x`, then `li_step` on u."""
+    u = p.current_decay * state.u + p.current_gain * x
+    v, _ = li_step(u, LIFState(state.v), LIParams(p.decay, p.gain, p.shift))
+    return v, CUBAState(u, v)
+
+
 class LI(Held):
     """Leaky integrator: the membrane itself is the output. With decay 1, NIR's I."""
 
@@ -88,6 +103,12 @@ class LI(Held):
 
     def choices(self) -> dict[str, Any]:
         return {}
+
+
+class CurrentLI(LI):
+    """CubaLI: a leaky integrator of a current that has a leak of its own."""
+
+    step, State, Params = staticmethod(current_li_step), CUBAState, CurrentLIParams
 
 
 class PointLIF(Held):
@@ -123,7 +144,7 @@ def neuron(part: Part, dt: float | None) -> Neuron:
     if part.kind in ("I", "LI"):
         return LI(**leak)
     if part.kind == "CubaLI":
-        raise part.refuse("it is not built.", cure="Write it as two LI in a row.")
+        return CurrentLI(**current, **leak)
     return _spiking(part, **current, **leak, threshold=_a(v["v_threshold"]), v_reset=_a(v.get("v_reset", 0)))
 
 

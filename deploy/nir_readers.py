@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuro.deploy.nir_file import Net, Part
+from neuro.deploy.nir_pooling import MARK
 
 
 class Row(NamedTuple):
@@ -80,7 +81,7 @@ ROWS = (
     Row("SpikingJelly 2.0.0", False, _all(_LIF, _gain_of_spikingjelly), "refuses r other than 1 or tau/dt"),
     Row("SpikingJelly 2.0.0", False, _all(_FIRE, _uneven), "refuses numbers that differ from neuron to neuron"),
     Row("SpikingJelly 2.0.0", True, _all(_FIRE, _stated_reset), "resets to v_reset"),
-    Row("SpikingJelly 2.0.0", True, lambda p, dt: p.kind in ("LIF", "IF", "CubaLIF") and not _fires_at_equality(p, dt), "fires at the threshold already"),
+    Row("SpikingJelly 2.0.0", True, lambda p, dt: p.kind in ("LIF", "IF", "CubaLIF") and not _fires_at_equality(p, dt) and MARK not in p.said, "fires at the threshold already"),
     Row("sinabs 3.1.3", True, _LIF, "takes tau (seconds) for a number of steps, resets by subtraction, fires more than once a step"),
     Row("sinabs 3.1.3", True, _kind("IF"), "resets by subtraction, fires more than once a step, holds the membrane above -threshold"),
     Row("sinabs 3.1.3", True, _kind("CubaLIF"), "leaves it out: its input is passed on"),

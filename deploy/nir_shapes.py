@@ -10,7 +10,19 @@ import numpy as np
 from neuro.deploy.nir_file import Part
 
 Shape = tuple[int, ...]
-MOST_NUMBERS = 1 << 26  # of one value, per step and sample
+MOST_NUMBERS = 1 << 26  # of one value, per step and sample; and of all that is made beyond what the file holds
+
+
+class Room:
+    """Numbers that may still be made beyond those of the file: matrices of loops, steps that delays hold."""
+
+    def __init__(self) -> None:
+        self.left = MOST_NUMBERS
+
+    def take(self, part: Part, count: int, what: str) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise part.refuse(f"{what} is too large.", f"{count} numbers   limit {MOST_NUMBERS} in all")
 
 
 def shape_of(part: Part, inputs: list[Shape]) -> Shape:
@@ -128,6 +140,6 @@ def _elementwise(part: Part, x: Shape) -> Shape:
 
 
 _RULES = {
-    "Conv1d": _conv, "Conv2d": _conv, "SumPool2d": _pool, "AvgPool2d": _pool, "Linear": _linear, "Affine": _linear, "Flatten": _flatten,
+    "Conv1d": _conv, "Conv2d": _conv, "SumPool2d": _pool, "AvgPool2d": _pool, "MaxPool2d": _pool, "Linear": _linear, "Affine": _linear, "Flatten": _flatten,
     "Output": _output, "Pass": lambda part, x: x,
 }  # fmt: skip

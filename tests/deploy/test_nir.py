@@ -187,7 +187,7 @@ def test_equality_at_the_threshold_survives(strict):
 @pytest.mark.parametrize(
     ("layer", "shape", "named"),
     [
-        (layers.MaxPool2d(2), (2, 4, 4), "AvgPool2d"), (neurons.ALIF(), (4,), "LIF, IF, PLIF"), (layers.Tokens(), (2, 4, 4), "1x1"),
+        (layers.MaxPool2d(2), (2, 4, 4), "behind a neuron"), (neurons.ALIF(), (4,), "LIF, IF, PLIF"), (layers.Tokens(), (2, 4, 4), "1x1"),
         (layers.AvgPool2d(2, padding=1, count_include_pad=False), (2, 4, 4), "count_include_pad"), (layers.Linear(4, 4), (3, 4), "Flatten"),
     ],
 )  # fmt: skip
@@ -248,6 +248,48 @@ def test_delays_carry_over_chunks():
     a, state = neuro_run(delay, x[:2])
     b, _ = neuro_run(delay, x[2:], state)
     assert torch.equal(torch.cat([a, b]), y)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=5, max_size=5), st.sampled_from([1e-4, 1e-3, 0.37]), st.integers(1, 12), st.integers(0, 1000))
+def test_delays_are_written_in_seconds_and_read_in_steps(tmp_path_factory, steps, dt, whole, seed):
+    torch.manual_seed(seed)
+    model = lively(layers.Sequential(layers.Linear(4, 5), neurons.LIF(tau=3.0), nir_layers.Delay(torch.tensor(steps)), layers.Linear(5, 3), layers.Delay(whole), neurons.IF()))
+    x = (torch.rand(20, 2, 4) < 0.6).float()
+    path = tmp_path_factory.mktemp("nir") / "net.nir"
+    graph = exported(model, x, dt=dt, path=path)
+    np.testing.assert_allclose(graph.nodes["2"].delay, np.array(steps) * dt)
+    np.testing.assert_allclose(graph.nodes["4"].delay, np.full(3, whole * dt))
+    assert nir.read(path).nodes["2"].delay.shape == (5,)
+    network = exchange.load(path)
+    assert network.layers["4"].steps == whole
+    with torch.no_grad():
+        assert torch.equal(network(x), model(x))
+        assert torch.equal(trace(network, x).run(x), model(x))
+        first, state = neuro_run(network, x[:7])
+        rest, _ = neuro_run(network, x[7:], state)
+        assert torch.equal(torch.cat([first, rest]), model(x))
+        assert torch.equal(exchange.load(exported(network, x, dt=2 * dt))(x), model(x))
+
+
+def test_delays_in_float32_are_whole_steps_still():
+    one = np.ones(1)
+    for steps in (3, 999, 77_777):
+        graph = nir.NIRGraph.from_list(nir.Linear(np.eye(1)), nir.Delay(np.float32(steps * 1e-4) * one.astype(np.float32)))
+        assert exchange.load(graph, dt=1e-4).layers["delay"].steps == steps
+    with pytest.raises(ValueError, match="number of steps"):
+        exchange.load(nir.NIRGraph.from_list(nir.Linear(np.eye(1)), nir.Delay(2.5e-4 * one)), dt=1e-4)
+
+
+@pytest.mark.parametrize("name", ["readout", "output", "values", "keys"])
+def test_no_module_name_is_in_the_way(name):
+    model = layers.Sequential(layers.Linear(3, 4), neurons.LIF())
+    model.add_module(name, layers.Linear(4, 2))
+    model.add_module("mean", layers.MeanOverTime())
+    lively(model)
+    x = torch.rand(12, 2, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(exchange.load(exported(model, x))(x), model(x))
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="NEURO_DATA/nir_graphs is not there")

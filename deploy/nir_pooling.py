@@ -1,0 +1,87 @@
+"""Max pooling of spikes in NIR, which has no node for it: the sum of each window and a neuron without memory, and back again.
+
+Of spikes, 0 or 1, the largest in a window is 1 where their sum is 1 or more: `max = (sum > 1/2)`. NIR's `Threshold` says just that,
+but no other reader that we know runs it. A LIF does the same: with `0 < threshold < gain` every sum of 1 or more fires and is reset
+to zero, and a sum of 0 leaves zero, so nothing is ever carried over. Of real numbers neither is the largest, so those are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from neuro import graph as g
+from neuro.deploy.mapping_rewrites import binary
+from neuro.deploy.nir_file import Net, Part
+
+FORMS = ("LIF", "Threshold")
+MARK = "neuro_max_pool"  # of the neuron, in its metadata
+
+
+def must_be_spikes(graph: g.Graph, node: g.MaxPool2d) -> None:
+    """Refuse a pool of what may be other than 0 and 1.
+
+    Raises:
+        GraphError: the pool reads the network's input, currents, a sum, or spikes of several levels.
+    """
+    name = node.inputs[0]
+    while isinstance(graph[name], (g.Delay, g.Flatten, g.Tokens, g.MaxPool2d)):
+        name = graph[name].inputs[0]
+    if not binary(graph, name):
+        source = graph[name]
+        why = f"It reads {source.name!r}, a {source.kind}, whose values need not be 0 and 1; of those NIR can say no maximum."
+        cure = "Put the pool behind a neuron (convolution, norm, neuron, pool), or take AvgPool2d or a convolution of stride 2."
+        raise node.refuse("NIR has no node for it.", why, cure=cure)
+
+
+def any_spike(nir: Any, shape: tuple[int, ...], dt: float, form: str) -> Any:
+    """The NIR node behind the sum of each window: 1 where any input fired. `form` is one of `FORMS`.
+
+    The LIF forgets half of its membrane in a step and takes half of its input, `r` 1: the numbers that most readers take as they stand.
+    """
+    one = np.ones(shape)
+    if form == "Threshold":
+        return nir.Threshold(0.5 * one)
+    return nir.LIF(tau=2 * dt * one, r=one, v_leak=0 * one, v_threshold=0.25 * one, v_reset=0 * one)
+
+
+def pools_restored(net: Net, dt: float | None) -> Net:
+    """The net with max pools where our exporter wrote sums and neurons for them, and where that is still what they compute."""
+    for name, part in list(net.parts.items()):
+        if MARK not in part.said or not _fires_at_any(part, dt):
+            continue
+        pool = net.parts[net.sources(name)[0]]
+        if net.sources(name) != [pool.name] or pool.kind != "SumPool2d" or net.readers(pool.name) != [name] or not _spikes(net, net.sources(pool.name)):
+            continue
+        parts = {k: p for k, p in net.parts.items() if k != pool.name}
+        parts[name] = Part(name, "MaxPool2d", pool.values, pool.said)
+        edges = tuple((a, name if b == pool.name else b) for a, b in net.edges if a != pool.name)
+        net = replace(net, parts=parts, edges=edges)
+    return net
+
+
+def _fires_at_any(part: Part, dt: float | None) -> bool:
+    """Whether this neuron fires at a sum of 1 or more, not at 0, and carries nothing over."""
+    v = {k: np.asarray(a, dtype=np.float64) for k, a in part.values.items()}
+    if part.kind == "Threshold":
+        return bool(((v["threshold"] > 0) & (v["threshold"] < 1)).all())
+    if part.kind != "LIF" or dt is None or str(part.said.get("reset", "hard")) != "hard" or (v["tau"] < dt).any():
+        return False
+    rests = not v["v_leak"].any() and not np.any(v.get("v_reset", 0))
+    return bool(rests and ((v["v_threshold"] > 0) & (v["v_threshold"] < v["r"] * dt / v["tau"])).all())
+
+
+def _spikes(net: Net, sources: list[str]) -> bool:
+    """Whether this is one value, of 0 and 1."""
+    seen: set[str] = set()
+    while len(sources) == 1 and sources[0] not in seen:
+        part = net.parts[sources[0]]
+        if part.kind in ("IF", "LIF", "CubaLIF", "Threshold"):
+            return True
+        if part.kind not in ("MaxPool2d", "Flatten", "Delay"):
+            return False
+        seen.add(part.name)
+        sources = net.sources(part.name)
+    return False
