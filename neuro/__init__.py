@@ -21,7 +21,7 @@ _HOME = {  # public name -> the module that defines it; loaded on first use, so 
 }
 _MODULES = (
     "neurons", "layers", "reset", "surrogate", "errors", "encode", "loss", "models", "datasets", "deploy", "training",
-    "plots", "graph", "report",
+    "plots", "graph", "report", "interop",
 )  # fmt: skip
 
 __all__ = [*_HOME, *_MODULES]

@@ -41,22 +41,25 @@ def _refuse(name: str, layer: nn.Module, fact: str, cure: str) -> GraphError:
     return GraphError(explain(f"trace: {name!r} is a {type(layer).__name__} that the graph does not hold.", fact, cure=cure))
 
 
-def _conv(m: nn.Conv2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+def _padding(m: nn.Conv1d | nn.Conv2d, name: str) -> tuple[int, ...]:
+    """Zeros on either side of each axis, where both sides have as many."""
     if m.padding_mode != "zeros":
         raise _refuse(name, m, f"padding_mode={m.padding_mode!r}", "Pad with zeros.")
-    padding = m.padding
-    if isinstance(padding, str):
-        spare = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
-        if padding == "same" and any(s % 2 for s in spare):
-            raise _refuse(name, m, f"padding='same' with kernel {m.kernel_size} pads one side more.", "Take an odd kernel.")
-        padding = tuple(s // 2 for s in spare) if padding == "same" else (0, 0)
-    return g.Conv2d(name, inputs, _own(m.weight), _own(m.bias), _pair(m.stride), _pair(padding), _pair(m.dilation), m.groups)
+    if not isinstance(m.padding, str):
+        return tuple(m.padding)
+    spare = [d * (k - 1) for d, k in zip(m.dilation, m.kernel_size, strict=True)]
+    if m.padding == "same" and any(s % 2 for s in spare):
+        raise _refuse(name, m, f"padding='same' with kernel {m.kernel_size} pads one side more.", "Take an odd kernel.")
+    return tuple(s // 2 for s in spare) if m.padding == "same" else (0,) * len(spare)
+
+
+def _conv(m: nn.Conv2d, name: str, inputs: tuple[str, ...]) -> g.Node:
+    padding = _pair(_padding(m, name))
+    return g.Conv2d(name, inputs, _own(m.weight), _own(m.bias), _pair(m.stride), padding, _pair(m.dilation), m.groups)
 
 
 def _conv1d(m: nn.Conv1d, name: str, inputs: tuple[str, ...]) -> g.Node:
-    if m.padding_mode != "zeros" or isinstance(m.padding, str):
-        raise _refuse(name, m, f"padding_mode={m.padding_mode!r}, padding={m.padding!r}", "Pad with zeros, by a number.")
-    return g.Conv1d(name, inputs, _own(m.weight), _own(m.bias), m.stride[0], m.padding[0], m.dilation[0], m.groups)
+    return g.Conv1d(name, inputs, _own(m.weight), _own(m.bias), m.stride[0], _padding(m, name)[0], m.dilation[0], m.groups)
 
 
 def _linear(m: nn.Linear, name: str, inputs: tuple[str, ...]) -> g.Node:
@@ -106,8 +109,29 @@ def _flatten(m: nn.Flatten, name: str, inputs: tuple[str, ...]) -> g.Node:
     return g.Flatten(name, inputs)
 
 
+def cure(module: nn.Module) -> str:
+    """What to take in place of a layer that the graph does not hold."""
+    for cls, way_out in _CURES.items():
+        if isinstance(module, cls):
+            return way_out
+    if "forward" in vars(module) or any(cls in _BUILDERS and type(module).forward is not cls.forward for cls in type(module).__mro__):  # type: ignore[attr-defined]
+        return "Its forward is not that of its class. Take the plain layer, and put what is added into one of its own."
+    return "Put a neuron in its place (neuro.neurons), or rewrite it from layers that `neuro.trace` lists."
+
+
+_CURES: dict[type[nn.Module] | tuple[type[nn.Module], ...], str] = {
+    layers.LastStep: "The graph sums or averages over time: train with MeanOverTime, or return every step and take the last one outside.",
+    neurons.EscapeLIF: "It draws at every step, and a target does not. Put an LIF of the same decay, threshold and reset in its place, its limit for width -> 0.",
+    (nn.MaxPool1d, nn.AvgPool1d): "Take a convolution with a stride, or maps of one row: Conv2d and MaxPool2d or AvgPool2d with kernels (1, k).",
+    (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d): "Take AvgPool2d or MaxPool2d with the window that it has on your maps.",
+    (nn.ConvTranspose1d, nn.ConvTranspose2d): "Take a convolution of more channels, or leave the decoder to the host.",
+    (nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm1d, nn.InstanceNorm2d): "It needs the statistics of each sample, which a chip has not: train with BatchNorm.",
+    (nn.RNNBase, nn.RNNCellBase): "Put a neuron with feedback in its place: neuro.neurons.Recurrent.",
+}
+
 _BUILDERS: dict[type[nn.Module], Make] = {
     nn.Conv1d: _conv1d,
+    layers.Conv1d: _conv1d,
     nn.Conv2d: _conv,
     layers.Conv2d: _conv,
     nn.Linear: _linear,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor, fx, nn
 
 from neuro import layers, neurons
 from neuro import nodes as g
-from neuro.builders import builder
+from neuro.builders import builder, cure
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.graph import Graph
 from neuro.state import module_paths, refuse_misreaders, unwrapped
 
 _ADDS = (operator.add, operator.iadd, torch.add)
+_FOREIGN = {"snntorch": "from_snntorch", "spikingjelly": "from_spikingjelly", "norse": "from_norse"}  # package -> function of neuro.interop, which stands above this file
 _IDENTITIES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, layers.ExpectFrames)
 
 
@@ -28,9 +30,10 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
             Its mode and parameters are left as they are.
         example: an input [T, B, ...]; fixes the shapes, and the graph is compared with the model on it.
 
-    Understood: Conv2d, Linear, batch norms, every `neuro.neurons`, MaxPool2d, AvgPool2d, sums of two, AttentionProduct, Tokens, Delay,
-    Flatten, MeanOverTokens, MeanOverTime, SumOverTime, each also inside `Fold`. Identity and Dropout are left out and listed in
-    `graph.removed`.
+    Understood: Conv1d, Conv2d, Linear, batch norms, every `neuro.neurons` that draws no chance, MaxPool2d, AvgPool2d, sums of two,
+    AttentionProduct, Tokens, Delay, Flatten or `x.flatten(2)`, MeanOverTokens, MeanOverTime, SumOverTime, each also inside `Fold`.
+    Identity and Dropout are left out and listed in `graph.removed`. A network with neurons of snnTorch, SpikingJelly or Norse is made
+    native by `neuro.interop` first.
 
     Raises:
         GraphError: anything else, with the path of the module, the operation and a way out.
@@ -45,7 +48,7 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     """
     if not isinstance(example, Tensor) or example.dim() < 3 or 0 in example.shape:
         raise ParameterError(explain("trace: the example must be one tensor [T, B, ...].", f"got {getattr(example, 'shape', type(example).__name__)}"))
-    bare = unwrapped(model)
+    bare = unwrapped(_native(unwrapped(model), example))
     refuse_misreaders(module_paths(bare), act="trace")
     root = _Root(bare) if _is_leaf(bare) else bare
     modes = {m: m.training for m in root.modules()}
@@ -192,7 +195,7 @@ class _Builder:
                     explain(
                         f"trace: {name!r} is a {type(layer).__name__}, which the graph does not hold.",
                         "A target could not be given it.",
-                        cure="Put a neuron in its place (neuro.neurons), or rewrite it from layers that `neuro.trace` lists.",
+                        cure=cure(layer),
                     )
                 )
             inputs = (self._append(make(layer, self._name(name), inputs)),)
@@ -206,11 +209,15 @@ class _Builder:
             name = self._name(f"{owner}.add" if owner else "add")
             self.names[node] = self._append(g.Add(name, self._inputs(node, owner)))
             return
+        if _flattens(node):
+            name = self._name(f"{owner}.flatten" if owner else "flatten")
+            self.names[node] = self._append(g.Flatten(name, (self.names[node.args[0]],)))  # type: ignore[index]
+            return
         raise GraphError(
             explain(
                 f"trace: {owner or 'the model'!s} uses {what!r} ({node.op}), which the graph does not hold.",
                 f"arguments {', '.join(map(str, node.args))}",
-                cure="Write it with a layer of neuro.layers (Tokens, Flatten, MeanOverTokens, MeanOverTime, AttentionProduct), or as a sum of two tensors.",
+                cure="Write it with a layer of neuro.layers (Tokens, Flatten, MeanOverTokens, MeanOverTime, AttentionProduct), as x.flatten(2), or as a sum of two tensors.",
             )
         )
 
@@ -230,6 +237,26 @@ class _Builder:
             name = f"{wanted}_{k}"
         self.taken.add(name)
         return name
+
+
+def _flattens(node: fx.Node) -> bool:
+    """Whether a call is `x.flatten(2)`: each step of [T, B, ...] as one vector."""
+    if node.target not in (("flatten",) if node.op == "call_method" else (torch.flatten,) if node.op == "call_function" else ()):
+        return False
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return False
+    given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | dict(node.kwargs)
+    return given in ({"start_dim": 2}, {"start_dim": 2, "end_dim": -1})
+
+
+def _native(model: nn.Module, example: Tensor) -> nn.Module:
+    """The model, or one of another library made native: its neurons keep their memory to themselves, where nothing follows it."""
+    for module in model.modules():
+        library = type(module).__module__.split(".")[0]
+        if library in _FOREIGN:
+            convert = getattr(importlib.import_module("neuro.interop"), _FOREIGN[library])
+            return convert(model, example)
+    return model
 
 
 def _unfolded(path: str, module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -12,6 +12,7 @@ from neuro.graph import Affine, Graph, fold_norms
 from neuro.layers import (
     AvgPool2d,
     BatchNorm,
+    Conv1d,
     Conv2d,
     Flatten,
     Fold,
@@ -23,7 +24,7 @@ from neuro.layers import (
     SumOverTime,
 )
 from neuro.models import small
-from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF, Recurrent
+from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF, EscapeLIF, Recurrent
 from neuro.reset import subtract
 from neuro.surrogate import ATan
 
@@ -226,7 +227,9 @@ class _Patched(Linear):
         (nn.Sequential(Linear(3, 2), nn.Sequential(LIF(), nn.LayerNorm(2))), ["'1.1'", "LayerNorm"]),
         (nn.Sequential(Linear(3, 2), _Functional()), ["1 uses 'relu'"]),
         (nn.Sequential(Linear(3, 2), _Branches()), ["'1' cannot be followed"]),
-        (nn.Sequential(Linear(3, 2), LIF(), LastStep()), ["'2'", "LastStep"]),
+        (nn.Sequential(Linear(3, 2), LIF(), LastStep()), ["'2'", "LastStep", "MeanOverTime"]),
+        (nn.Sequential(Linear(3, 2), EscapeLIF()), ["'1'", "EscapeLIF", "draws", "an LIF of the same decay"]),
+        (nn.Sequential(Linear(3, 2), Fold(nn.AdaptiveAvgPool1d(1))), ["'1.layer'", "AvgPool2d"]),
         (nn.Sequential(_Patched(3, 2), LIF()), ["0"]),
         (_Unread(), ["'a'", "nothing reads"]),
         (Fold(nn.Sequential(nn.Linear(3, 2), nn.GELU())), ["layer.layer.1", "GELU"]),
@@ -276,11 +279,69 @@ def test_the_table_shows_every_node():
             assert word in text
 
 
+@pytest.mark.parametrize("how", [{"padding": 2, "dilation": 2}, {"padding": "same", "dilation": 3}, {"padding": "valid", "stride": 2, "groups": 2}], ids=str)
+@pytest.mark.parametrize("cls", [nn.Conv1d, Conv1d])
+def test_convolutions_over_one_axis(cls, how):
+    net = exact_weights(Sequential(cls(4, 6, 3, **how), nn.BatchNorm1d(6), LIF(), Flatten()))
+    for p in net[0].parameters():
+        p.data = (p.data * 256).round() / 64  # four times as wide, and exact
+    x = frames(4, 11)
+    graph = neuro.trace(net, x)
+    assert [n.kind for n in graph] == ["Input", "Conv1d", "BatchNorm", "Neuron", "Flatten"]
+    assert torch.equal(graph.run(x), net(x).detach()) and graph.run(x).any()
+
+
+@pytest.mark.parametrize("flat", [lambda y: y.flatten(2), lambda y: torch.flatten(y, 2), lambda y: y.flatten(start_dim=2, end_dim=-1)])
+def test_a_flatten_in_a_forward_is_a_node(flat):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.lif, self.fc = Conv2d(2, 3, 3), LIF(), Linear(108, 4)
+
+        def forward(self, x):
+            return self.fc(flat(self.lif(self.conv(x))))
+
+    net, x = exact_weights(Net()), frames(2, 8, 8)
+    graph = neuro.trace(net, x)
+    assert [n.name for n in graph] == ["input", "conv", "lif", "flatten", "fc"] and torch.equal(graph.run(x), net(x).detach())
+
+
+@pytest.mark.parametrize("flat", [lambda y: y.flatten(0, 1), lambda y: y.flatten(1), lambda y: y.flatten(), lambda y: y.flatten(2, 3)])
+def test_another_flatten_is_refused_with_the_one_that_is_held(flat):
+    class Net(nn.Module):
+        def forward(self, x):
+            return flat(x)
+
+    with pytest.raises(GraphError, match=r"uses 'flatten'(.|\n)*x\.flatten\(2\)"):
+        neuro.trace(Net(), frames(2, 8, 8))
+
+
+def test_a_network_of_snntorch_is_traced_as_it_stands():
+    import snntorch
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, dilation=2), snntorch.Leaky(0.5, init_hidden=True), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(16, 8), snntorch.RLeaky(0.5, linear_features=8, init_hidden=True), nn.Linear(8, 3), snntorch.Leaky(0.75, init_hidden=True, output=True),
+    )  # fmt: skip
+    for p in net.parameters():
+        p.data = (p.data * 256).round() / 64
+    x = frames(2, 8, 8, t=12)
+    graph = neuro.trace(net, x)
+    assert [n.kind for n in graph] == "Input Conv2d Neuron MaxPool2d Flatten Linear Recurrent Linear Neuron".split() and graph["1"].comparison == ">"
+    snntorch.utils.reset(net)
+    with torch.no_grad():
+        want = torch.stack([net(x_t)[0] for x_t in x])
+    assert 0 < want.mean() < 1 and torch.equal(graph.run(x), want)
+    with pytest.raises(GraphError, match="'1' is a Lapicque"):
+        neuro.trace(nn.Sequential(nn.Linear(3, 2), snntorch.Lapicque(0.5, init_hidden=True)), frames(3))
+
+
 def test_a_layer_whose_forward_was_patched_is_refused_even_where_it_is_silent():
     """Its class no longer says what it computes, and a silent example would not show the difference."""
     net = Sequential(Conv2d(2, 2, 3), LIF(threshold=100.0))
     net[0].forward = lambda x: 0 * x[..., :6, :6]
-    with pytest.raises(GraphError, match="'0' is a Conv2d"):
+    with pytest.raises(GraphError, match=r"'0' is a Conv2d(.|\n)*not that of its class"):
         neuro.trace(net, torch.zeros(2, 1, 2, 8, 8))
 
 
