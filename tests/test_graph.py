@@ -318,6 +318,7 @@ def test_another_flatten_is_refused_with_the_one_that_is_held(flat):
 
 def test_a_network_of_snntorch_is_traced_as_it_stands():
     import snntorch
+    from snntorch import utils
 
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -329,7 +330,7 @@ def test_a_network_of_snntorch_is_traced_as_it_stands():
     x = frames(2, 8, 8, t=12)
     graph = neuro.trace(net, x)
     assert [n.kind for n in graph] == "Input Conv2d Neuron MaxPool2d Flatten Linear Recurrent Linear Neuron".split() and graph["1"].comparison == ">"
-    snntorch.utils.reset(net)
+    utils.reset(net)
     with torch.no_grad():
         want = torch.stack([net(x_t)[0] for x_t in x])
     assert 0 < want.mean() < 1 and torch.equal(graph.run(x), want)
