@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neuro.errors import LavaError, explain
@@ -30,6 +30,7 @@ def version(name):
     except metadata.PackageNotFoundError: return ""
 print(json.dumps({"python": list(sys.version_info[:3]), "lava": version("lava-nc"), "numpy": version("numpy")}))
 """
+TRY = "import numpy; from lava.magma.core.run_configs import Loihi2SimCfg; from lava.proc.lif.models import PyLifModelBitAcc"
 HOW = (f"Run `neuro lava install`, or set {VARIABLE} to a Python 3.10 with lava-nc 0.10.0 and numpy<2. "
        "Without Lava the twin runs everything; only the comparison is missing.")
 
@@ -65,6 +66,19 @@ def ask(path: str | Path, seconds: float = 60.0) -> Interpreter:
     elif not said["numpy"] or int(said["numpy"].split(".")[0]) >= 2:
         problem = f"has numpy {said['numpy'] or 'not at all'}; lava-nc needs numpy below 2"
     return Interpreter(path, version, said["lava"], said["numpy"], problem)
+
+
+def examine(path: str | Path, seconds: float = 60.0) -> Interpreter:
+    """`ask`, and then load Lava: a package whose files were deleted or do not fit still has its version."""
+    found = ask(path, seconds)
+    if found.problem:
+        return found
+    try:
+        done = subprocess.run([str(path), "-I", "-c", TRY], capture_output=True, text=True, timeout=seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return replace(found, problem=f"does not load Lava: {error}")
+    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return replace(found, problem=f"does not load Lava: {last}") if done.returncode else found
 
 
 def environment() -> Path:
@@ -106,7 +120,7 @@ def find_interpreter() -> Path | None:
 
 def why_none() -> str:
     """One line that says why `find_interpreter` gave None: none was ever made, or what is wrong with the one that was."""
-    broken = [f"{path} {ask(path).problem}" for origin, path in places() if origin == "neuro lava install"]
+    broken = [f"{path} {examine(path).problem}" for origin, path in places() if origin == "neuro lava install"]
     return f"Lava's environment is broken: {broken[0]}; make it anew: neuro lava install" if broken else (
         "no Python 3.10 with Lava was found; get it: neuro lava install")
 
@@ -154,9 +168,11 @@ def install(pip_args: Sequence[str] | None = None, say=print) -> Path:
     """
     folder = environment()
     python = environment_python(folder)
-    if (folder / MARKER).exists() and not ask(python).problem:
-        say(f"Lava is installed: {python}")
-        return python
+    if (folder / MARKER).exists():
+        problem = examine(python).problem
+        say(f"Lava is installed: {python}" if not problem else f"{python} {problem}. It is made anew.")
+        if not problem:
+            return python
     base = find_base()
     extra = list(shlex.split(os.environ.get("PIP_ARGS", "")) if pip_args is None else pip_args)
     shutil.rmtree(folder, ignore_errors=True)
@@ -166,7 +182,7 @@ def install(pip_args: Sequence[str] | None = None, say=print) -> Path:
         run_step("Making the environment", [base, "-m", "venv", str(folder)])
         say(f"Installing {', '.join(REQUIREMENTS)}")
         run_step("pip", [str(python), "-m", "pip", "install", *REQUIREMENTS, *extra])
-        found = ask(python)
+        found = examine(python)
         if found.problem:
             raise LavaError(explain(f"The new environment {folder} {found.problem}."))
         (folder / MARKER).write_text(json.dumps({"version": 1, "base": base, "lava": found.lava, "numpy": found.numpy}))
@@ -178,18 +194,23 @@ def install(pip_args: Sequence[str] | None = None, say=print) -> Path:
 
 
 def doctor() -> str:
-    """What was found, place by place, and what will be used."""
-    lines, chosen = [], ""
-    for origin, path in places():
-        found = ask(path)
-        state = found.problem or f"Python {found.python}, lava-nc {found.lava}, numpy {found.numpy}"
-        lines.append(f"  {origin}: {path} {state}")
-        chosen = chosen or ("" if found.problem else path)
-    if not os.environ.get(VARIABLE):
-        lines.insert(0, f"  {VARIABLE} is not set")
+    """What was found, place by place, and what will be used.
+
+    Raises:
+        LavaError: with the same lines, where nothing runs Lava, or where the interpreter that the variable names does not.
+    """
+    looked = [(origin, path, examine(path)) for origin, path in places()]
+    lines = [f"{origin}: {path} {found.problem or f'Python {found.python}, lava-nc {found.lava}, numpy {found.numpy}'}" for origin, path, found in looked]
+    named = os.environ.get(VARIABLE)
+    if not named:
+        lines.insert(0, f"{VARIABLE} is not set")
     if not (environment() / MARKER).exists():
-        lines.append(f"  neuro lava install: nothing at {environment()}")
+        lines.append(f"neuro lava install: nothing at {environment()}")
+    chosen = next((path for _, path, found in looked if not found.problem), "")
+    if named and looked[0][2].problem:
+        cure = f"Lava is not run while {VARIABLE} names an interpreter that cannot: set it to another, or unset it" + (f", and {chosen} is taken." if chosen else ".")
+        raise LavaError(explain(f"{VARIABLE} cannot run Lava.", *lines, cure=cure))
     if chosen:
-        return "\n".join([f"Lava runs with {chosen}", *lines])
-    bases = [f"  possible base: {p} ({ask(p).python or 'does not start'})" for p in base_pythons()]
-    return "\n".join(["Lava was not found.", *lines, *bases, HOW])
+        return "\n  ".join([f"Lava runs with {chosen}", *lines])
+    bases = [f"possible base: {p} ({ask(p).python or 'does not start'})" for p in base_pythons()]
+    raise LavaError(explain("Lava was not found.", *lines, *bases, cure=HOW))

@@ -12,11 +12,11 @@ from neuro.deploy.lava import doctor, find_interpreter, install, run_lava, start
 from neuro.errors import LavaError
 
 
-def program(path, python="[3, 10, 2]", lava="0.10.0", numpy="1.26.4", status=0):
-    """A stand-in for an interpreter that answers the question of `ask`."""
+def program(path, python="[3, 10, 2]", lava="0.10.0", numpy="1.26.4", status=0, loads=0):
+    """A stand-in for an interpreter that answers the question of `ask`, and ends with status `loads` where it shall load Lava."""
     path.parent.mkdir(parents=True, exist_ok=True)
     answer = f'{{"python": {python}, "lava": "{lava}", "numpy": "{numpy}"}}'
-    path.write_text(f"#!/bin/sh\necho '{answer}'\necho sorry >&2\nexit {status}\n")
+    path.write_text(f"#!/bin/sh\ncase \"$3\" in *lava.magma*) echo 'No module named lava' >&2; exit {loads};; esac\necho '{answer}'\necho sorry >&2\nexit {status}\n")
     path.chmod(0o755)
     return path
 
@@ -35,7 +35,8 @@ def home(tmp_path, monkeypatch):
 
 def test_none_is_found_and_the_doctor_says_what_to_do(home):
     assert find_interpreter() is None
-    assert "not found" in doctor() and "neuro lava install" in doctor()
+    with pytest.raises(LavaError, match=r"not found(.|\n)*neuro lava install"):
+        doctor()
 
 
 def test_a_broken_environment_is_told_from_none(home):
@@ -59,6 +60,22 @@ def test_the_variable_comes_first_and_is_not_passed_over(home, monkeypatch):
     monkeypatch.setenv(environment.VARIABLE, str(home / "absent"))
     with pytest.raises(LavaError, match="does not start"):
         find_interpreter()
+    with pytest.raises(LavaError, match=rf"cannot run Lava(.|\n)*absent does not start(.|\n)*unset it, and {ours} is taken"):
+        doctor()    # nor by the doctor: what it says is what a run does
+
+
+def test_an_environment_that_no_longer_loads_lava_is_broken_and_made_anew(home):
+    """Its packages have their versions still; the files are gone, or do not fit."""
+    ours = program(home / "data/neuro/lava/bin/python", loads=1)
+    (home / "data/neuro/lava" / environment.MARKER).write_text("{}")
+    assert environment.ask(ours).problem == "" and "does not load Lava: No module named lava" in environment.examine(ours).problem
+    with pytest.raises(LavaError, match=rf"not found(.|\n)*{ours} does not load Lava: No module"):
+        doctor()
+    assert f"broken: {ours} does not load Lava" in why_none()
+    said = []
+    with pytest.raises(LavaError, match="No Python 3.10"):     # none to make it from here
+        install(say=said.append)
+    assert said == [f"{ours} does not load Lava: No module named lava. It is made anew."]
 
 
 @pytest.mark.parametrize("answer, said", [(dict(python="[3, 11, 0]"), "3.11.0"), (dict(lava=""), "no lava-nc"),
