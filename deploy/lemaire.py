@@ -16,6 +16,7 @@ import torch
 
 from neuro import graph as g
 from neuro.deploy.agreement import html_table, table
+from neuro.deploy.elementwise import Elementwise
 from neuro.errors import ParameterError, explain
 from neuro.graph import Graph, fold_norms
 from neuro.measuring import Activity
@@ -30,6 +31,8 @@ NOTES = (
     "not 0 or 1 is priced as one of an ordinary network. Operations at INT32 (add 0.1 pJ, multiply 3.1 pJ; a MAC is both, Horowitz 45 nm). An access to",
     "a memory of n words of b bits: linear 1.09e-5 n b + 13.2 pJ, or wide 10 / floor(64 / b) pJ. Here a convolution's addresses count output channels, and",
     "a full layer's the number of spikes, as the paper has it; the authors' published program leaves out the first and takes a rate for the second.",
+    "The paper has no residual sums, pools or means. Where they are given they are rows of their own, by the operations and words that were counted: nothing",
+    "fused with the layers around, a window's sum in a register, a sum over time in memory, every word of the same width, no addressing.",
 )
 
 
@@ -141,13 +144,14 @@ class LemaireReport:
         return html_table(self.HEAD, self.rows(), self.notes())
 
 
-def lemaire(shapes: Sequence[Shape], memory: str = "linear", bits: int = 32) -> LemaireReport:
+def lemaire(shapes: Sequence[Shape], memory: str = "linear", bits: int = 32, elementwise: Sequence[Elementwise] = ()) -> LemaireReport:
     """Price layers by the closed formulas.
 
     Args:
         shapes: of `shapes_of`, or by hand.
         memory: "linear" or "wide", see MEMORIES.
         bits: of a word, 1 .. 64.
+        elementwise: what lies between the layers, one side of `elementwise_work`: "snn", or "once" for shapes that are not spiking.
 
     Raises:
         ParameterError: another memory, or words that are not 1 to 64 bits wide.
@@ -161,6 +165,11 @@ def lemaire(shapes: Sequence[Shape], memory: str = "linear", bits: int = 32) -> 
         words = c.read_inputs * inputs + c.read_weights * weights + (c.read_biases + 2 * c.potentials + c.write_outputs) * outputs
         ops, addressing = ((macs * (INT32_ADD + INT32_MUL) + acs * INT32_ADD) for macs, acs in ((c.macs, c.acs), (c.addressing_macs, c.addressing_acs)))
         found[s.name] = (ops, addressing, words)
+    for e in elementwise:
+        if not e.understood:
+            raise ParameterError(explain(f"lemaire: there is no rule for {e.kind} {e.name!r}.", cure="Leave it out, and say so."))
+        ops = (e.adds + e.comparisons) * INT32_ADD + e.multiplies * INT32_MUL
+        found[e.name] = (ops, 0.0, sum(w.words * price(w.held, bits) for w in e.moved))
     return LemaireReport(found, memory, bits)
 
 

@@ -76,6 +76,8 @@ def test_energy_prices_every_layer_in_every_profile(capsys, trained, data, model
     for profile in PROFILES:
         assert re.search(rf"^{profile.name}\s+\d", out, re.MULTILINE), profile.name
     assert "not a measurement" in out and "break-even" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("Elementwise, int8_45nm: "))
+    assert re.search(r"snn \S+ \(arithmetic \S+, memory \S+\), dense ", line) and "; with it SNN/dense " in line and "SNN/once " in line
 
 
 def test_energy_of_a_file_and_of_a_folder_are_the_same(capsys, trained, data):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import neuro
+from neuro.deploy.elementwise import Elementwise, elementwise_work
 from neuro.deploy.lemaire import Shape, counts, lemaire, shapes_of
 from neuro.errors import GraphError, ParameterError
 from neuro.layers import AvgPool2d, Conv2d, Flatten, Linear, MeanOverTime, MeanOverTokens, Sequential, Tokens
@@ -103,3 +104,24 @@ def test_what_has_no_formula_is_refused():
     for how in ({"memory": "free"}, {"bits": 0}, {"bits": 128}):
         with pytest.raises(ParameterError, match="no such memory"):
             lemaire([TWO], **how)
+
+
+def test_work_between_layers_is_priced_in_its_memories():
+    """Two maps of 4x4 spikes pooled to 2x2: the words of the pool in memories of 32 and of 8 words, no addressing."""
+    net = Sequential(Conv2d(1, 2, 3, padding=1), IF(threshold=0.1), AvgPool2d(2), Flatten(), Linear(8, 3), LIF())
+    net[0].weight.data.fill_(1.0)
+    net[0].bias.data.zero_()
+    x = (torch.rand(3, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    fired = net[1](net[0](x))
+    pooled = net[2](fired).count_nonzero().item()
+    found, graph = neuro.activity(net, x), neuro.trace(net, x)
+    (pool,) = elementwise_work(graph, x)["snn"]
+    report, layers = lemaire(shapes_of(found, graph), elementwise=[pool]), lemaire(shapes_of(found, graph))
+    spikes = fired.sum().item()
+    adds, words = spikes - pooled, spikes * (13.2 + 1.09e-5 * 32 * 32) + pooled * (13.2 + 1.09e-5 * 8 * 32)
+    assert report.layers["2"] == (pytest.approx(adds * 0.1 + pooled * 3.1), 0.0, pytest.approx(words)) and adds > 0
+    assert report.total == pytest.approx(layers.total + 1e-6 * sum(report.layers["2"])) and {**layers.layers, "2": report.layers["2"]} == report.layers
+    wide = lemaire([], "wide", 8, elementwise=[pool])
+    assert wide.layers["2"][2] == pytest.approx((spikes + pooled) * 10 / 8)
+    with pytest.raises(ParameterError, match="no rule for Softmax 'strange'"):
+        lemaire([], elementwise=[Elementwise("strange", "Softmax", understood=False, elements=12)])
