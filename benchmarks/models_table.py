@@ -94,7 +94,7 @@ def examine(name: str, steps: int, batch: int, lava_seconds: float) -> Row:
         if found is not None:
             network, report = found
             fired = sum(r.spikes for r in report.layers) / max(1, sum(r.compared for r in report.layers))
-            row.cells |= {"same class": f"{report.agree} of {report.samples}", "firing": f"{fired:.2%}", "spikes changed": f"{report.changed:.2%}"}
+            row.cells |= {"same class": f"{report.agree} of {report.answers}{'' if report.answers == report.samples else ' steps'}", "firing": f"{fired:.2%}", "spikes changed": f"{report.changed:.2%}"}
             lava(row, network, x, lava_seconds)
     first = next((c for c in SMALL if row.cells.get(c) == "no"), None)
     for column in SMALL:

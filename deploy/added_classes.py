@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neuro.deploy.learning_engine import Learning, LearningRule, Sign, begin, change, deployed
-from neuro.deploy.network import Dense, IntegerNetwork, Readout
+from neuro.deploy.network import Dense, IntegerNetwork, Readout, StepReadout
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError, ShapeError, explain
 
@@ -45,6 +45,8 @@ class Added(NamedTuple):
 def head_of(network: IntegerNetwork) -> Dense:
     """The Dense that the readout reads. Raises GraphError if it reads anything else."""
     head = network[network.readout.input]
+    if isinstance(network.readout, StepReadout):
+        raise GraphError(explain(f"{network.name!r} answers at every step; classes are added to a network that answers once.", cure="Train it with MeanOverTime at its end."))
     if not isinstance(head, Dense):
         raise GraphError(explain(f"{network.name!r} has no head that classes can be added to.", f"its readout reads {head.name!r}, of kind {type(head).__name__}",
                                  cure="A network whose last layer is dense."))  # fmt: skip

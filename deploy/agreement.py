@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
-from neuro.errors import ParameterError, explain
+from neuro.errors import ParameterError, ShapeError, explain
 from neuro.graph import Graph, Neuron
 from neuro.surrogate import Levels
 from neuro.tracing import trace
@@ -54,13 +55,14 @@ class LayerReport:
 class QuantizationReport:
     """What quantising changed, on the recordings it was given.
 
-    samples, agree: recordings, and those for which both networks choose the same class.
-    score_error: largest difference of the scores, in the float model's units.
+    samples: recordings.  answers: as many, or their steps where the network answers at every one.  agree: answers for which both networks
+    choose the same class.  score_error: largest difference of the scores, in the float model's units.
     """
 
     layers: tuple[LayerReport, ...]
     notes: tuple[str, ...]
     samples: int
+    answers: int
     agree: int
     score_error: float
 
@@ -87,7 +89,7 @@ class QuantizationReport:
 
     def summary(self) -> str:
         return (
-            f"{self.samples} recordings: {self.agree} with the same class ({self.agree / max(1, self.samples):.2%}), "
+            f"{self.samples} recordings{'' if self.answers == self.samples else f', {self.answers} answers'}: {self.agree} with the same class ({self.agree / max(1, self.answers):.2%}), "
             f"spike or silence differs at {self.changed:.2%} of neuron steps (the float network fires at {self._rate:.2%}), "
             f"scores differ by at most {self.score_error:.3g}"
         )
@@ -128,7 +130,8 @@ def compare(
 ) -> QuantizationReport:
     """Run both on x [T, B, ...] and fill in the spikes of `layers` and the predictions. Padded steps are left out."""
     sums = {r.neuron: np.zeros(5, np.int64) for r in layers if r.neuron}
-    agree, worst = 0, 0.0
+    answered = graph.output.name if isinstance(graph, Graph) else network.readout.name  # the readout of every step is no node of a graph
+    answers, agree, worst = 0, 0, 0.0
     clipped = dict.fromkeys(sums, 0)
     for first in range(0, x.shape[1], CHUNK):
         part = x[:, first : first + CHUNK]
@@ -136,9 +139,10 @@ def compare(
         with torch.no_grad():
             values = graph.values(part, steps)
         twin = run_twin(network, as_counts(part), None if steps is None else steps.cpu().numpy(), record=True)
-        logits = values[network.readout.name].cpu().double().numpy()
-        agree += int((logits.argmax(1) == twin.predictions).sum())
-        worst = max(worst, float(np.abs(logits - twin.logits).max()))
+        logits, given = values[answered].cpu().double().numpy(), twin.predictions >= 0
+        answers += int(given.sum())
+        agree += int((logits.argmax(-1) == twin.predictions)[given].sum())
+        worst = max(worst, float(np.abs(logits - twin.logits)[given].max()))
         valid = np.arange(len(part))[:, None] < twin.steps[None, :]  # [T, B]
         for name, total in sums.items():
             ours = values[name].cpu().numpy()
@@ -157,7 +161,7 @@ def compare(
     silent = [r.neuron for r in done if r.neuron and not r.spikes]
     if silent:
         notes = [*notes, f"Silent on these recordings, so nothing was compared: {', '.join(silent)}."]
-    return QuantizationReport(tuple(done), tuple(notes), x.shape[1], agree, worst)
+    return QuantizationReport(tuple(done), tuple(notes), x.shape[1], answers, agree, worst)
 
 
 def _at_threshold(node: Any, values: dict[str, Tensor], mask: np.ndarray) -> int:
@@ -177,11 +181,18 @@ def as_counts(x: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class PredictionAgreement:
-    """Float and integer predictions on a test set, int64 [samples]; labels, or None if there were none."""
+    """Float and integer predictions on a test set, int64 [samples]; labels, or None if there were none.
+
+    A sample is a recording or, of a network that answers at every step, each of its steps; step: which one it is [samples], None of recordings.
+    float_loss, integer_loss: mean cross-entropy of the labels, in nats; None without labels.
+    """
 
     float_predictions: np.ndarray
     integer_predictions: np.ndarray
     labels: np.ndarray | None
+    step: np.ndarray | None = None
+    float_loss: float | None = None
+    integer_loss: float | None = None
 
     @property
     def samples(self) -> int:
@@ -200,31 +211,60 @@ class PredictionAgreement:
     def integer_accuracy(self) -> float | None:
         return None if self.labels is None else float((self.integer_predictions == self.labels).mean())
 
+    def by_step(self) -> list[dict[str, Any]]:
+        """Of each step: samples, the share with the same class and, where there are labels, both accuracies.
+
+        Raises:
+            ParameterError: the network answers once for a recording.
+        """
+        if self.step is None:
+            raise ParameterError(explain("by_step: the network answers once for each recording.", cure="Read same, float_accuracy and integer_accuracy."))
+        rows = []
+        for t in np.unique(self.step):
+            part = replace(self, **{f: None if (a := getattr(self, f)) is None else a[self.step == t] for f in ("float_predictions", "integer_predictions", "labels", "step")})
+            rows.append({"step": int(t), "samples": part.samples, "same": part.same, "float_accuracy": part.float_accuracy, "integer_accuracy": part.integer_accuracy})
+        return rows
+
     def __repr__(self) -> str:
-        text = f"{self.samples} recordings, the same class for {self.same:.2%}"
+        text = f"{self.samples} {'recordings' if self.step is None else 'answers'}, the same class for {self.same:.2%}"
         if self.labels is None:
             return text
-        return f"{text}; accuracy float {self.float_accuracy:.2%}, integer {self.integer_accuracy:.2%}"
+        return f"{text}; accuracy float {self.float_accuracy:.2%}, integer {self.integer_accuracy:.2%}; cross-entropy float {self.float_loss:.4f}, integer {self.integer_loss:.4f} nats"
 
 
 def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batches: Iterable[Any], threads: int | None = None) -> PredictionAgreement:
     """Predictions of the float model and of the integer twin over batches `(x, lengths, y)`, as `neuro.datasets` gives them.
 
-    `(x, y)` and a bare x are taken too. Counts beyond the network's message_bits raise ShapeError.
+    `(x, y)` and a bare x are taken too. Of a network that answers at every step labels are [B, T], and steps behind a recording's end
+    are left out. Counts beyond the network's message_bits, or labels of another shape, raise ShapeError.
     """
     graph: Any = model if hasattr(model, "values") else None
-    ours, theirs, labels = [], [], []
+    found: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
     for batch in batches:
         x, lengths, y = _parts(batch)
         if graph is None:
             graph = trace(model, x[:, :1])  # type: ignore[arg-type]
-        ours.append(graph.run(x, lengths).detach().argmax(1).cpu().numpy())
-        theirs.append(run_twin(network, as_counts(x), None if lengths is None else lengths.cpu().numpy(), threads=threads).predictions)
-        if y is not None:
-            labels.append(torch.as_tensor(y).cpu().numpy())
-    if not ours:
+        twin = run_twin(network, as_counts(x), None if lengths is None else lengths.cpu().numpy(), threads=threads)
+        given = torch.from_numpy(twin.predictions >= 0)  # [B] or [T, B]
+        labels = None if y is None else _labels(torch.as_tensor(y).cpu(), given)[given]
+        found.append((graph.run(x, lengths).detach().cpu().double()[given], torch.from_numpy(twin.logits)[given], given.nonzero()[:, 0], labels))
+    if not found:
         raise ParameterError(explain("evaluate_quantized: there are no batches."))
-    return PredictionAgreement(np.concatenate(ours), np.concatenate(theirs), np.concatenate(labels) if labels else None)
+    ours, theirs, step = (torch.cat([batch[i] for batch in found]) for i in range(3))  # type: ignore[misc]
+    known = [labels for *_, labels in found if labels is not None]
+    truth = torch.cat(known) if known else None
+    losses = (None, None) if truth is None else tuple(F.cross_entropy(scores, truth.long()).item() for scores in (ours, theirs))
+    each = given.dim() == 2
+    return PredictionAgreement(ours.argmax(1).numpy(), theirs.argmax(1).numpy(), None if truth is None else truth.numpy(), step.numpy() if each else None, *losses)
+
+
+def _labels(y: Tensor, given: Tensor) -> Tensor:
+    """Labels in the layout of the answers, [B] or [T, B]."""
+    turned = y.T if y.dim() == 2 else y
+    if turned.shape != given.shape:
+        cure = "Give a label for each recording; of a network that answers at every step one for each step, [B, T]."
+        raise ShapeError(explain("evaluate_quantized: the labels do not fit the answers.", f"labels {list(y.shape)}   answers {list(given.shape)}", cure=cure))
+    return turned
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor | None, Any]:

@@ -80,12 +80,21 @@ def compare(twin: TwinResult, lava: LavaResult, readout: str = "readout") -> Agr
                                  f"Lava: {len(lava.spikes)} layers", cure="Run the twin with record=True."))
     layers = [compare_layer(name, twin, lava) for name in names]
     steps = len(next(iter(twin.spikes.values())))
-    whole = twin.steps == steps
-    differ = (twin.acc != lava.acc) & whole[:, None]
-    first = tuple(int(i) for i in np.argwhere(differ)[0]) if differ.any() else None
-    layers.append(LayerAgreement(readout, 0, 0, 0, int(whole.sum()) * twin.acc.shape[1], int(differ.sum()),
-                                 first and (first[0], steps - 1, first[1:])))
+    layers.append(compare_scores(readout, twin, lava, steps))
     return Agreement(tuple(layers))
+
+
+def compare_scores(readout: str, twin: TwinResult, lava: LavaResult, T: int) -> LayerAgreement:
+    """The sums at the end of whole recordings, or the answers of every step."""
+    if twin.acc.shape != lava.acc.shape:
+        raise ShapeError(explain(f"compare: {readout} has two shapes.", f"twin {list(twin.acc.shape)}   Lava {list(lava.acc.shape)}"))
+    each = twin.acc.ndim == 3
+    ours, theirs = (r.acc if each else r.acc[None] for r in (twin, lava))
+    valid = np.arange(T)[:, None] < twin.steps if each else (twin.steps == T)[None]
+    differ = ((ours != theirs) & valid[..., None]).swapaxes(0, 1)       # recording, step, class
+    where = np.argwhere(differ)
+    first = None if not len(where) else (int(where[0][0]), int(where[0][1]) if each else T - 1, (int(where[0][2]),))
+    return LayerAgreement(readout, 0, 0, 0, int(valid.sum()) * ours.shape[2], int(differ.sum()), first)
 
 
 def compare_layer(name: str, twin: TwinResult, lava: LavaResult) -> LayerAgreement:

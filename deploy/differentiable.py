@@ -160,7 +160,8 @@ def run_torch(
     network: IntegerNetwork, x: Tensor, weights: Mapping[str, Tensor], biases: Mapping[str, Tensor], soft: Mapping[str, Soft],
     lengths: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Every node's output for counts x [T, B, ...]; the readout's is class scores [B, classes] in the float model's units.
+    """Every node's output for counts x [T, B, ...]; the readout's is class scores in the float model's units: [B, classes], or
+    [T, B, classes] of a StepReadout, 0 behind the end of a recording.
 
     Args:
         weights: whole numbers, by Conv and Dense; biases: by neuron and readout, one per channel; soft: by neuron.
@@ -181,5 +182,6 @@ def run_torch(
     added = values[last.input].double() + biases[last.name].double()
     steps = torch.full((x.shape[1],), len(x), device=x.device) if lengths is None else lengths.to(x.device)
     counts = torch.arange(len(x), device=x.device)[:, None] < steps
-    values[last.name] = torch.where(counts[..., None], added, 0).sum(0) * last.scale / steps[:, None]
+    added = torch.where(counts[..., None], added, 0)
+    values[last.name] = added * last.scale if isinstance(last, ints.StepReadout) else added.sum(0) * last.scale / steps[:, None]
     return values

@@ -16,7 +16,6 @@ from neuro.deploy.constants import Constants, constants, notes
 from neuro.deploy.grid import Grid, fit_layer, fit_product, rows, to_grid, widest
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import Range
-from neuro.errors import GraphError
 from neuro.graph import Graph
 
 _REFUSED = {  # kind: (fact, cure)
@@ -46,16 +45,11 @@ class Emitter:
         self.placed: dict[str, Placed] = {}  # what feeds a neuron or the readout, by its name
         for node in graph:
             self._emit(node)
+        if not isinstance(graph.output, g.MeanOverTime):
+            self._answers(graph.output)
 
     def network(self, name: str) -> IntegerNetwork:
-        last = self.graph.output
-        if not isinstance(last, g.MeanOverTime):
-            raise self._endless(last)
         return IntegerNetwork(self.nodes, name)
-
-    def _endless(self, last: g.Node) -> GraphError:
-        cure = "Add neuro.layers.MeanOverTime(); an answer at every step is not held."
-        return last.refuse("the network must end with MeanOverTime.", f"it ends with {last.kind}", cure=cure)
 
     def _emit(self, node: g.Node) -> None:
         if node.kind in _REFUSED:
@@ -96,9 +90,7 @@ class Emitter:
 
     def _alone(self, node: g.Node) -> None:
         readers = self.graph.readers(node.name)
-        if not readers:
-            raise self._endless(node)
-        if len(readers) != 1:
+        if len(readers) > 1:
             names = ", ".join(n.name for n in readers)
             raise node.refuse(f"{len(readers)} layers read its current.", f"they are {names}", cure="Give each its own layer.")
 
@@ -252,21 +244,37 @@ class Emitter:
             self._add(ints.Dense(source.name, x, weight), 1.0)
 
     def _readout(self, node: g.MeanOverTime) -> None:
-        source = self.graph[node.inputs[0]]
-        if not isinstance(source, g.Linear):
-            classes = self.graph.shapes[self._source(node)][-1]
-            self._add(ints.Readout(node.name, source.name, np.zeros(classes, np.int64), self.factor[source.name]), 1.0)
+        self._read(node, self.graph[node.inputs[0]], node.name, ints.Readout)
+
+    def _answers(self, last: g.Node) -> None:
+        """The readout of a network that answers at every step; nothing in the graph has its name."""
+        name = f"{last.name}.answers"
+        while name in self.graph.shapes:
+            name += "_"
+        self._read(last, last, name, ints.StepReadout)
+
+    def _read(self, node: g.Node, source: g.Node, name: str, kind: type[ints.Readout]) -> None:
+        """A readout of values, or of the currents of layers, which share one scale. node: which an error names."""
+        shape, layers = self.graph.shapes[source.name], self._leaves(source)
+        if len(shape) != 1:
+            raise node.refuse("the chip's answers are vectors.", f"{source.kind} {source.name!r} gives {list(shape)} per step", cure="Put MeanOverTokens, or Flatten and Linear, before the end.")
+        if not layers:
+            if source.name not in self.factor:
+                raise node.refuse(f"it reads the current of {source.kind} {source.name!r}.", cure="Put a Linear or a neuron between them.")
+            self._add(kind(name, source.name, np.zeros(shape[0], np.int64), self.factor[source.name]), 1.0)
             return
-        weight, bias = self._weight(source), None if source.bias is None else _double(source.bias)
-        scale = widest(weight, self.grid.bits, self.grid.clip)
+        weights, biases = [self._weight(layer) for layer in layers], [_double(layer.bias) for layer in layers if layer.bias is not None]
+        bias = sum(biases) if biases else np.zeros(shape)
+        scale = min(widest(w, self.grid.bits, self.grid.clip) for w in weights)
         if scale == float("inf"):  # no weights: the bias alone decides, and has room for 20 bits
-            scale = 1.0 if bias is None or not np.any(bias) else 2**20 / float(np.abs(bias).max())
-        whole = to_grid(weight, scale, self.grid.bits)
-        self._product(source, whole)
-        offset = np.zeros(len(whole), np.int64) if bias is None else np.round(bias * scale).astype(np.int64)
-        self._report(source, "", scale, 0, whole)
-        self.placed[node.name] = Placed((source.name,), scale)
-        self._add(ints.Readout(node.name, source.name, offset, 1 / scale), 1.0)
+            scale = 2**20 / float(np.abs(bias).max()) if np.any(bias) else 1.0
+        for layer, weight in zip(layers, weights, strict=True):
+            whole = to_grid(weight, scale, self.grid.bits)
+            self._product(layer, whole)
+            self._report(layer, "", scale, 0, whole)
+        self._joined(source)
+        self.placed[name] = Placed(tuple(layer.name for layer in layers), scale)
+        self._add(kind(name, source.name, np.round(bias * scale).astype(np.int64), 1 / scale), 1.0)
 
 
 def _double(tensor: Tensor) -> np.ndarray:

@@ -136,10 +136,23 @@ class Readout(Unary):
         """Bounds of what one step adds."""
         return ranges[0][0] + int(self.bias.min()), ranges[0][1] + int(self.bias.max())
 
+    def scores(self, acc: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
+        """acc [B, classes] after so many steps, one number or [B], in the float model's units, float64."""
+        return acc * self.scale / (np.asarray(steps)[:, None] if np.ndim(steps) else steps)
+
+
+@dataclass(frozen=True, eq=False)
+class StepReadout(Readout):
+    """An answer at every step: acc = a + bias, and nothing of it is kept. In the float model's units `acc * scale`."""
+
+    def scores(self, acc: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
+        """acc [T, B, classes] in the float model's units, float64."""
+        return acc * self.scale
+
 
 KINDS: dict[str, type[Node]] = {
     "input": Input, "conv": Conv, "dense": Dense, "attention": Attention, "lif": LIF, "maxpool": MaxPool, "add": Add,
     "tokens": Tokens, "flatten": Flatten, "tokensum": TokenSum, "readout": Readout,
-    "cell": Cell, "recurrentcell": RecurrentCell, "sumpool": SumPool, "delay": Delay,
+    "cell": Cell, "recurrentcell": RecurrentCell, "sumpool": SumPool, "delay": Delay, "stepreadout": StepReadout,
 }
 KIND_OF = {cls: kind for kind, cls in KINDS.items()}

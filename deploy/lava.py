@@ -28,10 +28,10 @@ PROBED = ("spikes", "membranes", "currents", "adaptations", "values")
 class LavaResult:
     """What Lava computed, aligned and in the layout of TwinResult.
 
-    acc int64 [B, classes]; logits float64; predictions int64 [B]; spikes uint8 and membranes (after reset) int32 [T, B, ...] by
+    acc int64 [B, classes]; logits float64; predictions int64 [B]; of a network that answers at every step with T before; spikes uint8 and membranes (after reset) int32 [T, B, ...] by
     neuron layer; seconds: to build and to run; steps: time steps run, pipeline included.
     currents, adaptations: int32 [T, B, ...] of neurons that were probed; values: of other nodes, what they send (of the readout, the
-    sum so far). at: the steps that all of these hold, instead of all T; None: all.
+    sum so far, or the answer of the step). at: the steps that all of these hold, instead of all T; None: all.
     """
 
     acc: np.ndarray
@@ -82,7 +82,8 @@ def run_lava(network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python
     layers = {what: {key.split("/", 1)[1]: np.ascontiguousarray(np.swapaxes(x, 0, 1)) for key, x in found.items()
                      if key.startswith(f"{what}/")} for what in PROBED}
     build, run, steps = found["timing"]
-    return result(found["acc"], prepared.scale, len(inputs), layers, (float(build), float(run)), int(steps), kept)
+    acc = found["acc"].swapaxes(0, 1) if prepared.every_step else found["acc"]
+    return result(acc, prepared.scale / (1 if prepared.every_step else len(inputs)), layers, (float(build), float(run)), int(steps), kept)
 
 
 def by_steps(network: IntegerNetwork | str | Path, inputs: np.ndarray, python: str | Path | None, time_limit: float,
@@ -99,20 +100,22 @@ def by_steps(network: IntegerNetwork | str | Path, inputs: np.ndarray, python: s
         for name, what in wanted:
             layers[what][name] = np.zeros((len(kept), B, *lava.nodes[name]["shape"]), np.uint8 if what == "spikes" else np.int32)
         readout = next(reversed(lava.nodes))
-        acc = np.zeros((B, *lava.nodes[readout]["shape"]), np.int64)
+        acc = np.zeros((T, B, *lava.nodes[readout]["shape"]), np.int64)
         while lava.time < lava.steps:
             lava.time_limit = max(begin + time_limit - time.monotonic(), 0.0)
             lava.step()
             for name, what in wanted:
                 if (seen := lava.when(name)) and seen[1] in kept:
                     layers[what][name][kept[seen[1]], seen[0]] = lava.look(name, what)
-            if (seen := lava.when(readout)) and seen[1] == T - 1:
-                acc[seen[0]] = lava.look(readout)
-        return result(acc, lava.scale, T, layers, (built - begin, time.monotonic() - built), lava.steps, at)
+            if (seen := lava.when(readout)) and (lava.every_step or seen[1] == T - 1):
+                acc[seen[1], seen[0]] = lava.look(readout)
+        if lava.every_step:
+            return result(acc, lava.scale, layers, (built - begin, time.monotonic() - built), lava.steps, at)
+        return result(acc[-1], lava.scale / T, layers, (built - begin, time.monotonic() - built), lava.steps, at)
 
 
-def result(acc: np.ndarray, scale: float, T: int, layers: dict[str, dict[str, np.ndarray]], seconds: tuple[float, float],
+def result(acc: np.ndarray, scale: float, layers: dict[str, dict[str, np.ndarray]], seconds: tuple[float, float],
            steps: int, at: Sequence[int] | None) -> LavaResult:
-    """A LavaResult of what was read."""
-    return LavaResult(acc, acc * scale / T, acc.argmax(1), layers["spikes"], layers["membranes"], seconds, steps,
+    """A LavaResult of what was read. scale: of a score."""
+    return LavaResult(acc, acc * scale, acc.argmax(-1), layers["spikes"], layers["membranes"], seconds, steps,
                       layers["currents"], layers["adaptations"], layers["values"], None if at is None else tuple(at))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neuro.deploy.lava_stepping import checked, checked_steps
-from neuro.deploy.network import LIF, Cell, IntegerNetwork, Node, Readout
+from neuro.deploy.network import LIF, Cell, IntegerNetwork, Node, Readout, StepReadout
 from neuro.deploy.reference import CellState, cell_step, lif_step
 from neuro.deploy.twin import Runner, check_inputs, to_first
 
@@ -49,7 +49,8 @@ def of_node(network: IntegerNetwork, node: Node, values: dict[str, np.ndarray], 
         return to_first(values[name]) if len(network.shapes[name]) == 3 else values[name]
 
     if isinstance(node, Readout):
-        return {"values": np.cumsum(first(node.input).astype(np.int64) + node.bias, axis=0)}
+        added = first(node.input).astype(np.int64) + node.bias
+        return {"values": added if isinstance(node, StepReadout) else np.cumsum(added, axis=0)}
     if not isinstance(node, (LIF, Cell)):
         return {"values": first(node.name)}
     own = {"spikes": first(node.name), "membranes": to_first(membranes[node.name])}

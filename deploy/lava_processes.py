@@ -232,8 +232,9 @@ def add_model(ports):
 
 
 class Readout(Node):
-    """acc <- acc + a + bias, from zero where time_step % interval == offset; saves acc of every step, [steps, classes].
+    """acc <- acc + a + bias, from zero where time_step % interval == offset % interval: of an interval of 1 in every step.
 
+    Saves acc of every step, [steps, classes].
     Its output is acc, for whoever wants to look at it."""
 
 

@@ -4,8 +4,8 @@
 
 inputs: integers [R, T, ...] in PyTorch's layout: R recordings, streamed back to back. Neurons and readout start each one
 from zero: `reset_offset` is 1 + latency, because Lava's first time step is 1, and what biases stirred up while the
-pipeline filled is cleared with it. out holds, aligned and in PyTorch's layout, `spikes/<layer>` uint8 and
-`membranes/<layer>` int32 [R, T, ...], `acc` int64 [R, classes], and `timing` (seconds to build, seconds to run, steps).
+pipeline filled is cleared with it. out holds, aligned and in PyTorch's layout, `spikes/<layer>` uint8 and `membranes/<layer>`
+int32 [R, T, ...], `acc` int64 [R, classes] (of a stepreadout [R, T, classes]), and `timing` (seconds to build, seconds to run, steps).
 A neuron that is probed also gives `currents/<layer>`, and `adaptations/<layer>` if it is a cell; another node `values/<node>`,
 what it sends. `--at` keeps these steps of each recording. `--live` obeys orders on stdin instead, see lava_live.py; nothing is written.
 Delays are taken from the file as they stand.
@@ -51,7 +51,8 @@ VERSION = 1
 LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")     # logs are files of this name
 KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout",
-         "cell", "recurrentcell", "sumpool", "delay"}
+         "cell", "recurrentcell", "sumpool", "delay", "stepreadout"}
+READOUTS = ("readout", "stepreadout")
 NEURONS = {"lif": ("spikes", "membranes", "currents"), **dict.fromkeys(("cell", "recurrentcell"), ("spikes", "membranes", "currents", "adaptations"))}
 
 
@@ -138,7 +139,7 @@ class Builder:
         """Nodes whose output is looked at: those that are probed and, between steps, neurons and the readout."""
         if not self.live:
             return [name for name in self.probe if self.nodes[name]["kind"] not in NEURONS]
-        kinds = ("readout",) if self.probe else ("readout", *NEURONS)
+        kinds = READOUTS if self.probe else (*READOUTS, *NEURONS)
         return [name for name, node in self.nodes.items() if name in self.probe or node["kind"] in kinds]
 
     def watch(self, name):
@@ -266,7 +267,9 @@ class Builder:
     def readout(self, node, p):
         window = self.window(node)
         return self.own(P.Readout, node, bias=self.arrays[node["name"] + ".bias"].astype(np.int64),
-                        interval=self.steps, offset=window["first"], **window)
+                        interval=self.steps if node["kind"] == "readout" else 1, offset=window["first"], **window)
+
+    stepreadout = readout
 
 
 def collect(builder, at):
@@ -283,8 +286,10 @@ def collect(builder, at):
         if recorded := builder.recorded(name):
             with np.load(path + ".npz") as log:
                 result.update({f"{what}/{name}": aligned(log[what], name) for what in recorded})
-        elif node["kind"] == "readout":
-            result["acc"] = np.load(path + ".npy").reshape(lead + tuple(node["shape"]))[:, -1]
+        elif node["kind"] in READOUTS:
+            result["acc"] = np.load(path + ".npy").reshape(lead + tuple(node["shape"]))
+            if node["kind"] == "readout":
+                result["acc"] = result["acc"][:, -1]
         if name in builder.watches:
             result[f"values/{name}"] = aligned(np.load(os.path.join(builder.scratch, "values", name + ".npy")), name)
     return result

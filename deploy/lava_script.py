@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro.deploy.joins import KIND_OF
+from neuro.deploy.joins import KIND_OF, Readout, StepReadout
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import LIF, Attention, Conv, Dense, MaxPool, Node
 from neuro.deploy.twin import run_twin
@@ -51,8 +51,8 @@ To look between steps: processes, models = build(stream_of(data), T, R, folder);
 process.run(RunSteps(1), configuration(models)), again and again; then processes["NODE"].v.get(), .u.get() of a neuron;
 process.stop() at the end.
 
-out.npz: spikes/<layer> and membranes/<layer> [R, T, ...] and acc [R, classes], in the order [C, H, W]; scores are
-acc * {scale!r} / T.
+out.npz: spikes/<layer> and membranes/<layer> [R, T, ...] and acc {answers}, in the order [C, H, W]; scores are
+{scores}.
 """
 
 import os
@@ -133,7 +133,7 @@ def run(data):
 
 def collect(logs, T, R):
     """What neurons and readout wrote down, maps in the order [C, H, W]."""
-    found = {{"acc": np.load(os.path.join(logs, "{readout}.npy")).reshape(R, T, -1)[:, -1]}}
+    found = {{"acc": np.load(os.path.join(logs, "{readout}.npy")).reshape(R, T, -1){end}}}
     for layer in LAYERS:
         with np.load(os.path.join(logs, layer + ".npz")) as log:
             for what in ("spikes", "membranes"):
@@ -197,7 +197,14 @@ def example(network: IntegerNetwork) -> tuple[np.ndarray, dict[str, np.ndarray]]
     x = ((rng.random(shape) < 0.2) * rng.integers(1, 2**network.input.message_bits, shape)).astype(np.int32)
     twin = run_twin(network, x, record=True)
     found = {f"{what}/{name}": a.swapaxes(0, 1) for what in ("spikes", "membranes") for name, a in getattr(twin, what).items()}
-    return x.swapaxes(0, 1), {"acc": twin.acc, **found}
+    return x.swapaxes(0, 1), {"acc": twin.acc.swapaxes(0, 1) if isinstance(network.readout, StepReadout) else twin.acc, **found}
+
+
+def answers_of(node: Readout) -> dict[str, str]:
+    """What the script says of its answers, and how it takes them from the readout's log."""
+    if isinstance(node, StepReadout):
+        return {"answers": "[R, T, classes], an answer at every step", "scores": f"acc * {node.scale!r}", "end": ""}
+    return {"answers": "[R, classes]", "scores": f"acc * {node.scale!r} / T", "end": "[:, -1]"}
 
 
 def to_lava(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -227,9 +234,9 @@ class _Writer:
         shape = ", ".join(map(str, net.input.shape))
         title = re.sub(r"[^A-Za-z0-9_. -]", "?", net.name)[:60]
         facts = {"title": title, "nodes": len(net.nodes), "weights": net.synapses, "neurons": net.neurons, "shape": shape, "most": 2**net.input.message_bits - 1,
-                 "scale": net.readout.scale, "latency": net.latency[net.readout.name], "shape_tuple": repr(tuple(net.input.shape)),
+                 "latency": net.latency[net.readout.name], "shape_tuple": repr(tuple(net.input.shape)),
                  "layout": "(W, H, C)" if len(net.input.shape) == 3 else f"[{shape}]", "readout": net.readout.name, "layers": textwrap.fill(f"LAYERS = {[n.name for n in net.lifs]}", WIDTH, subsequent_indent=" " * 10, break_on_hyphens=False),
-                 "reorder": ".transpose(2, 1, 0, 3)" if len(net.input.shape) == 3 else ""}
+                 **answers_of(net.readout), "reorder": ".transpose(2, 1, 0, 3)" if len(net.input.shape) == 3 else ""}
         return HEAD.format(**facts) + "\n".join(self.lines) + "\n" + TAIL.format(**facts)
 
     def say(self, *lines: str) -> None:
@@ -359,6 +366,8 @@ class _Writer:
     def tokensum(self, node: Node) -> None:
         self.own(node, "ours.TokenSum")
 
-    def readout(self, node: Node) -> None:
-        bias = self.keep(node, "bias", node.bias)
-        self.own(node, "ours.Readout", self.window(node), bias=bias, interval="T", offset=str(1 + self.network.latency[node.name]))
+    def readout(self, node: Readout) -> None:
+        bias, interval = self.keep(node, "bias", node.bias), "1" if isinstance(node, StepReadout) else "T"
+        self.own(node, "ours.Readout", self.window(node), bias=bias, interval=interval, offset=str(1 + self.network.latency[node.name]))
+
+    stepreadout = readout

@@ -38,6 +38,7 @@ class Prepared:
 
     Attributes:
         nodes: the file's description of each node, by name.  latency: in steps, by name.  scale: of the readout.
+        every_step: whether it answers at every step.
         shape: (T, B) of the inputs.
     """
 
@@ -54,6 +55,7 @@ class Prepared:
         try:
             path = Path(network.save(self.folder / "network.npz") if isinstance(network, IntegerNetwork) else network).resolve()
             self.nodes, self.latency, self.scale = described(path)
+            self.every_step = list(self.nodes.values())[-1]["kind"] == "stepreadout"
             self.probe = checked(probe, self.nodes)
             np.save(self.folder / "inputs.npy", np.ascontiguousarray(np.swapaxes(inputs, 0, 1)))
         except BaseException:
@@ -126,6 +128,7 @@ class LavaSteps:
                  probe: Sequence[str] = (), time_limit: float = 60.0, unroll: int = 256) -> None:
         self._of = Prepared(network, inputs, python, probe, unroll)
         self.nodes, self.latency, self.scale, self.time_limit = self._of.nodes, self._of.latency, self._of.scale, time_limit
+        self.every_step = self._of.every_step
         self._T, self._B = self._of.shape
         self.steps = self._T * self._B + max(self.latency.values())
         self._log = self._of.folder / "log.txt"
@@ -207,7 +210,7 @@ class LavaSteps:
         return self._of.probe or [name for name, node in self.nodes.items() if node["kind"] in NEURONS]
 
     def _watched(self, node: str) -> bool:
-        return node in self.probed or self.nodes[node]["kind"] == "readout"
+        return node in self.probed or self.nodes[node]["kind"] in ("readout", "stepreadout")
 
     def close(self) -> None:
         """End Lava and every process of it. May be called again."""

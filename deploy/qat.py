@@ -39,7 +39,7 @@ class QuantizationAware(nn.Module):
         x: recordings [T, B, ...], event counts: their largest count is what the input must hold.
         message_bits, weight_bits, clip, per_channel: as for `quantize`.
 
-    Shapes: x [T, B, ...] counts -> scores [B, classes], float32. `neuro.run(aware, x, lengths=...)` leaves out padded steps.
+    Shapes: x [T, B, ...] counts -> scores [B, classes], or [T, B, classes] of a network that answers at every step, float32. `neuro.run(aware, x, lengths=...)` leaves out padded steps.
 
     Raises:
         GraphError: as `quantize`.   ParameterError: weight_bits out of range, or weights that are no longer finite.
@@ -95,7 +95,7 @@ class QuantizationAware(nn.Module):
         return self.emitter().network(name)
 
     def values(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
-        """Every node's output, by name: integers, spikes, and the scores of the last. Raises ShapeError, GraphError: no counts."""
+        """Every node's output, by the integer network's names: integers, spikes, and the scores of the last. Raises ShapeError, GraphError: no counts."""
         if x.dim() < 3 or tuple(x.shape[2:]) != self._folded.input.shape:
             raise ShapeError(explain("QuantizationAware: the input does not fit.", f"x {list(x.shape)}   expected [T, B, {str(list(self._folded.input.shape))[1:-1]}]"))
         if lengths is not None and (lengths.shape != x.shape[1:2] or int(lengths.min()) < 1 or int(lengths.max()) > len(x)):
@@ -135,8 +135,9 @@ class QuantizationAware(nn.Module):
         return instead(like(np.broadcast_to(whole, total.shape), biases[0]), total)
 
     def run(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Scores [B, classes] of x [T, B, ...]; lengths: steps that count for each recording."""
-        return self.values(x, lengths)[self._folded.output.name].float()
+        """Scores of x [T, B, ...]; lengths: steps that count for each recording."""
+        *_, scores = self.values(x, lengths).values()
+        return scores.float()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(x, state.lengths())

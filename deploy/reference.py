@@ -26,6 +26,7 @@ from neuro.deploy.network import (
     Node,
     Readout,
     RecurrentCell,
+    StepReadout,
     SumPool,
     Tokens,
     TokenSum,
@@ -100,7 +101,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, node: Attention) -> t
 
 
 class Trace(NamedTuple):
-    """One recording: values and membranes by node name, [T, ...]; acc [classes]; operations by synapse."""
+    """One recording: values and membranes by node name, [T, ...]; acc [classes], of a StepReadout [T, classes]; operations by synapse."""
 
     values: dict[str, np.ndarray]
     membranes: dict[str, np.ndarray]
@@ -156,7 +157,7 @@ def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
     u = {n.name: np.zeros(network.shapes[n.name], np.int64) for n in network.lifs}
     v = {name: x.copy() for name, x in u.items()}
     cells = {n.name: CellState(*[np.zeros(network.shapes[n.name], np.int64)] * 4) for n in network.lifs if isinstance(n, Cell)}
-    acc = np.zeros(network.shapes[network.readout.name], np.int64)
+    acc, answers = np.zeros(network.shapes[network.readout.name], np.int64), []
     values: dict[str, list[np.ndarray]] = {n.name: [] for n in network.nodes[:-1]}
     membranes: dict[str, list[np.ndarray]] = {n.name: [] for n in network.lifs}
     operations = {n.name: 0 for n in network.nodes if n.synapse or isinstance(n, RecurrentCell)}
@@ -166,7 +167,8 @@ def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
         for node in network.nodes:
             name, xs = node.name, [now[s] for s in node.inputs]
             if isinstance(node, Readout):
-                acc = acc + xs[0] + node.bias
+                acc = (0 if isinstance(node, StepReadout) else acc) + xs[0] + node.bias
+                answers.append(acc)
                 continue
             if isinstance(node, Input):
                 now[name] = x
@@ -193,5 +195,5 @@ def run_reference(network: IntegerNetwork, recording: np.ndarray) -> Trace:
                     operations[name] += count
         for name, value in now.items():
             values[name].append(value)
-    return Trace({n: np.stack(x) for n, x in values.items()}, {n: np.stack(x) for n, x in membranes.items()}, acc,
-                 operations, equal)
+    return Trace({n: np.stack(x) for n, x in values.items()}, {n: np.stack(x) for n, x in membranes.items()},
+                 np.stack(answers) if isinstance(network.readout, StepReadout) else acc, operations, equal)

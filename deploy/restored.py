@@ -134,6 +134,8 @@ class _Restorer:
 
     def _readout(self, node: ints.Readout) -> None:
         self._biased(node.input, node.bias * 1.0)
+        if isinstance(node, ints.StepReadout):
+            return  # the graph ends with what it reads
         self._put(g.MeanOverTime(node.name, (self.names[node.input],)), node.name)
 
     def _neuron(self, node: ints.LIF | ints.Cell) -> None:

@@ -27,6 +27,7 @@ from neuro.deploy.network import (
     MaxPool,
     Node,
     RecurrentCell,
+    StepReadout,
     SumPool,
     TokenSum,
 )
@@ -60,6 +61,8 @@ class TwinResult:
     """What the twin computed.
 
     acc: int64 [B, classes].  logits: float64 [B, classes], acc * scale / length.  predictions: int64 [B].
+    Of a network that answers at every step all three have T before them, and logits are acc * scale; behind the end of a recording
+    acc and logits are 0 and predictions -1.
     counts: LayerCount by name of every synapse and LIF layer.  steps: int64 [B], the lengths used.
     spikes: uint8 [T, B, ...] by LIF layer, membranes: int32 [T, B, ...] after reset; both empty unless recorded.
     """
@@ -175,7 +178,7 @@ class Runner:
         return outs, {n.name: np.zeros_like(outs[n.name]) for n in net.lifs} if self.keep else outs
 
     def run(self, recording: np.ndarray, buffers: tuple[Buffers, Buffers]) -> tuple[np.ndarray, Buffers, dict]:
-        """One recording [T, ...] -> (acc [classes], values by node, counts by node)."""
+        """One recording [T, ...] -> (acc [classes], or [T, classes] of a StepReadout, values by node, counts by node)."""
         net, (outs, membranes) = self.network, buffers
         T = len(recording)
         values = {net.input.name: np.array(to_last(recording), np.int32, order="C")}
@@ -194,6 +197,8 @@ class Runner:
                 counts[node.name] = found
             values[node.name] = out
         last = net.readout
+        if isinstance(last, StepReadout):
+            return values[last.input] + last.bias, values, counts
         return values[last.input].sum(0, dtype=np.int64) + T * last.bias, values, counts
 
 
@@ -211,9 +216,10 @@ def check_inputs(network: IntegerNetwork, inputs: np.ndarray, lengths: object) -
     if steps.shape != (x.shape[1],) or steps.dtype.kind not in "iu" or steps.min() < 1 or steps.max() > x.shape[0]:
         raise ShapeError(explain("run: lengths do not fit.", f"lengths {list(steps.shape)}   inputs {list(x.shape)}",
                                  cure="One integer in 1..T per recording."))
-    worst = max(-network.ranges[network.readout.name][0], network.ranges[network.readout.name][1]) * x.shape[0]
+    last = network.readout
+    worst = max(-network.ranges[last.name][0], network.ranges[last.name][1]) * (1 if isinstance(last, StepReadout) else x.shape[0])
     if worst >= WORD:
-        raise GraphError(explain(f"Readout {network.readout.name!r} can reach {worst} in {x.shape[0]} steps, limit 2^31.",
+        raise GraphError(explain(f"Readout {last.name!r} can reach {worst} in {x.shape[0]} steps, limit 2^31.",
                                  cure="Use fewer steps, or smaller head weights."))
     return x, steps.astype(np.int64)
 
@@ -235,7 +241,8 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
     x, steps = check_inputs(network, inputs, lengths)
     T, B = x.shape[:2]
     runner = Runner(network, T, record)
-    acc = np.zeros((B, *network.shapes[network.readout.name]), np.int64)
+    each = isinstance(network.readout, StepReadout)
+    acc = np.zeros((T if each else 1, B, *network.shapes[network.readout.name]), np.int64)
     counts = {n.name: np.zeros((6, B), np.int64) for n in network.nodes if n.synapse or isinstance(n, (LIF, Cell))}
     spikes = {n.name: np.zeros((T, B, *network.shapes[n.name]), np.uint8) for n in network.lifs if record}
     membranes = {name: np.zeros(s.shape, np.int32) for name, s in spikes.items()}
@@ -245,7 +252,7 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
         buffers = runner.buffers()
         for b in part:
             L = int(steps[b])
-            acc[b], values, found = runner.run(x[:L, b], buffers)
+            acc[: L if each else 1, b], values, found = runner.run(x[:L, b], buffers)
             for name, numbers in found.items():
                 work = numbers[:3] if len(numbers) == 5 or name not in sizes else (0, 0, 0)
                 counts[name][:, b] = (*work, L * sizes[name], *numbers[-2:]) if name in sizes else (*work, 0, 0, 0)
@@ -259,5 +266,7 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
             done.result()
     layers = {n: LayerCount(type(network[n]).__name__, not all(network.binary(s) for s in network[n].inputs), *c)
               for n, c in counts.items()}
-    logits = acc * network.readout.scale / steps[:, None]
-    return TwinResult(acc, logits, acc.argmax(1), steps, layers, spikes, membranes)
+    predictions = np.where(np.arange(len(acc))[:, None] < steps, acc.argmax(2), -1)
+    if not each:
+        acc, predictions = acc[0], predictions[0]
+    return TwinResult(acc, network.readout.scores(acc, steps), predictions, steps, layers, spikes, membranes)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from neuro.datasets.loading import collate
+from neuro.deploy.agreement import evaluate_quantized
 from neuro.deploy.front import split_front
 from neuro.deploy.quantize import quantize
 from neuro.files import replacing
@@ -19,7 +20,7 @@ def main(
     run: Path, data: Path, out: Path | None = None, samples: int = 64, message_bits: int | None = None, weight_bits: int = 8,
     clip: bool = False, calibrate: bool = False, host_front: bool = False,
 ) -> None:  # fmt: skip
-    """Quantise a run's model to the chip's integers and write network.npz, with what changed.
+    """Quantise a run's model to the chip's integers and write network.npz; say what changed, and how well both classify.
 
     Args:
         run: folder of a run, or a model.safetensors.
@@ -35,13 +36,15 @@ def main(
     """
     model = load(run)
     frames = samples_of(model, run, data)
-    x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
+    x, lengths, labels = collate([frames[i] for i in spread(range(len(frames)), samples)])
     path = out or (run if run.is_dir() else run.parent) / "network.npz"
     front = split_front(model, x) if host_front else None
     part, x = (model, x) if front is None else (front.chip, front.spikes(x, lengths))
     network, report = quantize(part, x, lengths=lengths, message_bits=message_bits, weight_bits=weight_bits, clip=clip, calibrate=calibrate)
     network.save(path)
     print(report)
+    if not labels.is_floating_point():
+        print(f"on these: {evaluate_quantized(part, network, [(x, lengths, labels)])}")
     if front is not None:
         beside = path.with_name(f"{path.stem}_inputs.npy")
         with replacing(beside) as file:

@@ -116,7 +116,7 @@ def _chip(page: Report, deployed: Deployed, summary: dict[str, Any]) -> None:
     fired = sum(r.spikes for r in report.layers) / max(1, sum(r.compared for r in report.layers))
     page.section("On the chip's integers").text(
         f"8-bit weights, integer membranes, strict threshold. On the whole test set the twin reaches {summary['twin_accuracy']:.1%}, the "
-        f"float network {summary['accuracy']:.1%}; {report.agree} of {report.samples} recordings get the same class.\n\n"
+        f"float network {summary['accuracy']:.1%}; {report.agree} of {report.answers} recordings get the same class.\n\n"
         f"A neuron step has changed if one network fired and the other did not. {report.changed:.2%} of all have; the float network fires in "
         f"{fired:.2%}. Every layer is compared on what reached it, so changes add up from layer to layer. Events that did not fit the input's "
         f"bits: {deployed.clipped}."
