@@ -196,7 +196,7 @@ def test_file_graph_and_what_cannot_take_it(tmp_path):
 def test_a_run_on_text_is_exported(tmp_path, capsys):
     """Trained, exported and run again from the file: the same share of right next characters as `neuro evaluate` finds, as nearly as the integers."""
     (tmp_path / "t.txt").write_text("abcd" * 300)
-    recipes.load("series_text").main(out=tmp_path / "run", data=tmp_path / "t.txt", epochs=3, steps=8, width=32, batch_size=4, lr=0.03)
+    recipes.load("series_text").main(out=tmp_path / "run", data=tmp_path / "t.txt", epochs=6, steps=8, width=32, batch_size=4, lr=0.03)
     export(tmp_path / "run", tmp_path / "t.txt", samples=9)
     out = capsys.readouterr().out
     assert "9 recordings, 72 answers" in out and "on these: 72 answers" in out and "accuracy float" in out
