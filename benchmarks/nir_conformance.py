@@ -29,7 +29,7 @@ def cases():
     from torch import nn
 
     from neuro import layers, neurons, reset
-    from neuro.deploy.nir_layers import SumPool2d
+    from neuro.deploy.nir_layers import Delay, SumPool2d
     from neuro.surrogate import ATan
 
     torch.manual_seed(3)
@@ -68,6 +68,12 @@ def cases():
     yield "conv, flatten, linear", maps(layers.Conv2d(2, 4, 3, padding=1), flat=4 * 36), (2, 6, 6), small
     yield "depthwise conv, written out", maps(layers.Conv2d(2, 4, 3, padding=1, groups=2), flat=4 * 36), (2, 6, 6), small
     yield "conv, sum pooling", maps(layers.Conv2d(2, 4, 3, padding=1), SumPool2d((2, 2), (2, 2)), flat=4 * 9), (2, 6, 6), small
+    maxed = layers.MaxPool2d(2)
+    yield "conv, max pooling of spikes", maps(layers.Conv2d(2, 4, 3, padding=1), maxed, flat=4 * 9), (2, 6, 6), small
+    yield "the same, as NIR's Threshold", maps(layers.Conv2d(2, 4, 3, padding=1), maxed, flat=4 * 9), (2, 6, 6), {**small, "max_pool": "Threshold"}
+    yield "conv, max pooling of spikes, padded", maps(layers.Conv2d(2, 4, 3, padding=1), layers.MaxPool2d(3, 2, 1), flat=4 * 9), (2, 6, 6), small
+    yield "a delay of 3 steps", row(neurons.LIF(tau=4.0, **strict), layers.Delay(3)), (6,), small
+    yield "a delay of its own for every neuron", row(neurons.LIF(tau=4.0, **strict), Delay(torch.arange(8) % 4)), (6,), small
     yield "conv, average pooling", maps(layers.Conv2d(2, 4, 3, padding=1), layers.AvgPool2d(2), flat=4 * 9), (2, 6, 6), small
 
 

@@ -155,9 +155,11 @@ def _pool(w: Writer, node: g.AvgPool2d | g.SumPool2d) -> None:
 
 def _max_pool(w: Writer, node: g.MaxPool2d) -> None:
     nir_pooling.must_be_spikes(w.graph, node)
-    summed = w.add(f"{node.name}.sum", w.nir.SumPool2d(kernel_size=_ints(node.kernel), stride=_ints(node.stride), padding=_ints(node.padding)))
+    summed = nir_pooling.window_sum(node, w.graph.shapes[node.name][0])
+    _conv(w, summed) if isinstance(summed, g.Conv2d) else _pool(w, summed)
     fires = nir_pooling.any_spike(w.nir, w.graph.shapes[node.name], w.dt, w.max_pool)
-    w.chain(node, [summed, w.add(node.name, fires, **{nir_pooling.MARK: 1})])
+    w.edges.append((summed.name, w.add(node.name, fires, **{nir_pooling.MARK: 1})))
+    w.exits[node.name] = (node.name,)
 
 
 def _delay(w: Writer, node: g.Delay | Delays) -> None:

@@ -3,18 +3,24 @@
 Of spikes, 0 or 1, the largest in a window is 1 where their sum is 1 or more: `max = (sum > 1/2)`. NIR's `Threshold` says just that,
 but no other reader that we know runs it. A LIF does the same: with `0 < threshold < gain` every sum of 1 or more fires and is reset
 to zero, and a sum of 0 leaves zero, so nothing is ever carried over. Of real numbers neither is the largest, so those are refused.
+
+The sum is a SumPool2d, or, of a pool that pads, a convolution with ones: three readers do not pad a SumPool2d, all pad a convolution.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from neuro import graph as g
 from neuro.deploy.mapping_rewrites import binary
 from neuro.deploy.nir_file import Net, Part
+from neuro.deploy.nir_kernels import compact
+from neuro.deploy.nir_shapes import padding, whole
 
 FORMS = ("LIF", "Threshold")
 MARK = "neuro_max_pool"  # of the neuron, in its metadata
@@ -36,6 +42,14 @@ def must_be_spikes(graph: g.Graph, node: g.MaxPool2d) -> None:
         raise node.refuse("NIR has no node for it.", why, cure=cure)
 
 
+def window_sum(node: g.MaxPool2d, channels: int) -> g.SumPool2d | g.Conv2d:
+    """The node that sums each window: `<name>.sum`."""
+    name, (height, width) = f"{node.name}.sum", node.kernel
+    if any(node.padding) and (height - width) % 2 == 0:  # others cannot be centred in a square kernel
+        return g.Conv2d(name, node.inputs, torch.ones(channels, 1, height, width), None, node.stride, node.padding, (1, 1), channels)
+    return g.SumPool2d(name, node.inputs, node.kernel, node.stride, node.padding)
+
+
 def any_spike(nir: Any, shape: tuple[int, ...], dt: float, form: str) -> Any:
     """The NIR node behind the sum of each window: 1 where any input fired. `form` is one of `FORMS`.
 
@@ -53,13 +67,31 @@ def pools_restored(net: Net, dt: float | None) -> Net:
         if MARK not in part.said or not _fires_at_any(part, dt):
             continue
         pool = net.parts[net.sources(name)[0]]
-        if net.sources(name) != [pool.name] or pool.kind != "SumPool2d" or net.readers(pool.name) != [name] or not _spikes(net, net.sources(pool.name)):
+        windows = _windows(pool)
+        if windows is None or net.sources(name) != [pool.name] or net.readers(pool.name) != [name] or not _spikes(net, net.sources(pool.name)):
             continue
         parts = {k: p for k, p in net.parts.items() if k != pool.name}
-        parts[name] = Part(name, "MaxPool2d", pool.values, pool.said)
+        parts[name] = Part(name, "MaxPool2d", windows)
         edges = tuple((a, name if b == pool.name else b) for a, b in net.edges if a != pool.name)
         net = replace(net, parts=parts, edges=edges)
     return net
+
+
+def _windows(part: Part) -> Mapping[str, Any] | None:
+    """Kernel, stride and padding of a part that sums windows channel by channel; None of any other."""
+    if part.kind == "SumPool2d":
+        return {k: part.values[k] for k in ("kernel_size", "stride", "padding")}
+    if part.kind != "Conv2d" or np.ndim(part.values["weight"]) != 4:
+        return None
+    part = compact(part, 2)
+    weight, bias = np.asarray(part.values["weight"]), np.asarray(part.values["bias"])
+    kernel, dilation = list(weight.shape[2:]), whole(part, "dilation", 2)
+    if weight.shape[1] != 1 or whole(part, "groups", 1) != [len(weight)] or (weight != 1).any() or bias.any() or dilation != [1, 1]:
+        return None
+    pad = padding(part, kernel, dilation)
+    if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):  # a window might hold nothing but padding, whose largest is none
+        return None
+    return {"kernel_size": np.array(kernel), "stride": np.array(whole(part, "stride", 2)), "padding": np.array(pad)}
 
 
 def _fires_at_any(part: Part, dt: float | None) -> bool:

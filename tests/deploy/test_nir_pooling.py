@@ -42,7 +42,7 @@ def pooled(*pools, rule=reset.to_zero, strict=False):
 def plain(graph):
     """The same graph as one of another library: nothing in its metadata but the step."""
     bare = copy.deepcopy(graph)
-    for node in bare.nodes.values():
+    for node in bare.nodes.values():  # soft resets stay stated
         node.metadata = {k: v for k, v in node.metadata.items() if k in ("fires", "reset")}
     return bare
 
@@ -60,7 +60,7 @@ def test_a_pool_comes_back_and_plain_nir_computes_the_same(tmp_path_factory, ker
     path = tmp_path_factory.mktemp("nir") / "net.nir"
     graph = exported(model, x, dt=dt, max_pool=form, path=path)
     kinds = [type(n).__name__ for n in graph.nodes.values()]
-    assert kinds[-3:] == ["SumPool2d", form, "Output"]
+    assert kinds[-3:] == ["Conv2d" if any(padding) and (kernel[0] - kernel[1]) % 2 == 0 else "SumPool2d", form, "Output"]
     with torch.no_grad():
         want = model(x)
         network = exchange.load(path)
@@ -158,6 +158,20 @@ def test_a_mark_behind_real_numbers_is_not_believed():
     edges = [("0", "2.sum") if e == ("0", "1") else e for e in graph.edges if e[0] != "1"]
     network = exchange.load(nir.NIRGraph(nodes, edges, metadata={"dt": 1e-3}, type_check=False))
     assert isinstance(network.layers["2_sum"], SumPool2d) and not any(isinstance(m, nn.MaxPool2d) for m in network.modules())
+
+
+@pytest.mark.parametrize("change", ["weight", "bias", "dilation"])
+def test_a_convolution_that_sums_no_windows_stays_one(change):
+    graph = exported(pooled(layers.MaxPool2d(3, 1, 1)), (torch.rand(12, 2, 2, 6, 6) < 0.5).float())
+    assert isinstance(exchange.load(graph).layers["2"], layers.MaxPool2d)
+    node = graph.nodes["2.sum"]
+    if change == "weight":
+        node.weight[0, 0, 1, 1] = 2
+    elif change == "bias":
+        node.bias[0] = 1
+    else:
+        node.dilation, node.padding = np.array([2, 2]), np.array([2, 2])
+    assert isinstance(exchange.load(graph).layers["2_sum"], layers.Conv2d)
 
 
 def test_reading_at_another_step_keeps_the_pool_only_while_it_is_one():
