@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from neuro import cli, models
-from neuro.commands.learn import draw, names_of
+from neuro.commands.learn import draw, opened
 from neuro.datasets import Frames, Sensor, make_events
-from neuro.datasets.formats.nmnist import write_nmnist
+from neuro.datasets.formats.nmnist import read_nmnist, write_nmnist
 from neuro.deploy.added_classes import head_of
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.quantize import quantize
@@ -132,7 +132,84 @@ def test_no_recording_is_both_shown_and_judged():
 
 
 def test_names_come_from_the_run_or_from_beside_the_file(run):
-    network = IntegerNetwork.load(run / "network.npz")
-    assert names_of(network, run / "network.npz", OLD) == list(OLD)
+    found = opened(run / "network.npz", OLD)
+    assert found.classes == list(OLD) and found.binary is None
     with pytest.raises(FormatError, match="3 names in the run"):
-        names_of(network, run / "network.npz", ("a", "b", "c"))
+        opened(run / "network.npz", ("a", "b", "c"))
+
+
+def test_binary_learns_the_old_classes_then_the_new_and_keeps_every_old_bit(capsys, run, data):
+    code, out, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 3, "--rule", "binary", "--num-neurons", 2)
+    assert (code, err) == (0, "") and "learned c, d, each recording shown once" in out
+    assert "shown: 6 recordings of new classes, 6 of old ones" in out  # half of the old ones
+    assert "of 6 others right with the trained head" in out and "right with a binary layer" in out and "of 6 others right" in out
+    assert "2 neurons of each class" in out and "4 rows of old classes are the same, bit for bit" in out and "competition 0.1" in out
+    about = json.loads((run / "network_learned.json").read_text())
+    assert about["rule"] == "binary" and about["classes"] == ["a", "b", "c", "d"] and "old_right_relearned" in about["judged"]
+    network = IntegerNetwork.load(run / "network_learned.npz")
+    weight = head_of(network).weight
+    assert weight.shape[0] == 4 * 2 and set(np.unique(weight)) == {0, 1} and set(weight.sum(1)) == {about["binary"]["weights"]}
+    known = IntegerNetwork.load(run / "network.npz")
+    for node in known.nodes:  # all before the head is what it was
+        if node.name not in (head_of(known).name, known.readout.name):
+            assert all(np.array_equal(getattr(node, f), getattr(network[node.name], f)) for f in node.array_fields)
+    assert run_cli(capsys, "learn", run, "--data", data, "--shots", 3, "--rule", "binary", "--num-neurons", 2, "--out", run / "again.npz")[0] == 0
+    assert np.array_equal(head_of(IntegerNetwork.load(run / "again.npz")).weight, weight)
+
+
+def test_the_binary_file_answers_as_is_reported(capsys, run, data):
+    assert run_cli(capsys, "learn", run, "--data", data, "--shots", 3, "--rule", "binary")[0] == 0
+    about, network = json.loads((run / "network_learned.json").read_text()), IntegerNetwork.load(run / "network_learned.npz")
+    files = [(label, path) for label in about["classes"] for path in sorted((data / f"train/{label}").iterdir()) if not any(name.endswith(f"{label}/{path.name}") for name in about["shown"])]
+    frames = Preprocess(Frames(bins=3), Sensor(34, 34))
+    x = np.concatenate([frames(read_nmnist(path, sensor=Sensor(34, 34))).numpy() for _, path in files], 1).astype(np.int32)
+    given = run_twin(network, x).predictions // about["binary"]["neurons"]
+    right = [about["classes"][g] == label for g, (label, _) in zip(given, files, strict=True)]
+    assert len(files) == about["judged"]["old"] + about["judged"]["new"] == 12
+    assert sum(right[:6]) == about["judged"]["old_right_after"] and sum(right[6:]) == about["judged"]["new_right_after"]
+
+
+def test_a_binary_file_learns_further_without_old_recordings(capsys, run, data, tmp_path):
+    for label in (*OLD, NEW[0]):
+        shutil.copytree(data / "train" / label, tmp_path / "first/train" / label)
+    assert run_cli(capsys, "learn", run, "--data", tmp_path / "first", "--shots", 2, "--rule", "binary", "--learning-competition", 0.3, "--num-weights", 5, "--least", 2)[0] == 0
+    shutil.copytree(data / "train" / NEW[1], tmp_path / "second/train" / NEW[1])
+    code, out, err = run_cli(capsys, "learn", run, "--network", run / "network_learned.npz", "--data", tmp_path / "second", "--shots", 2, "--out", run / "more.npz")
+    assert (code, err) == (0, "") and "shown: 2 recordings of new classes, 0 of old ones\n" in out and "competition 0.3" in out
+    before, after = (json.loads((run / name).read_text())["binary"] for name in ("network_learned.json", "more.json"))
+    assert after["times"][:3] == before["times"] and after["classes"] == 4 and after["least"] == 2 and after["weights"] == 5
+    first, second = (head_of(IntegerNetwork.load(run / name)).weight for name in ("network_learned.npz", "more.npz"))
+    assert np.array_equal(second[: len(first)], first) and len(second) == len(first) + 10
+    further = ("learn", run, "--network", run / "network_learned.npz", "--data", data, "--shots", 1, "--out", run / "x.npz")
+    for more, wanted in ((("--rule", "rows"), "last layer of this file is binary"), (("--num-weights", 3), "cannot be changed"), (("--replay", 2), "cannot be changed")):
+        code, _, err = run_cli(capsys, *further, *more)
+        assert code == 2 and wanted in err and "Traceback" not in err and not (run / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [({"neurons": 3}, "neurons in the file"), ({"neurons": "ten"}, "how many neurons"), ({"weights": 7}, "not the one that is described"), ({"times": [[1]]}, "not the one"),
+     ({"seed": None}, "not described as it must be"), ({"competition": {"initial": 2}}, "not described"), ({"latch": "no"}, "not the one"), ({"least": 60}, "not the one")],
+)  # fmt: skip
+def test_a_description_that_was_edited_is_refused(capsys, run, data, change, wanted, tmp_path):
+    for label in (*OLD, NEW[0]):
+        shutil.copytree(data / "train" / label, tmp_path / "first/train" / label)
+    assert run_cli(capsys, "learn", run, "--data", tmp_path / "first", "--shots", 2, "--rule", "binary", "--num-weights", 5, "--samples", 0)[0] == 0
+    path = run / "network_learned.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "binary": {**about["binary"], **change}}))
+    code, _, err = run_cli(capsys, "learn", run, "--network", run / "network_learned.npz", "--data", data, "--shots", 1, "--out", run / "x.npz")
+    assert code == 2 and wanted in err and "Traceback" not in err and not (run / "x.npz").exists()
+
+
+def test_options_of_the_other_rule_and_numbers_out_of_range_are_refused(capsys, run, data, tmp_path):
+    shutil.copytree(data / "train/c", tmp_path / "new/train/c")
+    for wanted, *argv in (("--num-neurons belong to --rule binary", "--num-neurons", 4), ("--passes belongs to --rule rows", "--rule", "binary", "--passes", 3),
+                          ("--num-neurons is 0", "--rule", "binary", "--num-neurons", 0), ("out of its range", "--rule", "binary", "--num-weights", 100_000),
+                          ("--min-plasticity is 2", "--rule", "binary", "--min-plasticity", 2), ("--learning-competition is -0.1", "--rule", "binary", "--learning-competition", -0.1),
+                          ("reaches --least", "--rule", "binary", "--least", 60_000), ("no recording of one", "--rule", "binary", "--replay", 0), ("--least", "--rule", "binary", "--least", 70_000),
+                          ("rule", "--rule", "hebb")):  # fmt: skip
+        code, _, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 2, *argv)
+        assert code == 2 and wanted in err and "Traceback" not in err, (argv, err)
+    code, _, err = run_cli(capsys, "learn", run, "--data", tmp_path / "new", "--shots", 2, "--rule", "binary")
+    assert code == 2 and "no recording of one" in err and "of a, b" in err and not list(run.glob("network_learned.*"))
