@@ -4,8 +4,9 @@
 
 Operations are those of a nonzero input and a weight, or of two nonzero activations. An addition: an input of +-1 (of two, one is enough);
 a multiplication: any other. `truth` is counted by Python loops over the recorded inputs, by nothing that neuro, NeuroBench or
-SpikingJelly contain. Each column is additions + multiplications. `equal` says that both are those of the loops. The last table gives
-seconds of counting per second of the forward. Ends with status 1 if a count of ours is not that of the loops.
+SpikingJelly contain. Each column is additions + multiplications. `equal` says that both are those of the loops. The second table holds
+neurons: spikes, and updates, one for each neuron and step. The last line gives seconds of counting per second of the forward. Ends with
+status 1 if a count of ours is not that of the loops.
 """
 
 from __future__ import annotations
@@ -146,6 +147,15 @@ def _two(x: Tensor) -> Pair:
     return a, m + samples * 100 * 100
 
 
+def large_cases() -> list[Case]:
+    """More operations than float32 can count one by one, and an odd number of them."""
+    x, outputs, found = torch.ones(1, 4099), 4097, 0
+    for value in x.flatten().tolist():
+        for _ in range(outputs):
+            found += value != 0
+    return [Case("Linear, 16.8 million operations", nn.Linear(4099, outputs), x, (found, 0))]
+
+
 def conv_cases() -> list[Case]:
     x, found = spikes(2, 4, 7, 6), []
     for name, how in {"padded": {"padding": 1}, "strided": {"stride": 2, "padding": 1}, "depthwise": {"groups": 4, "padding": 1}, "dilated": {"dilation": 2, "padding": 2}}.items():
@@ -217,6 +227,8 @@ def neurobench(case: Case) -> Pair:
     n = len(case.x)  # it looks at children only, so that a layer alone needs a container
     loader = DataLoader(TensorDataset(case.x, torch.zeros(n)), batch_size=n)
     result = Benchmark(TorchModel(nn.Sequential(case.net)), loader, [], [], [[], [SynapticOperations]]).run(quiet=True)["SynapticOperations"]
+    if result == 0.0:  # a metric that failed: the error is printed, and 0.0 given in place of the dictionary
+        raise PeerError("0.0, its error swallowed")
     return round(result["Effective_ACs"] * n), round(result["Effective_MACs"] * n)
 
 
@@ -230,7 +242,51 @@ def spikingjelly(case: Case) -> Pair:
     return int(synops.get_total()), int(macs.get_total())
 
 
-def asked(tool: Callable[[Case], Pair], case: Case) -> Pair | str:
+class PeerError(Exception):
+    """Said as it stands in the table."""
+
+
+def neurons_by_loops(case: Case) -> Pair:
+    """(spikes, updates) of a `Steps`, of its spikes as they came: one value for each sample, step and neuron."""
+    with torch.no_grad():
+        case.net(case.x)
+    values = [v for s in case.net.spikes for row in s.tolist() for v in row]
+    return sum(1 for v in values if v), sum(1 for _ in values)
+
+
+def neurons_ours(case: Case) -> Pair:
+    found = neuro.activity(case.net, case.x, batch_axis=0)
+    return int(found.total("spikes").sum()), int(found.total("updates").sum())
+
+
+def neurons_neurobench(case: Case, told: bool = True) -> Pair:
+    """Its sparsity is the share of outputs that are no spikes. told: the neuron's class is registered, without which it is not seen."""
+    from neurobench.benchmarks import Benchmark
+    from neurobench.metrics.workload import ActivationSparsity, MembraneUpdates
+    from neurobench.models import TorchModel
+    from torch.utils.data import DataLoader, TensorDataset
+
+    n, outputs, model = len(case.x), case.x.shape[0] * case.x.shape[1] * case.net.a.out_features, TorchModel(case.net)
+    if told:
+        model.add_activation_module(type(case.net.neuron))
+    loader = DataLoader(TensorDataset(case.x, torch.zeros(n)), batch_size=n)
+    found = Benchmark(model, loader, [], [], [[], [ActivationSparsity, MembraneUpdates]]).run(quiet=True)
+    if not any(found.values()):
+        raise PeerError("sparsity 0, updates 0")
+    return round((1 - found["ActivationSparsity"]) * outputs), round(found["MembraneUpdates"] * n)
+
+
+def neurons_spikingjelly(case: Case) -> Pair:
+    """One comparison with the threshold for each update. It does not count spikes; those of the loops stand in."""
+    from spikingjelly.activation_based import op_counter
+
+    counter = op_counter.NeuronStateCounter()
+    with op_counter.DispatchCounterMode([counter]):
+        case.net(case.x)
+    return case.truth[0], int(counter.metric_records.get("Global", {}).get("state_comps", 0))
+
+
+def asked(tool: Callable[[Case], Any], case: Case) -> Any:
     """What a tool says, or the first line of what it raised."""
     hidden = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(hidden), contextlib.redirect_stderr(hidden):
@@ -239,11 +295,25 @@ def asked(tool: Callable[[Case], Pair], case: Case) -> Pair | str:
             try:
                 return tool(case)
             except Exception as error:  # the tools of others raise anything; the table shows what
-                return f"{type(error).__name__}: {str(error).splitlines()[0][:40] if str(error) else ''}"
+                said = str(error).splitlines()[0][:40] if str(error) else ""
+                return said if isinstance(error, PeerError) else f"{type(error).__name__}: {said}"
 
 
 def cell(found: Pair | str, truth: Pair) -> str:
     return found if isinstance(found, str) else "equal" if found == truth else f"{found[0]} + {found[1]}"
+
+
+def compare(head: str, cases: list[Case], tools: dict[str, Callable[[Case], Any]]) -> list[str]:
+    """Print a table of what each tool says; gives the cases in which ours is not the truth."""
+    rows, wrong, right = [], [], dict.fromkeys(tools, 0)
+    for case in cases:
+        found = {name: asked(tool, case) for name, tool in tools.items()}
+        rows.append((case.name, f"{case.truth[0]} + {case.truth[1]}", *(cell(f, case.truth) for f in found.values())))
+        wrong += [case.name] if found["neuro"] != case.truth else []
+        right = {name: n + (found[name] == case.truth) for name, n in right.items()}
+    rows.append(("equal to the loops", f"of {len(cases)}", *(str(n) for n in right.values())))
+    print(peers.table((head, "truth", *tools), rows))
+    return wrong
 
 
 def main() -> int:
@@ -252,15 +322,16 @@ def main() -> int:
     sj = peers.load("spikingjelly", "spikingjelly.activation_based.op_counter")
     bench = peers.load("neurobench", "neurobench.metrics.workload")
     tools = {"neuro": ours} | ({"NeuroBench 2.3": neurobench} if bench else {}) | ({"SpikingJelly 2.0": spikingjelly} if sj else {})
-    cases = [*linear_cases(), *conv_cases(), *attention_cases(), *recurrent_cases(sj)]
-    rows, wrong, right = [], [], dict.fromkeys(tools, 0)
-    for case in cases:
-        found = {name: asked(tool, case) for name, tool in tools.items()}
-        rows.append((case.name, f"{case.truth[0]} + {case.truth[1]}", *(cell(f, case.truth) for f in found.values())))
-        wrong += [case.name] if found["neuro"] != case.truth else []
-        right = {name: n + (found[name] == case.truth) for name, n in right.items()}
-    rows.append(("equal to the loops", f"of {len(cases)}", *(str(n) for n in right.values())))
-    print(peers.table(("network", "truth", *tools), rows))
+    loops = recurrent_cases(sj)
+    print("Operations: additions + multiplications")
+    wrong = compare("network", [*linear_cases(), *large_cases(), *conv_cases(), *attention_cases(), *loops], tools)
+    seen = {"neuro": neurons_ours}
+    if bench:
+        seen |= {"NeuroBench 2.3": lambda case: neurons_neurobench(case, told=False), "NeuroBench, class registered": neurons_neurobench}
+    if sj:
+        seen["SpikingJelly 2.0 (updates)"] = neurons_spikingjelly
+    print("\nNeurons: spikes + updates")
+    wrong += compare("network", [Case(c.name, c.net, c.x, neurons_by_loops(c)) for c in loops if isinstance(c.net, Steps)], seen)
     conv = Case("64-channel 3x3 convolution, 8x32x32", nn.Conv2d(64, 64, 3, padding=1), spikes(8, 64, 32, 32), (0, 0))
     with torch.no_grad():
         seconds = peers.alternating({"forward": lambda: conv.net(conv.x)} | {name: (lambda t=tool: asked(t, conv)) for name, tool in tools.items()}, rounds=3)

@@ -513,8 +513,11 @@ def test_tables():
 
 
 def test_large_counts_are_exact():
-    found = layer(nn.Linear(4097, 4096), torch.ones(1, 4097))
-    assert found.ac[0] == 4096 * 4097 == np.int64(16_781_312)
+    """Odd and above 2^24, so that float32 could not hold them."""
+    found = layer(nn.Linear(4099, 4097), torch.ones(1, 4099))
+    assert found.ac[0] == found.dense[0] == 4099 * 4097 == np.int64(16_793_603)
+    conv = nn.Conv1d(4099, 4097, 1, bias=False)
+    assert layer(conv, torch.ones(1, 4099, 1)).ac[0] == 4099 * 4097
 
 
 def test_importing_what_uses_it_does_not_shadow_the_function():

@@ -50,4 +50,22 @@ def test_an_error_of_a_tool_is_shown_and_not_a_zero(bench):
 
     case = bench.Case("x", nn.Linear(2, 2), torch.ones(1, 2), (4, 0))
     assert bench.asked(fails, case) == "ValueError: no such layer"
+
+    def swallowed(case):
+        raise bench.PeerError("0.0, its error swallowed")
+
+    assert bench.asked(swallowed, case) == "0.0, its error swallowed"
     assert bench.cell("ValueError: no such layer", case.truth).startswith("ValueError") and bench.cell((4, 0), (4, 0)) == "equal" and bench.cell((0, 0), (4, 0)) == "0 + 0"
+
+
+def test_neurons_by_loops_and_ours(bench):
+    (case,) = (c for c in bench.recurrent_cases(None) if isinstance(c.net, bench.Steps))
+    spikes, updates = bench.neurons_by_loops(case)
+    assert updates == 3 * 6 * 10 > spikes > 0 and bench.neurons_ours(case) == (spikes, updates)
+
+
+def test_a_count_that_is_not_the_truth_is_named(bench, capsys):
+    cases = [bench.Case(name, nn.Linear(2, 2), torch.ones(1, 2), (4, 0)) for name in ("a", "b")]
+    wrong = bench.compare("network", cases, {"neuro": lambda case: (4, case.name == "b"), "other": lambda case: (0, 0)})
+    assert wrong == ["b"]
+    assert [line.split()[-2:] for line in capsys.readouterr().out.splitlines()[-1:]] == [["1", "0"]]
