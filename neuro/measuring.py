@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import html
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuro.counting import Counter, Product, Tally
+from neuro.counting import Counter, Tally
 from neuro.errors import ParameterError, ShapeError, explain
-from neuro.neurons import Neuron, Recurrent
+from neuro.products import Product
 from neuro.restoring import keeper
 from neuro.state import module_paths, unwrapped
+from neuro.watching import Watch, quiet, watched
 
 CONVENTION = (
     "Counted per sample: a product is effective where a nonzero input meets a weight (zero weights included, padding excluded), or where\n"
@@ -25,11 +24,6 @@ CONVENTION = (
     "Updates are neurons x steps. Norms, softmax and other elementwise work are listed in elements, not in operations."
 )
 _PRODUCT = ("inputs", "unit", "integer", "real", "negative", "dense", "padded", "ac", "graded", "mac", "outputs", "biases")
-
-
-# Neurons of other packages, by the class that all of theirs have: what they give, or its first part, are spikes.
-_FOREIGN = frozenset({("snntorch", "SpikingNeuron"), ("spikingjelly", "BaseNode"), ("norse", "SNN"), ("norse", "SNNCell"), ("norse", "SNNRecurrent"),
-                      ("norse", "SNNRecurrentCell"), ("sinabs", "StatefulLayer")})  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -234,7 +228,7 @@ def activity(
         raise ParameterError(explain(f"activity: {scripted[0] or 'the model'!r} is scripted, and its layers cannot be watched.", cure="Count the module that was scripted."))
     kinds = {path: type(module).__name__ for module, path in paths.items()}
     restore, state = keeper(bare), list[Tensor]()
-    with torch.inference_mode(False), torch.no_grad(), _quiet(bare), _watched(paths, neurons) as watch:
+    with torch.inference_mode(False), torch.no_grad(), quiet(bare), watched(paths, neurons) as watch:
         tallies, seen = [], []
         for b, n in enumerate(steps.tolist()):
             sample = x.narrow(batch_axis, b, 1)
@@ -248,7 +242,7 @@ def activity(
     return Activity(tallies, seen, kinds, steps)
 
 
-def _counted(model: nn.Module, sample: Tensor, watch: _Watch, restore: Callable[[], list[Tensor]], state: list[Tensor]) -> tuple[Tally, list[Tensor]]:
+def _counted(model: nn.Module, sample: Tensor, watch: Watch, restore: Callable[[], list[Tensor]], state: list[Tensor]) -> tuple[Tally, list[Tensor]]:
     """The tally of one forward, and the buffers that it changed, which are put back."""
     weights = [p.data for p in (*model.parameters(), *model.buffers()) if not any(p is s for s in state)]
     watch.start()
@@ -263,17 +257,6 @@ def _counted(model: nn.Module, sample: Tensor, watch: _Watch, restore: Callable[
     return counter.tally, changed
 
 
-def _is_foreign(module: nn.Module) -> bool:
-    return any((c.__module__.partition(".")[0], c.__name__) in _FOREIGN for c in type(module).__mro__)
-
-
-def _steps_of(module: nn.Module, y: Tensor) -> int:
-    """Steps of one call: axis 0 of what takes sequences; a call of what takes one step."""
-    if isinstance(module, (Neuron, Recurrent)) or getattr(module, "step_mode", None) == "m":
-        return y.shape[0]
-    return y.shape[0] if {"SNN", "SNNRecurrent"} & {c.__name__ for c in type(module).__mro__} else 1
-
-
 def _steps(x: Tensor, lengths: Tensor | None, batch_axis: int) -> np.ndarray:
     if batch_axis not in (0, 1) or x.dim() <= batch_axis or x.shape[batch_axis] == 0:
         raise ParameterError(explain("activity: there are no samples.", f"x {list(x.shape)}   batch_axis {batch_axis}", cure="Give [T, B, ...], or [B, ...] with batch_axis=0."))
@@ -284,91 +267,6 @@ def _steps(x: Tensor, lengths: Tensor | None, batch_axis: int) -> np.ndarray:
     if batch_axis == 0 or found.shape != (samples,) or found.dtype.kind not in "iu" or found.min() < 1 or found.max() > most:
         raise ShapeError(explain("activity: the lengths do not fit the input.", f"x {list(x.shape)}   lengths {list(found.shape)} {found.dtype}", cure="One whole number in 1 .. T per sample, time on axis 0."))
     return found
-
-
-class _Watch:
-    """Which module is running, and what neurons gave: [updates, spikes, steps] by path."""
-
-    def __init__(self) -> None:
-        self.stack: list[tuple[str, bool]] = []
-        self.seen: dict[str, list[int]] = {}
-        self.counter: Counter | None = None
-
-    def start(self) -> None:
-        self.stack, self.seen = [], {}
-
-    def where(self) -> tuple[str, bool]:
-        return self.stack[-1] if self.stack else ("", False)
-
-    def left(self, path: str, y: Tensor, steps: int) -> None:
-        row = self.seen.setdefault(path, [0, 0, 0])
-        for i, n in enumerate((y.numel(), int(torch.count_nonzero(y)), steps)):
-            row[i] += n
-
-
-@contextmanager
-def _watched(paths: dict[nn.Module, str], others: tuple[type[nn.Module], ...]) -> Iterator[_Watch]:
-    watch, handles = _Watch(), list[Callable[[], None]]()
-    for module, path in paths.items():
-        neuron = isinstance(module, (Neuron, Recurrent, *others)) or _is_foreign(module)
-
-        handles.append(_replaced(module, watch, path, neuron))
-    try:
-        yield watch
-    finally:
-        for undo in handles:
-            undo()
-
-
-def _replaced(module: nn.Module, watch: _Watch, path: str, neuron: bool) -> Callable[[], None]:
-    """Put a `forward` that is watched into a module; gives what puts the old one back. Hooks would not see `module.forward(x)`."""
-    own, forward = module.__dict__.get("forward"), module.forward
-
-    @functools.wraps(forward)
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        again = any(p == path for p, _ in watch.stack)  # a forward that calls itself is one call
-        watch.stack.append((path, neuron))
-        try:
-            out = y = forward(*args, **kwargs)
-            with torch.utils._python_dispatch._disable_current_modes():
-                if not neuron and watch.counter is not None:
-                    watch.counter.unseen(y, (args, kwargs))
-                while neuron and isinstance(y, (tuple, list)) and y:
-                    y = y[0]
-                if neuron and not again and isinstance(y, Tensor):
-                    watch.left(path, y, _steps_of(module, y))
-        finally:
-            watch.stack.pop()
-        return out
-
-    def undo() -> None:
-        if own is None:
-            del module.__dict__["forward"]
-        else:
-            module.__dict__["forward"] = own
-
-    module.__dict__["forward"] = watched
-    return undo
-
-
-@contextmanager
-def _quiet(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and torch's fused encoder and LSTM off (they hide their products in one operator); all restored."""
-    modes = {m: m.training for m in model.modules()}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    mkldnn, one_operator = torch.backends.mkldnn.enabled, any(isinstance(m, nn.LSTM) for m in model.modules())
-    torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
-    try:
-        if one_operator:
-            torch._C._set_mkldnn_enabled(False)
-        with torch.compiler.set_stance("force_eager"):  # torch.cond and flex_attention compile themselves, which cannot be watched
-            yield
-    finally:
-        torch._C._set_mkldnn_enabled(mkldnn)
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _mean(counts: np.ndarray) -> str:

@@ -13,6 +13,7 @@ FOLDERS = ("neuro", "models", "datasets", "deploy")
 ORDER = [
     ("errors",),
     ("files",),  # written whole or not at all
+    ("memory",),  # that the process keeps
     ("plots",),  # draws arrays and tables; knows nothing of networks
     ("reset",),
     ("surrogate",),
@@ -22,8 +23,9 @@ ORDER = [
     ("neurons",),
     ("layers",),
     ("encode", "loss"),
-    ("dispatched",),  # torch's operators by what they cost
+    ("dispatched", "products"),  # torch's operators by what they cost; one product by its values
     ("counting", "restoring"),  # of operations; of what a module keeps
+    ("watching",),  # which module runs
     ("measuring",),  # neuro.activity
     ("nodes",),  # of the graph
     ("graph",),
