@@ -95,7 +95,7 @@ def cell(a: Tensor, node: ints.Cell, bias: Tensor, soft: Soft, weight: Tensor | 
         theta = 64 * vth + h
         s = sum((_Fire.apply((v - k * theta) * unit, surrogate) for k in range(2, node.levels + 1)), _Fire.apply((v - theta) * unit, surrogate))
         fixed = s.detach() if soft.detach else s
-        v = {"zero": v * (1 - fixed), "subtract": v - fixed * theta}.get(node.reset, v)
+        v = {"zero": v * (1 - fixed.clamp(max=1)), "subtract": v - fixed * theta}.get(node.reset, v)
         h = (decayed(h, dh) + s * jump).clamp(max=TOP - 1)
         spikes.append(s)
     return torch.stack(spikes).float()

@@ -148,6 +148,8 @@ class _Restorer:
             dv, vth, du, bias, dh, jump = (np.broadcast_to(x, (channels,)) for x in (node.dv, node.vth, node.du, node.bias(channels), 4096, 0))
             reset, levels = "zero", 1
         memory = bool((du != 4095).any())
+        if levels > 1 and reset == "zero" and bool((dv != 4096).any()):
+            raise _refused(node, f"it has {levels} levels and a hard reset: {RESETS[reset]} is for spikes of 0 and 1.", cure="Run it in the twin.")
         if memory and jump.any():
             raise _refused(node, "it has a current's memory and a threshold that adapts.", cure="Map the model that it was made of.")
         passes_by = isinstance(node, ints.LIF) and memory  # Lava's bias is not part of the current: a constant current's end value is

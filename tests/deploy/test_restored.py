@@ -71,6 +71,6 @@ def test_a_bias_beside_a_current_with_memory_comes_on_with_it():
 def test_what_no_float_neuron_is_is_named():
     base = [ints.Input("input", (3,)), ints.Dense("a", "input", np.eye(3, dtype=int))]
     tail = [ints.Dense("c", "b", np.eye(3, dtype=int)), ints.Readout("out", "c", np.zeros(3, int))]
-    for how, words in [({"du": 2047, "jump": 64}, "memory and a threshold that adapts"), ({"levels": 3, "jump": 64}, "3 levels")]:
+    for how, words in [({"du": 2047, "jump": 64}, "memory and a threshold that adapts"), ({"levels": 3, "jump": 64}, "3 levels"), ({"levels": 3, "reset": "zero"}, "3 levels and a hard reset")]:
         with pytest.raises(GraphError, match=f"Cell 'b'.*{words}"):
-            graph_of(ints.IntegerNetwork([*base, ints.Cell("b", "a", dv=0, vth=2, reset="subtract", **how), *tail]))
+            graph_of(ints.IntegerNetwork([*base, ints.Cell("b", "a", dv=0, vth=2, **{"reset": "subtract", **how}), *tail]))
