@@ -16,6 +16,7 @@ _HOME = {  # public name -> the module that defines it; loaded on first use, so 
     "activity": "neuro.measuring",
     "trace": "neuro.tracing",
     "compile_inference": "neuro.inference",
+    "keep_memory": "neuro.memory",
     "load": "neuro.training.runs",
     "health": "neuro.training.health",
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from neuro.errors import NeuroError, explain, unknown
+from neuro.memory import keep_memory
 
 
 class Command(NamedTuple):
@@ -59,6 +60,7 @@ DATA: dict[str, Command] = {
     "view": Command("neuro.commands.view:main", "a recording as a strip, an animation or a page: neuro data view FILE --out FILE.gif", ("file",)),
 }
 TABLES = {"data": DATA, "lava": LAVA, "nir": NIR}  # commands that have commands of their own
+COMPUTING = ("train", "evaluate", "demo")  # commands that run a network step after step
 OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
 
 
@@ -107,6 +109,8 @@ def dispatch(argv: list[str]) -> None:
     name, rest = argv[0], argv[1:]
     if name not in table:
         raise unknown("command", name, table)
+    if table is COMMANDS and name in COMPUTING:
+        keep_memory()
     command = table[name]
     function = found(command)
     if name in OWN_ARGUMENTS:

@@ -42,11 +42,11 @@ class Packed:
         """The tensor again, contiguous."""
         if not self.is_planes:
             return self.data.to(self.dtype).view(self.shape)
-        from neuro.kernels import spike_loops
+        from neuro.kernels import bit_loops
 
         x = fresh(self.shape, self.dtype if self.dtype == torch.float64 else torch.float32)
         flat, planes = x.view(-1).numpy(), self.planes
-        _over(planes.shape[1], lambda low, high: spike_loops.unpack(planes, flat, low, high))
+        _over(planes.shape[1], lambda low, high: bit_loops.unpack(planes, flat, low, high))
         return x.to(self.dtype)
 
 
@@ -81,19 +81,19 @@ def pack(x: Tensor) -> Packed:
 
 def _bits(x: Tensor, words: Tensor) -> tuple[int, bool]:
     """Bits of x > 0 into words; how many are set, and whether an element is neither 0 nor 1."""
-    from neuro.kernels import spike_loops
+    from neuro.kernels import bit_loops
 
     flat, into, found = x.view(-1).numpy(), words.numpy().view(np.uint64), []
-    _over(into.size, lambda low, high: found.append(spike_loops.pack(flat, 0.0, into, low, high)))
+    _over(into.size, lambda low, high: found.append(bit_loops.pack(flat, 0.0, into, low, high)))
     return sum(active for active, _ in found), any(odd for _, odd in found)
 
 
 def _counts(x: Tensor, planes: Tensor) -> tuple[int, int, int]:
     """Bits of x > p into plane p; how many are set, how many planes have any, and how many elements are no whole number of 0 .. PLANES."""
-    from neuro.kernels import spike_loops
+    from neuro.kernels import bit_loops
 
     flat, into, found = x.view(-1).numpy(), planes.numpy().view(np.uint64), []
-    _over(into.shape[1], lambda low, high: found.append(spike_loops.pack_counts(flat, into, low, high)))
+    _over(into.shape[1], lambda low, high: found.append(bit_loops.pack_counts(flat, into, low, high)))
     return sum(f[0] for f in found), max(f[1] for f in found), sum(f[2] for f in found)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import spike_attention, spike_conv, spike_linear
+from neuro.kernels import dense, spike_attention, spike_conv, spike_linear
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
@@ -29,7 +29,8 @@ def measure() -> Costs:
 
 def _linear(generator: torch.Generator) -> dict[str, float]:
     w = torch.randn(_WIDTH, _WIDTH, generator=generator)
-    dense = {f"dense_{n}": _seconds(lambda x: F.linear(x, w), torch.rand(n, _WIDTH, generator=generator)) / (n * w.numel()) for n in (16, 128, 1024)}
+    own = {f"dense_{n}": _seconds(lambda x: F.linear(x, w), torch.rand(n, _WIDTH, generator=generator)) / (n * w.numel()) for n in (16, 128, 1024)}
+    other = _seconds(lambda x: dense.product(x, w, None, onednn=True), torch.rand(_BATCH, _WIDTH, generator=generator)) / (_BATCH * w.numel())
     empty, spikes = torch.zeros(_BATCH, _WIDTH), _spikes((_BATCH, _WIDTH), generator)
     silent, active = _pair(lambda kept: spike_linear.forward(kept, w, None), empty, spikes)
     add = max(0.0, active - silent) / (int(spikes.sum()) * _WIDTH)
@@ -37,7 +38,8 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
     quiet, driven = _pair(lambda kept: spike_linear.weight_gradient(kept, g), empty, spikes)
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _WIDTH)
     outputs = _BATCH * _WIDTH
-    return {**dense, "linear_add": add, "linear_output": silent / outputs, "linear_gradient_add": gradient, "linear_gradient_output": quiet / outputs}
+    own["onednn_1024"] = other if dense.has_onednn(w.dtype) else 0.0
+    return {**own, "linear_add": add, "linear_output": silent / outputs, "linear_gradient_add": gradient, "linear_gradient_output": quiet / outputs}
 
 
 def _conv(generator: torch.Generator) -> dict[str, float]:
@@ -48,12 +50,12 @@ def _conv(generator: torch.Generator) -> dict[str, float]:
     sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
     silent, active = _pair(lambda kept: spike_conv.forward(kept, w, None, sizes), torch.zeros(shape), spikes)
     add = max(0.0, active - silent) / (int(spikes.sum()) * _CHANNELS * 9)
-    dense = _seconds(lambda x: F.conv2d(x, w, None, 1, 1), spikes) / products
+    usual = _seconds(lambda x: F.conv2d(x, w, None, 1, 1), spikes) / products
     g = torch.randn(shape, generator=generator)
     quiet, driven = _pair(lambda kept: spike_conv.weight_gradient(kept, g, sizes), torch.zeros(shape), spikes)
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _CHANNELS * 9)
     outputs = spikes.numel()  # as many as inputs
-    return {"dense_conv": dense, "conv_add": add, "conv_output": silent / outputs, "conv_gradient_add": gradient, "conv_gradient_output": quiet / outputs}
+    return {"dense_conv": usual, "conv_add": add, "conv_output": silent / outputs, "conv_gradient_add": gradient, "conv_gradient_output": quiet / outputs}
 
 
 def _attention(generator: torch.Generator) -> dict[str, float]:

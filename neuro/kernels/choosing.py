@@ -26,11 +26,13 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 5
+FORMAT, VERSION = "neuro-product-costs", 6
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
+FASTER = 0.95  # share of torch's time that oneDNN may take to be preferred
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
+_MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
 
 Fixed = Literal["dense", "events"]
 
@@ -73,6 +75,7 @@ class Costs:
     pack: float
     unpack: float
     call: float  # of a product by events, whatever its size
+    onednn_1024: float = 0.0  # as dense_1024, by oneDNN; 0: it is not there, or the table is of before it was measured
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
     attention_output: float = 0.0
     attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
@@ -84,10 +87,14 @@ class Costs:
     def dense(self, work: Work) -> float:
         """Seconds of the dense product."""
         if work.kind == "linear":
-            rate = _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
+            rate = self.onednn_1024 if self.prefers_onednn(work) else _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
         else:
             rate = self.dense_conv if work.kind == "conv" else self.attention_dense
         return work.products * rate
+
+    def prefers_onednn(self, work: Work) -> bool:
+        """Whether the dense products of a linear layer of many rows are oneDNN's."""
+        return work.kind == "linear" and work.rows >= _MANY and 0 < self.onednn_1024 < FASTER * self.dense_1024
 
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""

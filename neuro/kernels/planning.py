@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,6 +21,7 @@ class Plan(NamedTuple):
     packed: Packed
     forward: bool
     gradient: bool  # the weight's
+    onednn: bool = False  # whether the dense products among them are oneDNN's
 
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -57,19 +61,45 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     table = current()
     if table == "dense":
         return None
-    x = x.detach().contiguous()
     if table == "events":
-        packed = pack(x)
+        packed = _packed(x)
         return Plan(packed, True, True) if packed.is_planes else None
     expected = expected_events(x)
     kept = keeps and table.may_keep(work)
     if expected is None or not (kept or table.prefers_events(work, expected)):
         return None
-    packed = pack(x)
+    packed = _packed(x)
     forward = packed.is_planes and table.prefers_events(work, packed.events)
     if not forward and (not kept or packed.data.dtype == x.dtype):
         return None
-    return Plan(packed, forward, packed.is_planes and keeps and table.prefers_events_in_gradient(work, packed.events))
+    gradient = packed.is_planes and keeps and table.prefers_events_in_gradient(work, packed.events)
+    return Plan(packed, forward, gradient, table.prefers_onednn(work))
+
+
+_shared = threading.local()
+
+
+@contextmanager
+def packed_once(x: Tensor) -> Iterator[None]:
+    """Inside, layers that take this very tensor, as query, key and value do, turn it into bits once for all of them.
+
+    It must not change meanwhile: only who writes the block can promise that, so nothing is remembered outside of one.
+    """
+    before = getattr(_shared, "input", None)
+    _shared.input = [x, None]
+    try:
+        yield
+    finally:
+        _shared.input = before
+
+
+def _packed(x: Tensor) -> Packed:
+    shared = getattr(_shared, "input", None)
+    if shared is None or shared[0] is not x:
+        return pack(x)
+    if shared[1] is None:
+        shared[1] = pack(x)
+    return shared[1]
 
 
 def refuse_again(name: str) -> None:
@@ -89,7 +119,7 @@ def refuse_again(name: str) -> None:
 
 def expected_events(x: Tensor) -> float | None:
     """Sum of x from a sample of its elements, or None where they are not small whole numbers."""
-    from neuro.kernels import spike_loops
+    from neuro.kernels import bit_loops
 
-    total, seen, odd = spike_loops.look(x.view(-1).numpy())
+    total, seen, odd = bit_loops.look(x.detach().contiguous().view(-1).numpy())
     return None if odd else total * x.numel() / seen

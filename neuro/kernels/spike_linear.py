@@ -10,6 +10,7 @@ from torch import Tensor
 
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
+from neuro.kernels.dense import input_gradient, product
 from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
@@ -53,10 +54,10 @@ class _SpikeLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan) -> Tensor:
         packed = planned.packed
-        ctx.packed, ctx.by_events = (packed.shape, packed.dtype, packed.events), planned.gradient
+        ctx.packed, ctx.by_events, ctx.onednn = (packed.shape, packed.dtype, packed.events), planned.gradient, planned.onednn
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
-        return forward(packed, weight, bias) if planned.forward else F.linear(x, weight, bias)
+        return forward(packed, weight, bias) if planned.forward else product(x, weight, bias, onednn=planned.onednn)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -65,7 +66,7 @@ class _SpikeLinear(torch.autograd.Function):
         g = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = None
         if weight is not None:
-            grad_x = (g @ weight).view(ctx.packed[0])
+            grad_x = input_gradient(g, weight, onednn=ctx.onednn).view(ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
             grad_weight = weight_gradient(packed, g) if ctx.by_events else g.t() @ packed.unpack().view(g.shape[0], -1)

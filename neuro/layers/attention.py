@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
+from neuro.kernels.planning import packed_once
 from neuro.kernels.spike_attention import by_heads, joined, spike_attention
 from neuro.layers.folding import expect
 from neuro.layers.fusing import fire
@@ -76,8 +77,9 @@ class SpikingSelfAttention(nn.Module):
         self.out_lif = neuron(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = fire(self.q_lif, self.q_norm, self.q(x))  # [T, B, N, D], 0 or 1
-        k = fire(self.k_lif, self.k_norm, self.k(x))
-        v = fire(self.v_lif, self.v_norm, self.v(x))
+        with packed_once(x):
+            q = fire(self.q_lif, self.q_norm, self.q(x))  # [T, B, N, D], 0 or 1
+            k = fire(self.k_lif, self.k_norm, self.k(x))
+            v = fire(self.v_lif, self.v_norm, self.v(x))
         y = self.product_lif(self.product(q, k, v))
         return fire(self.out_lif, self.out_norm, self.out(y))

@@ -9,7 +9,8 @@ from torch import nn
 
 import neuro
 from neuro.errors import FormatError, ParameterError
-from neuro.kernels import calibrating, choosing
+from neuro.kernels import calibrating, choosing, dense, planning
+from neuro.kernels.bits import pack
 from neuro.kernels.choosing import Costs, Work
 from neuro.kernels.planning import plan
 
@@ -37,7 +38,7 @@ def spikes(density, *shape):
 
 def planned(x, keeps=True):
     found = plan(x, WIDE, keeps=keeps)
-    return None if found is None else ({(True, True): "events", (False, True): "events in gradient", (True, False): "events in forward"}.get(found[1:], "dense, kept"), found.packed.data.dtype)
+    return None if found is None else ({(True, True): "events", (False, True): "events in gradient", (True, False): "events in forward"}.get((found.forward, found.gradient), "dense, kept"), found.packed.data.dtype)
 
 
 def test_what_a_layer_does_over_densities_and_values():
@@ -143,3 +144,38 @@ def test_a_deep_copy_trains():
         import copy
 
         copy.deepcopy(net)(spikes(0.5, 2, 3, 16)).sum().backward()
+
+
+def test_onednn_is_taken_where_the_table_says_that_it_is_faster():
+    quick = replace(TABLE, onednn_1024=1e-11)
+    assert quick.prefers_onednn(WIDE) and not TABLE.prefers_onednn(WIDE)  # an older table has no figure for it
+    assert not quick.prefers_onednn(WIDE._replace(rows=100)) and not quick.prefers_onednn(WIDE._replace(kind="conv"))
+    assert not replace(TABLE, onednn_1024=0.99 * TABLE.dense_1024).prefers_onednn(WIDE)
+    assert quick.dense(WIDE) == pytest.approx(WIDE.products * 1e-11) and TABLE.dense(WIDE) == pytest.approx(WIDE.products * 2e-11)
+    for table in (TABLE, quick):
+        with choosing.deterministic(table):
+            found = plan(spikes(0.9, 1024, 512), WIDE, keeps=True)
+        assert found is not None and found.onednn == (table is quick)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_onednn_are_those_of_torch(dtype):
+    x, w, b, g = (torch.randint(-8, 9, shape).to(dtype) / 8 for shape in ((3, 700, 40), (24, 40), (24,), (2100, 24)))
+    for bias in (b, None):
+        y = dense.product(x, w, bias, onednn=True)
+        assert y.shape == (3, 700, 24) and torch.equal(y, nn.functional.linear(x, w, bias))  # multiples of 1/64, exact
+    assert torch.equal(dense.input_gradient(g, w, onednn=True), g @ w)
+
+
+def test_query_key_and_value_turn_their_input_into_bits_once(monkeypatch):
+    packed = []
+    monkeypatch.setattr(planning, "pack", lambda x: packed.append(x) or pack(x))
+    attention, x = neuro.layers.SpikingSelfAttention(64, 2, lambda threshold: neuro.neurons.LIF(threshold=threshold)), spikes(0.3, 2, 2, 16, 64)
+    with choosing.deterministic("events"):
+        attention(x)
+        assert sum(p is x for p in packed) == 1
+        packed.clear()
+        layer = neuro.layers.Linear(64, 8)
+        before = layer(x)
+        x.numpy()[:] = 1 - x.numpy()  # a change that torch does not see
+        assert not torch.equal(layer(x), before) and len(packed) == 2
