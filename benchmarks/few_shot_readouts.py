@@ -7,6 +7,7 @@ Each is made from the old recordings, `add`s a few of new classes and answers. I
 Opponents, in real numbers, on a host, on the binary features that Binary learns from, or on the counts of spikes that the rows do:
 - Means: the class whose mean is nearest. It keeps a mean per class.
 - Ridge: linear, each class weighing the same, penalty chosen on old recordings alone. It keeps a matrix [inputs, inputs] of all recordings, or them.
+- Logistic: multinomial logistic regression, classes of equal weight, penalty on squared weights chosen on old recordings alone. It keeps all recordings.
 - Nearest: the class of the nearest recording seen (Hamming, so on binary features). It keeps them all.
 """
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import nn
 
 from neuro.deploy.added_classes import add_classes, head_of
 from neuro.deploy.competition import Competition
@@ -23,6 +26,7 @@ from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+STRENGTHS = (0.1, 1.0, 10.0)  # of logistic regression
 
 
 class Features(NamedTuple):
@@ -130,6 +134,48 @@ class Ridge:
         """The smaller of the matrix of products, from which it is solved anew, and the recordings."""
         n, bits = self.x.shape[1] + 1, int(self.x.max()).bit_length()
         return self.weights.size * 4 + min(n * (n + 1) / 2 * 4, len(self.known) * n * bits / 8)
+
+
+class Logistic:
+    """Multinomial logistic regression: mean loss, each class weighing the same, plus penalty / recordings * |weights|^2 / 2; by L-BFGS."""
+
+    def __init__(self, f: Features, x: np.ndarray, known: np.ndarray, penalty: float | None = None) -> None:
+        self.f, self.x, self.known, self.penalty = f, x, known, penalty or self._chosen(f, x, known)
+        self.there, target = np.unique(f.labels[known], return_inverse=True)
+        weight = torch.tensor(len(known) / len(self.there) / np.bincount(target), dtype=torch.float32)[target]
+        inputs, target = self._inputs(known), torch.tensor(target)
+        self.weights = torch.zeros(inputs.shape[1], len(self.there), requires_grad=True)
+        best = torch.optim.LBFGS([self.weights], max_iter=100, history_size=10, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            best.zero_grad()
+            each = nn.functional.cross_entropy(inputs @ self.weights, target, reduction="none")
+            found = (each * weight).mean() + self.penalty / len(known) * self.weights[:-1].square().sum() / 2
+            found.backward()
+            return found
+
+        best.step(loss)
+
+    @staticmethod
+    def _chosen(f: Features, x: np.ndarray, known: np.ndarray) -> float:
+        """The penalty that is best on a fifth of the known recordings, in turn."""
+        folds = [known[k::5] for k in range(5)]
+        right = [sum((Logistic(f, x, np.setdiff1d(known, fold), p).answers(fold) == f.labels[fold]).sum() for fold in folds) for p in STRENGTHS]
+        return STRENGTHS[int(np.argmax(right))]
+
+    def _inputs(self, which: np.ndarray) -> torch.Tensor:
+        return torch.tensor(np.concatenate([self.x[which], np.ones((len(which), 1))], 1), dtype=torch.float32)
+
+    def add(self, chosen: np.ndarray) -> Logistic:
+        return Logistic(self.f, self.x, np.concatenate([self.known, chosen]), self.penalty)
+
+    def answers(self, asked: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.there[(self._inputs(asked) @ self.weights).argmax(1).numpy()]
+
+    def kept(self) -> float:
+        """The weights, and all recordings, from which it is fitted anew."""
+        return self.weights.numel() * 4 + len(self.known) * self.x.shape[1] * int(self.x.max()).bit_length() / 8
 
 
 class Nearest:
