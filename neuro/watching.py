@@ -23,10 +23,13 @@ def _is_foreign(module: nn.Module) -> bool:
 
 
 def _steps_of(module: nn.Module, y: Tensor) -> int:
-    """Steps of one call: axis 0 of what takes sequences; a call of what takes one step."""
-    if isinstance(module, (Neuron, Recurrent)) or getattr(module, "step_mode", None) == "m":
+    """Steps of one call: axis 0 of what takes sequences, axis 1 of sinabs's; a call of what takes one step."""
+    names = {c.__name__ for c in type(module).__mro__ if c.__module__.partition(".")[0] in ("norse", "sinabs")}
+    if isinstance(module, (Neuron, Recurrent)) or getattr(module, "step_mode", None) == "m" or names & {"SNN", "SNNRecurrent"}:
         return y.shape[0]
-    return y.shape[0] if {"SNN", "SNNRecurrent"} & {c.__name__ for c in type(module).__mro__} else 1
+    if "SqueezeMixin" in names:  # sinabs, [B * T, ...]
+        return y.shape[0] // module.batch_size if module.batch_size > 0 else module.num_timesteps  # type: ignore[operator, return-value]
+    return y.shape[1] if "StatefulLayer" in names else 1
 
 
 class Watch:
