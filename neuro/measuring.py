@@ -145,6 +145,16 @@ class Activity:
         known = sum(int(v.sum()) for v in self.elementwise.values()) + int(self.total("outputs").sum() + self.total("updates").sum())
         return unknown / (unknown + known) if unknown else 0.0
 
+    @property
+    def executed(self) -> dict[int, float]:
+        """Share of the samples by number of steps that were run, in the layer of neurons that ran most; empty without neurons.
+
+        Of a network that ends early these are fewer than `steps`; a layer that is called twice in each step has run twice as many.
+        """
+        ran = [layer.steps for layer in self.layers if layer.steps.any()]
+        found, times = np.unique(np.max(ran, axis=0), return_counts=True) if ran else (np.zeros(0), np.zeros(0))
+        return {int(n): float(k) / self.samples for n, k in zip(found, times, strict=True)}
+
     def rows(self) -> list[tuple[str, ...]]:
         """Means per sample, as text, in the order of `HEAD`."""
         names = ("dense", "effective", "ac", "graded", "mac", "updates", "spikes")
@@ -159,6 +169,9 @@ class Activity:
         for (_, name), elements in self.elementwise.items():
             by_name[name] = by_name.get(name, 0) + elements
         said = [f"{self.samples} samples; means per sample.", CONVENTION]
+        shares = self.executed
+        if shares and sum(n * share for n, share in shares.items()) < self.steps.mean():
+            said.append(f"Steps run, of {_mean(self.steps)} given: " + ", ".join(f"{n} in {share:.1%}" for n, share in shares.items()) + " of the samples.")
         if by_name:
             said.append("elementwise: " + ", ".join(f"{name} {_mean(e)}" for name, e in sorted(by_name.items(), key=lambda i: -i[1].sum())))
         if self.moved:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import neuro
 from neuro.errors import ParameterError, ShapeError
@@ -418,17 +419,21 @@ class Early(nn.Module):
 
 def test_only_steps_that_were_executed_are_counted():
     torch.manual_seed(0)
-    net, x = Early(2), spikes(20, 4, 6, share=0.6)
+    net, x = Early(2), spikes(20, 4, 6, share=0.3)
     net.fc.weight.data.abs_()
-    found = neuro.activity(net, x)
+    found, runs = neuro.activity(net, x), []
     for b in range(4):
         total, ran = torch.zeros(3), 0
         while ran < 20 and total.max() < 2:
             ran += 1
             total = net.lif(net.fc(x[:ran, b : b + 1])).sum((0, 1))
+        runs.append(ran)
         assert found["lif"].steps[b] == ran < 20 and found["lif"].updates[b] == 3 * ran
         assert found["fc"].ac[b] == 3 * x[:ran, b].count_nonzero() and found["fc"].dense[b] == 18 * ran
-    assert sum(np.bincount(found["lif"].steps) / 4) == 1
+    assert found.executed == {n: runs.count(n) / 4 for n in sorted(set(runs))} and len(set(runs)) > 1 and sum(found.executed.values()) == 1
+    assert f"Steps run, of 20 given: {min(runs)} in {runs.count(min(runs)) / 4:.1%}, " in repr(found)
+    whole = neuro.activity(Sequential(net.fc, net.lif), x, torch.tensor([20, 3, 20, 7]))
+    assert whole.executed == {3: 0.25, 7: 0.25, 20: 0.5} and "Steps run" not in repr(whole) and neuro.activity(net.fc, x).executed == {}
 
 
 def test_neurons_of_other_packages_and_of_the_user_are_neurons():
@@ -474,6 +479,8 @@ def test_folding_a_norm_changes_only_the_norm():
     folded = fold_norms(neuro.trace(net, x))
     other = Sequential(Conv2d(2, 4, 3), LIF())
     other[0].weight.data, other[0].bias.data = folded["0"].weight, folded["0"].bias
+    torch.testing.assert_close(other[0](x), net[1](net[0](x)))
+    assert torch.equal(other(x), net(x)) and net(x).any()
     a, b = neuro.activity(net, x), neuro.activity(other, x)
     assert a.total("ac").tolist() == b.total("ac").tolist() and a.total("spikes").tolist() == b.total("spikes").tolist()
     assert any("batch_norm" in name for _, name in a.elementwise) and not any("batch_norm" in name for _, name in b.elementwise)
@@ -510,6 +517,16 @@ def test_tables():
         assert "Linear" in text and "effective" in text and "padding" in text
     frame = found.to_frame()
     assert len(frame) == 4 and frame["ac"].sum() == found.total("ac").sum()
+
+
+def test_counting_adds_few_operations_to_those_of_the_network():
+    """By torch's own counter of multiplications, over everything that runs: the maps are counted by channel sums, not channel by channel."""
+    net, x = nn.Conv2d(64, 64, 3, padding=1), spikes(2, 64, 16, 16)
+    with FlopCounterMode(display=False) as plain:
+        net(x)
+    with FlopCounterMode(display=False) as counted:
+        neuro.activity(net, x, batch_axis=0)
+    assert 1 <= counted.get_total_flops() / plain.get_total_flops() < 1.01
 
 
 def test_large_counts_are_exact():

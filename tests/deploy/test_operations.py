@@ -165,3 +165,35 @@ def test_traffic_by_hand_and_its_sum_is_the_memory():
     assert {t.size for t in traffic(work, int8_shared)} == {54 + 432 + 112 * 4}  # the readout holds four states
     with pytest.raises(ParameterError, match="include its memory"):
         traffic(work, loihi1)
+
+
+class Early(nn.Module):
+    """Stops at the first step in which the neuron has fired as often as asked."""
+
+    def __init__(self, enough):
+        super().__init__()
+        self.enough, self.fc, self.lif = enough, Linear(6, 3), IF(threshold=0.5)
+
+    def forward(self, x):
+        total, state = 0, None
+        for x_t in x.split(1):
+            y, state = neuro.run(self.lif, self.fc(x_t), state)
+            total = total + y.sum()
+            if total >= self.enough:
+                break
+        return total
+
+
+def test_a_network_that_stops_early_pays_for_the_steps_that_it_ran():
+    torch.manual_seed(0)
+    net, x = Early(4), spikes(20, 4, 6, share=0.5)
+    net.fc.weight.data.abs_()
+    activity = neuro.activity(net, x)
+    ran = activity["lif"].steps
+    fired = [net.lif(net.fc(x[:, b : b + 1])).sum((1, 2)).cumsum(0) for b in range(4)]
+    assert ran.tolist() == [int((f >= 4).nonzero()[0]) + 1 for f in fired] and 1 < ran.min() < ran.max() < 20
+    assert activity.steps.tolist() == [20] * 4  # were given
+    found = operations_energy(activity, int8)
+    spent = sum(3 * x[:n, b].count_nonzero().item() * 0.1 + 3 * n * 0.1 for b, n in enumerate(ran.tolist())) / 4
+    assert found.layers["fc"][0] == pytest.approx(spent)
+    assert found.layers["lif"][1] == pytest.approx(3 * ran.mean() * (2 * 0.1 + 0.2))
