@@ -10,10 +10,11 @@ from torch import Tensor
 
 from neuro.deploy.agreement import html_table, table
 from neuro.deploy.elementwise import RULE, Elementwise, elementwise_work, parts, statement
+from neuro.deploy.opponents import ann_once_work, ann_work
 from neuro.deploy.pricing import CONVENTIONS, EnergyReport, break_even_rate, estimate
 from neuro.deploy.profiles import PROFILES, Chip, Profile, with_activations
 from neuro.deploy.traffic import Kind, shared_bytes
-from neuro.deploy.work import Work, ann_once_work, ann_work, firing_rate
+from neuro.deploy.work import Work, firing_rate
 from neuro.graph import Graph
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuro import graph as g
+from neuro.deploy.opponents import ann_values, recording_steps
 from neuro.deploy.profiles import Profile
 from neuro.deploy.traffic import Traffic
-from neuro.deploy.work import ann_values
 from neuro.graph import Graph, fold_norms
 
 RULE = (
@@ -89,7 +89,7 @@ def elementwise_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> 
         x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
     """
     graph = fold_norms(graph)
-    steps = [x.shape[0]] * x.shape[1] if lengths is None else torch.as_tensor(lengths).tolist()
+    steps = recording_steps(x, lengths)
     most, recurrent = max(steps), any(isinstance(n, g.Recurrent) for n in graph)
     sides = SIDES[:1] if recurrent else SIDES
     totals: dict[str, dict[str, Counter[str]]] = {side: {} for side in sides}

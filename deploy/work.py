@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from neuro import graph as g
-from neuro.counting import Counter
 from neuro.deploy import network as ints
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import TwinResult
@@ -69,7 +67,7 @@ class Work:
 
 
 _WEIGHTED = (g.Conv1d, g.Conv2d, g.Linear)
-_SYNAPSES = (*_WEIGHTED, g.AttentionProduct)
+SYNAPSES = (*_WEIGHTED, g.AttentionProduct)
 _NEURONS = (g.Neuron, g.Recurrent)
 
 
@@ -81,18 +79,18 @@ def from_activity(activity: Activity, graph: Graph) -> list[Work]:
     graph = fold_norms(graph)
     found, counted = [], {layer.path for layer in activity}
     for node in graph:
-        if isinstance(node, (*_SYNAPSES, *_NEURONS)) and node.name not in counted:
+        if isinstance(node, (*SYNAPSES, *_NEURONS)) and node.name not in counted:
             raise node.refuse("its operations were not counted by this name.", "A layer that is used twice is counted as one.", cure="Give each use its own layer.")
-        if isinstance(node, _SYNAPSES):
+        if isinstance(node, SYNAPSES):
             layer, neuron = activity[node.name], _neuron(graph, node)
-            ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), _held(node)
+            ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), weights_held(node)
             ends = float(np.prod(graph.shapes[node.name])), float(layer.outputs.mean())
             driven = _driven(activity, graph, neuron) if neuron else (*ends, 0.0, False)
             second = _second(neuron) if neuron else None
-            found.append(Work(node.name, *ops, *driven, _reads_input(graph, node), _width(graph, node), driven[1], neuron is not None, second))
-        elif _alone(graph, node):
+            found.append(Work(node.name, *ops, *driven, reads_input(graph, node), inputs_per_step(graph, node), driven[1], neuron is not None, second))
+        elif driven_by_none(graph, node):
             driven = _driven(activity, graph, node)
-            found.append(Work(node.name, 0.0, 0.0, 0.0, 0, *driven, _reads_input(graph, node), _width(graph, node), driven[1], True, _second(node)))
+            found.append(Work(node.name, 0.0, 0.0, 0.0, 0, *driven, reads_input(graph, node), inputs_per_step(graph, node), driven[1], True, _second(node)))
         if isinstance(node, g.Recurrent):
             found.append(_loop(activity, graph, node))
     return found
@@ -116,9 +114,9 @@ def _neuron(graph: Graph, node: g.Node) -> g.Node | None:
     return next((n for n in graph.readers(node.name) if isinstance(n, _NEURONS)), None)
 
 
-def _alone(graph: Graph, node: g.Node) -> bool:
+def driven_by_none(graph: Graph, node: g.Node) -> bool:
     """A neuron that no layer drives directly: it reads events, or a sum. Its updates are a row of their own."""
-    return isinstance(node, _NEURONS) and not (isinstance(graph[node.inputs[0]], _SYNAPSES) and _neuron(graph, graph[node.inputs[0]]) is node)
+    return isinstance(node, _NEURONS) and not (isinstance(graph[node.inputs[0]], SYNAPSES) and _neuron(graph, graph[node.inputs[0]]) is node)
 
 
 def from_twin(result: TwinResult, network: IntegerNetwork) -> list[Work]:
@@ -176,97 +174,6 @@ def _second_of_cell(node: ints.LIF | ints.Cell) -> SecondState | None:
     return SecondState(True, adds=0 if np.any(node.dv) else 1) if current else None
 
 
-def ann_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[list[Work], list[Work]]:
-    """(dense, sparse): the same layers as an ANN that is run once per time step, with ReLU in place of the neurons.
-
-    dense: every multiplication. sparse: those with a nonzero input (of an attention product: two), where an activation is
-    `relu(a)` of the spiking network's own input current a on the same recordings.
-
-    Args:
-        x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
-    """
-    return _ann(graph, x, lengths, None)
-
-
-def ann_once_work(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> tuple[list[Work], int]:
-    """The ANN that says as much in one pass, and the bits of its activations: `ceil(log2(T + 1))` for T steps.
-
-    It reads the mean of the recording over its steps and is run once. An activation is `relu` of the mean of the spiking
-    network's own input current, rounded to T levels below the largest of its layer; those that round to zero are skipped.
-    A neuron that fires at most once a step can tell T + 1 values apart, so that the opponent is given no more (Yan et al. 2024,
-    arXiv:2409.08290).
-
-    Args:
-        x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
-    """
-    most = x.shape[0] if lengths is None else int(torch.as_tensor(lengths).max())
-    return _ann(graph, x, lengths, most)[1], most.bit_length()
-
-
-def _ann(graph: Graph, x: Tensor, lengths: Tensor | None, levels: int | None) -> tuple[list[Work], list[Work]]:
-    graph = fold_norms(graph)
-    steps = [x.shape[0]] * x.shape[1] if lengths is None else torch.as_tensor(lengths).tolist()
-    weights = [v for node in graph for v in vars(node).values() if isinstance(v, Tensor)]
-    names = [n.name for n in graph if isinstance(n, _SYNAPSES) or _alone(graph, n)]
-    totals = {name: np.zeros(5) for name in names}
-    for b, n in enumerate(steps):
-        _add_ann(graph, x[:n, b : b + 1], weights, totals, levels)
-    dense, sparse = [], []
-    for name in names:
-        all_, effective, events, outputs, active = totals[name] / len(steps)
-        node = graph[name]
-        common = (_held(node), float(np.prod(graph.shapes[name])), outputs)
-        width, first = _width(graph, node), _reads_input(graph, node)
-        dense.append(Work(name, 0.0, all_, width * outputs / common[1] if all_ else 0.0, *common, outputs, False, first, width, outputs))
-        sparse.append(Work(name, 0.0, effective, events, *common, active, False, first, width, outputs))
-    return dense, sparse
-
-
-def ann_values(graph: Graph, x: Tensor, levels: int | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(values of the spiking network, values of its ANN) by node, for one recording [T, 1, ...] of a graph with folded norms.
-
-    In the ANN a neuron gives relu of its current, and a layer with products the spiking network's own current.
-    levels: of the activations of an ANN that is run once, on means over time; None: run in every step, not rounded.
-    """
-    values = graph.values(x)
-    if levels is not None:
-        values = {name: v.mean(0, keepdim=True) if v.dim() == len(graph.shapes[name]) + 2 else v for name, v in values.items()}
-        x = values[graph.input.name]
-    shadow = {graph.input.name: x}
-    for node in graph.nodes[1:]:
-        if isinstance(node, g.Recurrent):
-            raise node.refuse("an ANN without time has no such layer.", cure="Compare feed-forward networks.")
-        if isinstance(node, g.Neuron):
-            shadow[node.name] = _levels(values[node.inputs[0]].relu(), levels)
-        elif isinstance(node, g.Delay) and levels is not None:  # a mean over time is the same, late or not
-            shadow[node.name] = shadow[node.inputs[0]]
-        else:
-            shadow[node.name] = values[node.name] if isinstance(node, _SYNAPSES) else node.compute(*(shadow[s] for s in node.inputs))
-    return values, shadow
-
-
-def _add_ann(graph: Graph, x: Tensor, weights: list[Tensor], totals: dict[str, np.ndarray], levels: int | None) -> None:
-    """Walk one recording; products are counted on what an ANN would feed them."""
-    with torch.no_grad():
-        values, shadow = ann_values(graph, x, levels)
-        for node in graph.nodes[1:]:
-            if isinstance(node, g.Neuron) and node.name in totals:
-                totals[node.name] += (0, 0, 0, shadow[node.name].numel(), int(shadow[node.name].count_nonzero()))
-            if not isinstance(node, _SYNAPSES):
-                continue
-            with Counter(lambda name=node.name: (name, False), weights) as counter:
-                node.compute(*(shadow[s] for s in node.inputs))
-            p, y = counter.tally.products[node.name], values[node.name]
-            events = sum(int(shadow[s].count_nonzero()) for s in node.inputs)
-            totals[node.name] += (p.dense, p.ac + p.graded + p.mac, events, y.numel(), int((y > 0).sum()))
-
-
-def _levels(x: Tensor, levels: int | None) -> Tensor:
-    """x in 0 .. max, rounded to so many steps of the largest."""
-    top = x.max() if x.numel() else x.sum()
-    return x if levels is None or top == 0 else (x / top * levels).round() * (top / levels)
-
-
 def _events(activity: Activity, node: g.Node) -> float:
     """Nonzero inputs; of an attention product q, k and v, without the scores between its two products."""
     if isinstance(node, g.AttentionProduct) and all(s in {layer.path for layer in activity} for s in node.inputs):
@@ -274,7 +181,8 @@ def _events(activity: Activity, node: g.Node) -> float:
     return float(activity[node.name].events.mean())
 
 
-def _held(node: g.Node) -> int:
+def weights_held(node: g.Node) -> int:
+    """0 for an attention product."""
     return node.weight.numel() if isinstance(node, _WEIGHTED) else 0
 
 
@@ -313,11 +221,13 @@ def _some(values: Any, other_than: float) -> bool:
     return bool((torch.as_tensor(values) != other_than).any())
 
 
-def _reads_input(graph: Graph, node: g.Node) -> bool:
+def reads_input(graph: Graph, node: g.Node) -> bool:
+    """Whether what enters is the recording itself."""
     return node.inputs[0] == graph.input.name
 
 
-def _width(graph: Graph, node: g.Node) -> float:
+def inputs_per_step(graph: Graph, node: g.Node) -> float:
+    """Elements, of all inputs together."""
     return float(sum(np.prod(graph.shapes[s]) for s in node.inputs))
 
 

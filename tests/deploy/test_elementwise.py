@@ -21,7 +21,7 @@ from neuro.deploy.energy import (
     int8_shared,
     with_activations,
 )
-from neuro.errors import GraphError
+from neuro.errors import GraphError, ShapeError
 from neuro.graph import Graph, Input, Scale
 from neuro.layers import (
     AttentionProduct,
@@ -278,3 +278,15 @@ def test_recordings_of_other_lengths_reach_every_opponent():
     y = spikes(5, 1, 4)
     with pytest.raises(GraphError, match="no such layer"):
         compare_on(from_activity(neuro.activity(loop, y), neuro.trace(loop, y)), neuro.trace(loop, y), y)
+
+
+@pytest.mark.parametrize("lengths", [[1], [0, 3], [4, 1], [1.0, 2.0], [True, True], [[1, 2]]], ids=str)
+def test_lengths_that_do_not_fit_and_no_recordings_are_refused(lengths):
+    net, x = Residual(), spikes(3, 2, 3)
+    graph = neuro.trace(net, x)
+    for asked in (ann_work, ann_once_work, elementwise_work):
+        with pytest.raises(ShapeError, match="lengths do not fit"):
+            asked(graph, x, torch.tensor(lengths))
+        for none in (x[:0], x[:, :0]):
+            with pytest.raises(ShapeError, match="no recordings"):
+                asked(graph, none)
