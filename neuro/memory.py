@@ -14,7 +14,7 @@ def keep_memory(on: bool = True) -> bool:
     """Let the C library keep what is freed, in the whole process. Returns whether it can: glibc, so most Linux systems, not macOS or Windows.
 
     Training frees and allocates the same large tensors at every step. glibc hands every block above 32 MB back to the system at once, and
-    the next step pays for each page again before it can write to it: of a step of Spikformer-2-256 on 128x128 frames a quarter of the
+    the next step pays for each page again before it can write to it: of a step of Spikformer-2-256 on 128x128 frames about a quarter of the
     processor's time, of Spikformer-4-384 on 32x32 images a twentieth (`python benchmarks/spikformer_step.py`). The price: what was
     once needed is not given back before the process ends, and blocks fit together less well, so that the peak of these two rose by a
     tenth and not at all. `neuro train`, `evaluate` and `demo` begin with this; in a script or a notebook it is one line, best before
