@@ -27,7 +27,7 @@ def calibrated(graph: Graph, emitter: Emitter, x: Tensor, lengths: Tensor | None
     """The folded graph with corrected biases.
 
     Layers that feed a neuron with a current of its own (CUBALIF) and have no bias stay as they are: a bias would make another neuron
-    of it.
+    of it. So do layers whose currents are max-pooled.
 
     Args:
         graph: with norms folded in.   emitter: its integers.
@@ -41,12 +41,23 @@ def calibrated(graph: Graph, emitter: Emitter, x: Tensor, lengths: Tensor | None
             layer = graph[name]
             if layer.bias is None and taker in graph.shapes and _has_memory(graph[taker]):  # the readout of every step is no node of the graph
                 continue
-            scale = np.asarray(placed.scale) * emitter.factor[layer.inputs[0]]
+            if any(isinstance(node, g.MaxPool2d) for node in _on_the_way(graph, name, taker)):
+                continue  # the mean of a maximum does not follow from that of the inputs
+            scale = np.asarray(placed.scale) * emitter.unit(layer)
             whole = network[name].weight
             error = torch.from_numpy(whole / rows(scale, whole)) - layer.weight.double()
             bias = torch.zeros(len(whole), dtype=torch.float64) if layer.bias is None else layer.bias.double()
             changed[name] = (bias - _mean_effect(layer, error, values[layer.inputs[0]], lengths)).to(layer.weight.dtype)
     return Graph([replace(n, bias=changed[n.name]) if n.name in changed else n for n in graph], graph.removed)
+
+
+def _on_the_way(graph: Graph, name: str, taker: str) -> list[g.Node]:
+    """What stands between a layer and the neuron that takes its current."""
+    found: list[g.Node] = []
+    while (readers := graph.readers(name)) and readers[0].name != taker:
+        found.append(readers[0])
+        name = readers[0].name
+    return found
 
 
 def _has_memory(taker: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from neuro.deploy.agreement import LayerReport
 from neuro.deploy.constants import Constants, constants, notes
 from neuro.deploy.grid import Grid, fit_layer, fit_product, rows, to_grid, widest
 from neuro.deploy.network import IntegerNetwork
-from neuro.deploy.nodes import Range
+from neuro.deploy.nodes import Range, scaled
+from neuro.errors import GraphError
 from neuro.graph import Graph
 
 _REFUSED = {  # kind: (fact, cure)
@@ -43,6 +45,7 @@ class Emitter:
         self.notes: list[str] = []
         self.ranges: dict[str, Range] = {}
         self.placed: dict[str, Placed] = {}  # what feeds a neuron or the readout, by its name
+        self.area: dict[str, int] = {}  # of layers whose currents are averaged: over how many
         for node in graph:
             self._emit(node)
         if not isinstance(graph.output, g.MeanOverTime):
@@ -78,7 +81,7 @@ class Emitter:
         name = node.inputs[which]
         if name not in self.factor:
             source = self.graph[name]
-            cure = "Put a LIF right after it; sums and pools are of spikes."
+            cure = "Put a LIF right after it, or a sum or a pool and then a LIF."
             raise node.refuse(f"it reads the current of {source.kind} {name!r}.", "Only a neuron, or the readout, can take a current.", cure=cure)
         return name
 
@@ -95,16 +98,22 @@ class Emitter:
             raise node.refuse(f"{len(readers)} layers read its current.", f"they are {names}", cure="Give each its own layer.")
 
     def _maxpool(self, node: g.MaxPool2d) -> None:
+        if self._leaves(node):  # max(a + b) = max(a) + b: of currents it is written when their neuron is, which takes the bias
+            self._alone(node)
+            return
         source = self._source(node)
         self._add(ints.MaxPool(node.name, source, node.kernel, node.stride, node.padding), self.factor[source])
 
     def _sumpool(self, node: g.AvgPool2d | g.SumPool2d) -> None:
-        """An average is a sum whose 1/area is part of the next weights."""
-        source, area = self._source(node), 1
-        if isinstance(node, g.AvgPool2d):
-            if not node.count_include_pad and max(node.padding) > 0:
-                raise node.refuse("its windows at the border divide by another number.", cure="Use count_include_pad=True, or no padding.")
-            area = node.kernel[0] * node.kernel[1]
+        """An average is a sum whose 1/area is part of the next weights, or of those before it if it is one of currents."""
+        currents = isinstance(node, g.AvgPool2d) and bool(self._leaves(node))
+        if isinstance(node, g.AvgPool2d) and max(node.padding) > 0 and (currents or not node.count_include_pad):
+            fact = "its windows at the border hold less of the bias." if currents else "its windows at the border divide by another number."
+            raise node.refuse(fact, cure="Use no padding." if currents else "Use count_include_pad=True, or no padding.")
+        if currents:
+            self._alone(node)
+            return
+        source, area = self._source(node), node.kernel[0] * node.kernel[1] if isinstance(node, g.AvgPool2d) else 1
         self._add(ints.SumPool(node.name, source, node.kernel, node.stride, node.padding), self.factor[source] / area)
 
     def _tokens(self, node: g.Tokens) -> None:
@@ -157,13 +166,7 @@ class Emitter:
             self._fitted(node, neuron, found, layers, source)
             return
         if isinstance(source, g.AttentionProduct):
-            threshold, gain = self._even(node, found)
-            most = self.graph.shapes[source.name][0] * (self.graph.shapes[source.name][1] // source.heads)
-            weight, vth, exact = fit_product(threshold, gain, source.scale, most)
-            self._add(ints.Attention(source.name, *source.inputs, source.heads, weight), 1.0)
-            self.layers.append(LayerReport(source.name, node.name, weight / source.scale, vth))
-            if not exact:
-                self.notes.append(f"{source.name}: its threshold is {vth}, rounded from {weight * threshold / (gain * source.scale):.6g}.")
+            vth = self._attention(node, found, source)
         else:
             ratio = found.threshold / (found.gain * self.factor[source.name])
             if (ratio != np.round(ratio)).any():
@@ -173,21 +176,40 @@ class Emitter:
             self.layers.append(LayerReport(source.name, node.name, 1.0, int(np.mean(vth))))
         self._place(neuron, found, source.name, vth)
 
+    def _attention(self, node: g.Node, found: Constants, source: g.AttentionProduct) -> int:
+        """The product at the largest weight that its worst case leaves room for; the threshold of its neuron."""
+        threshold, gain = self._even(node, found)
+        unit = float(source.scale) * math.prod(self.factor[name] for name in source.inputs)
+        shapes, ranges = ([of[name] for name in source.inputs] for of in (self.graph.shapes, self.ranges))
+        made = ints.Attention(source.name, *source.inputs, source.heads, 1)
+        most = max(map(abs, made.out_range(tuple(shapes), tuple(ranges))))
+        try:
+            weight, vth, exact = fit_product(threshold, gain, unit, most)
+        except GraphError as error:
+            levels = " x ".join(str(high) for _, high in ranges)
+            raise source.refuse(f"q, k and v reach {levels}; {error}", cure="Fewer tokens, narrower heads, or spikes of fewer levels: the bound grows with the product of all.") from error
+        self._add(replace(made, weight=weight), 1.0)
+        self.layers.append(LayerReport(source.name, node.name, weight / unit, vth))
+        if not exact:
+            self.notes.append(f"{source.name}: its threshold is {vth}, rounded from {weight * threshold / (gain * unit):.6g}.")
+        return vth
+
     def _even(self, node: g.Node, found: Constants) -> tuple[float, float]:
         if found.threshold.ndim or found.gain.ndim:
             raise node.refuse("its threshold or gain differs between channels of an attention product.", cure="Use one per layer: PLIF(shape=()).")
         return float(found.threshold), float(found.gain)
 
     def _leaves(self, source: g.Node) -> list[Any]:
-        """The layers whose currents reach a neuron: one, or those of a sum of currents; none if it is a value."""
+        """The layers whose currents reach a neuron: one, or those of a sum or a pool of currents; none if it is a value."""
         if source.name in self.factor:
             return []
-        if isinstance(source, g.Add):
+        if isinstance(source, (g.Add, g.MaxPool2d, g.AvgPool2d)):
             return [leaf for name in source.inputs for leaf in self._leaves(self.graph[name])]
         return [source] if isinstance(source, (g.Conv2d, g.Linear)) else []
 
     def _fitted(self, node: g.Neuron | g.Recurrent, neuron: g.Neuron, found: Constants, layers: list[Any], source: g.Node) -> None:
-        parts = [(self._weight(layer), self.ranges[layer.inputs[0]]) for layer in layers]
+        self._averaged(source)
+        parts = [(self._weight(layer), scaled(self.ranges[layer.inputs[0]], self.area.get(layer.name, 1))) for layer in layers]
         biases = [layer.bias for layer in layers if layer.bias is not None]
         if isinstance(node, g.Recurrent):
             parts.append((_double(node.weight), (0, found.levels)))
@@ -207,11 +229,24 @@ class Emitter:
         self._place(neuron, found, source.name, fit.vth, fit.bias_mant, fit.bias_exp, cell, fit.weights[-1] if isinstance(node, g.Recurrent) else None)
 
     def _joined(self, source: g.Node) -> None:
-        """The sums of currents on the way to a neuron."""
+        """The sums and pools of currents on the way to a neuron."""
+        if source.name in self.factor:  # the layer itself
+            return
+        for name in source.inputs:
+            self._joined(self.graph[name])
         if isinstance(source, g.Add):
-            for name in source.inputs:
-                self._joined(self.graph[name])
             self._add(ints.Add(source.name, source.inputs), 1.0)
+        else:
+            kind = ints.MaxPool if isinstance(source, g.MaxPool2d) else ints.SumPool
+            self._add(kind(source.name, source.inputs[0], source.kernel, source.stride, source.padding), 1.0)
+
+    def _averaged(self, source: g.Node, area: int = 1) -> None:
+        """Over how many currents averages on the way to a neuron sum: 1/area of it is part of the weights, and their reach grows by area."""
+        if isinstance(source, (g.Conv2d, g.Linear)):
+            self.area[source.name] = area
+            return
+        for name in source.inputs:
+            self._averaged(self.graph[name], area * (source.kernel[0] * source.kernel[1] if isinstance(source, g.AvgPool2d) else 1))
 
     def _place(self, node: g.Neuron, found: Constants, source: str, vth: Any, mant: Any = 0, exp: int = 0, cell: bool | None = None, weight: np.ndarray | None = None) -> None:
         cell = not found.plain(False) if cell is None else cell
@@ -228,7 +263,11 @@ class Emitter:
 
     def _weight(self, source: Any) -> np.ndarray:
         """Weights per integer of the input, in float64."""
-        return _double(source.weight) * self.factor[source.inputs[0]]
+        return _double(source.weight) * self.unit(source)
+
+    def unit(self, source: Any) -> float:
+        """What a weight is multiplied by before it is rounded at its scale."""
+        return self.factor[source.inputs[0]] / self.area.get(source.name, 1)
 
     def _report(self, source: Any, neuron: str, scale: float | np.ndarray, vth: Any, whole: np.ndarray) -> None:
         weight = _double(source.weight) if isinstance(source, g.Recurrent) else self._weight(source)

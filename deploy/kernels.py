@@ -139,58 +139,65 @@ def dense(x, weight, out):
 
 @jit
 def attention(q, k, v, out, heads, factor):
-    """out = factor * (q k^T) v per head and step. q, k, v binary [T, N, D], out [T, N, D] zeroed.
+    """out = factor * (q k^T) v per head and step. q, k, v [T, N, D], out [T, N, D] zeroed.
 
-    Returns (active inputs, 0, operations): a score gains one per coincidence of q and k, an output one weighted
-    addition per spike of v that meets a nonzero score.
+    Returns (nonzero inputs, inputs above 1, operations): one per nonzero q that meets a nonzero k, and one per nonzero v that
+    meets a nonzero score.
     """
     T, N, D = q.shape
     d = D // heads
     score = np.zeros(N, np.int32)
     columns = np.zeros((d, N), np.int32)
-    spikes = np.zeros(N, np.int64)
-    events, operations = 0, 0
+    spikes, keys = np.zeros(N, np.int64), np.zeros(d, np.int64)
+    events, graded, operations = 0, 0, 0
     for t in range(T):
         for h in range(heads):
             first = h * d
+            keys[:] = 0
             for m in range(N):
                 spikes[m] = 0
                 for j in range(d):
-                    columns[j, m] = k[t, m, first + j]
-                    spikes[m] += v[t, m, first + j]
-                    events += q[t, m, first + j] + k[t, m, first + j] + v[t, m, first + j]
+                    a, b, c = q[t, m, first + j], k[t, m, first + j], v[t, m, first + j]
+                    columns[j, m] = b
+                    keys[j] += b != 0
+                    spikes[m] += c != 0
+                    events += (a != 0) + (b != 0) + (c != 0)
+                    graded += (a > 1) + (b > 1) + (c > 1)
             for n in range(N):
                 score[:] = 0
                 for j in range(d):
-                    if q[t, n, first + j] != 0:
+                    a = q[t, n, first + j]
+                    if a != 0:
+                        operations += keys[j]
                         for m in range(N):
-                            score[m] += columns[j, m]
+                            score[m] += a * columns[j, m]
                 target = out[t, n, first:first + d]
                 for m in range(N):
                     s = score[m]
                     if s != 0:
-                        operations += s + spikes[m]
+                        operations += spikes[m]
                         value = i32(s * factor)
                         row = v[t, m, first:first + d]
                         for j in range(d):
                             target[j] += value * row[j]
-    return events, 0, operations
+    return events, graded, operations
 
 
 @jit
 def pool(x, out, kernel, stride, padding):
-    """out = max over windows. x [T, H, W, C] binary, out [T, H', W', C] zeroed."""
+    """out = max over windows, of what lies inside the map. x [T, H, W, C], out [T, H', W', C]; every window meets the map."""
     T, H, W, C = x.shape
     for t in range(T):
         for y in range(out.shape[1]):
             for z in range(out.shape[2]):
                 target = out[t, y, z]
                 top, left = y * stride[0] - padding[0], z * stride[1] - padding[1]
+                target[:] = x[t, max(top, 0), max(left, 0)]
                 for i in range(max(top, 0), min(top + kernel[0], H)):
                     for j in range(max(left, 0), min(left + kernel[1], W)):
                         row = x[t, i, j]
                         for c in range(C):
-                            target[c] |= row[c]
+                            target[c] = max(target[c], row[c])
 
 
 @jit

@@ -187,7 +187,7 @@ class AttentionModel(NodeModel):
 
 
 class Pool(Node):
-    """Largest value of each window of a (W, H, C) map; kernel, stride, padding in (x, y) order."""
+    """Largest value of each window of a (W, H, C) map, padding left out; kernel, stride, padding in (x, y) order."""
 
 
 @implements(proc=Pool, protocol=LoihiProtocol)
@@ -197,7 +197,7 @@ class PoolModel(NodeModel):
     def compute(self, a):
         (kx, ky), (sx, sy), (px, py) = (self.proc_params[k] for k in ("kernel", "stride", "padding"))
         W, H, _ = self.proc_params["out_shape"]
-        a = np.pad(a, ((px, px), (py, py), (0, 0)))
+        a = np.pad(a, ((px, px), (py, py), (0, 0)), constant_values=np.iinfo(a.dtype).min)
         windows = [a[i:, j:][:(W - 1) * sx + 1:sx, :(H - 1) * sy + 1:sy] for i in range(kx) for j in range(ky)]
         return np.maximum.reduce(windows)
 

@@ -152,9 +152,9 @@ class Builder:
 
     def message_bits(self, node):
         """0 where the node gives spikes; else 31: Lava then multiplies by the value instead of by (value != 0)."""
-        if node["kind"] in ("tokens", "flatten", "delay"):
+        if node["kind"] in ("tokens", "flatten", "delay", "maxpool"):
             return self.bits[node["inputs"][0]]
-        spikes = node["kind"] in ("lif", "maxpool") or 1 in (node["parameters"].get(k) for k in ("message_bits", "levels"))
+        spikes = node["kind"] == "lif" or 1 in (node["parameters"].get(k) for k in ("message_bits", "levels"))
         return 0 if spikes else 31
 
     def keep(self, process, model):

@@ -64,6 +64,8 @@ def expanded(network: IntegerNetwork) -> tuple[IntegerNetwork, list[str]]:
         if not isinstance(node, MaxPool):
             nodes.append(node)
             continue
+        if not network.binary(node.input):
+            raise refuse(node, f"Its input reaches {network.ranges[node.input]}; only a pool of spikes is a convolution.", cure="Give the network file to `neuro lava script`.")
         channels = network.shapes[node.input][0]
         weight = np.full((channels, 1, *node.kernel), 2, np.int32)
         window = f"{node.name}.window"

@@ -109,6 +109,17 @@ class Input(Node):
         return 0, 2**self.message_bits - 1
 
 
+def times(a: Range, b: Range) -> Range:
+    """Bounds of a product of numbers in two ranges, 0 included."""
+    ends = [x * y for x in a for y in b]
+    return min(0, *ends), max(0, *ends)
+
+
+def scaled(a: Range, by: int) -> Range:
+    """Bounds of a range times a number."""
+    return min(a[0] * by, a[1] * by), max(a[0] * by, a[1] * by)
+
+
 def weighted_range(weight: np.ndarray, low: int, high: int) -> Range:
     """Bounds of `w . x` over rows of weight [O, ...] for x in low..high, where an x may also be absent (0)."""
     rows = weight.reshape(weight.shape[0], -1).astype(np.int64)
@@ -180,7 +191,10 @@ class Dense(Unary):
 
 @dataclass(frozen=True, eq=False)
 class Attention(Node):
-    """weight * (q k^T) v in each head and step. q, k, v binary [N, D]; head h owns columns h*d .. (h+1)*d, d = D/heads."""
+    """weight * (q k^T) v in each head and step. q, k, v [N, D]; head h owns columns h*d .. (h+1)*d, d = D/heads.
+
+    Of spikes an output reaches N * d * weight; of levels 0 .. L in all three that times L^3, which soon fills the accumulator.
+    """
 
     q: str
     k: str
@@ -201,11 +215,9 @@ class Attention(Node):
         return shapes[0]
 
     def out_range(self, shapes: tuple[Shape, ...], ranges: tuple[Range, ...]) -> Range:
-        if any(r != (0, 1) for r in ranges):
-            raise refuse(self, f"q, k and v reach {list(ranges)}.", cure="Each must be spikes: put a LIF before it.")
         N, D = shapes[0]
-        most = N * (D // self.heads) * self.weight
-        return min(0, most), max(0, most)
+        score = scaled(times(ranges[0], ranges[1]), D // self.heads)
+        return scaled(times(score, ranges[2]), N * self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +274,7 @@ def pooled(node: Any, shape: Shape) -> Shape:
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Unary):
-    """Largest value of each window, as `max_pool2d`, on spikes [C, H, W]. Takes no step of its own."""
+    """Largest value of each window of [C, H, W], as `max_pool2d`: padding is never the largest. Takes no step of its own."""
 
     kernel: int | tuple[int, int]
     stride: int | tuple[int, int]
@@ -274,8 +286,3 @@ class MaxPool(Unary):
 
     def out_shape(self, *shapes: Shape) -> Shape:
         return pooled(self, shapes[0])
-
-    def out_range(self, shapes: tuple[Shape, ...], ranges: tuple[Range, ...]) -> Range:
-        if ranges[0] != (0, 1):
-            raise refuse(self, f"The input reaches {ranges[0]}.", cure="Pool spikes: put a LIF before it.")
-        return 0, 1

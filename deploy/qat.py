@@ -109,7 +109,7 @@ class QuantizationAware(nn.Module):
             scale = np.asarray(placed.scale)
             for name in placed.sources:
                 weight = self.weights[key(name)]
-                factor = like(rows(scale * emitter.factor[self._folded[name].inputs[0]], network[name].weight), weight)
+                factor = like(rows(scale * emitter.unit(self._folded[name]), network[name].weight), weight)
                 weights[name] = instead(like(network[name].weight, weight), factor * weight)
             if isinstance(network[taker], ints.RecurrentCell):
                 weight = self.weights[key(taker)]

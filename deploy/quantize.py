@@ -33,10 +33,11 @@ def quantize(
     threshold, truncated leak. A mean over tokens or windows becomes a sum, its 1/N part of the next weights.
 
     Args:
-        model: a model or its graph: Conv2d, Linear, norms after them, LIF/IF/PLIF/CUBALIF/ALIF, Recurrent, MaxPool2d of spikes,
-            AvgPool2d, SumPool2d, sums of spikes or of the currents of layers, AttentionProduct, Tokens, Flatten, Delay, MeanOverTokens, and
-            at the end MeanOverTime, or anything that gives a vector at every step, which is then its answer. A neuron becomes Lava's LIF where it is one (hard reset, one decay per layer), and a
-            `neuro.deploy.cells.Cell` otherwise, which is not among Lava's own processes; the report's notes say which.
+        model: a model or its graph: Conv2d, Linear, norms after them, LIF/IF/PLIF/CUBALIF/ALIF, Recurrent, SumPool2d,
+            MaxPool2d, AvgPool2d and sums, of spikes or of the currents of layers, AttentionProduct, Tokens, Flatten, Delay,
+            MeanOverTokens, and at the end MeanOverTime, or anything that gives a vector at every step, which is then the answer.
+            A neuron becomes Lava's LIF where it is one (hard reset, one decay per layer), and a `neuro.deploy.cells.Cell`
+            otherwise, which is not among Lava's own processes; the report's notes say which.
             `Levels` of up to 15 are held where they are as wide as the threshold is high, or the neuron has no memory.
         x: recordings [T, B, ...], event counts, on which float and integer spikes are compared; lengths: steps of each [B].
         message_bits: of the input's counts, 1 .. 16; None: the fewest that hold x. Fewer bits leave more for the weights.

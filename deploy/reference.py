@@ -90,13 +90,14 @@ def conv2d(x: np.ndarray, node: Conv, shape: tuple[int, ...]) -> tuple[np.ndarra
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, node: Attention) -> tuple[np.ndarray, int]:
-    """weight * (q k^T) v per head; an operation for each coincidence in q k^T and each nonzero score meeting a spike."""
+    """weight * (q k^T) v per head; an operation for each nonzero q that meets a nonzero k, and each nonzero score that meets a nonzero v."""
     d, out, operations = q.shape[1] // node.heads, np.zeros(q.shape, np.int64), 0
     for h in range(node.heads):
         part = slice(h * d, (h + 1) * d)
         score = q[:, part] @ k[:, part].T
         out[:, part] = node.weight * (score @ v[:, part])
-        operations += int(score.sum()) + int(((score != 0).astype(np.int64) @ v[:, part]).sum())
+        there = [(x != 0).astype(np.int64) for x in (q[:, part], k[:, part].T, score, v[:, part])]
+        operations += int((there[0] @ there[1]).sum() + (there[2] @ there[3]).sum())
     return out, operations
 
 
@@ -112,7 +113,7 @@ class Trace(NamedTuple):
 
 def maxpool(x: np.ndarray, node: MaxPool, shape: tuple[int, ...]) -> np.ndarray:
     out = np.zeros(shape, np.int64)
-    padded = np.pad(x, ((0, 0), (node.padding[0],) * 2, (node.padding[1],) * 2))
+    padded = np.pad(x, ((0, 0), (node.padding[0],) * 2, (node.padding[1],) * 2), constant_values=-2**62)
     for y, z in itertools.product(range(shape[1]), range(shape[2])):
         top, left = y * node.stride[0], z * node.stride[1]
         out[:, y, z] = padded[:, top:top + node.kernel[0], left:left + node.kernel[1]].max((1, 2))

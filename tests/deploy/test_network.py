@@ -55,10 +55,8 @@ def test_ranges_bound_what_can_occur():
     (lambda: chain(Dense("d", "x", eye(4)), MaxPool("p", "d", 2, 2)), "C, H, W"),
     (lambda: chain(Conv("c", "x", np.ones((2, 2, 3, 3), int)), shape=(3, 5, 5)), "groups"),
     (lambda: chain(Conv("c", "x", np.ones((2, 3, 7, 3), int)), shape=(3, 5, 5)), "smaller"),
-    (lambda: chain(MaxPool("p", "x", 2, 2), shape=(1, 4, 4), bits=2), "LIF before"),
     (lambda: chain(LIF("s", "x", 0, 1, np.zeros(3, int))), "bias_mant"),
     (lambda: chain(Tokens("t", "x"), Attention("a", "t", "t", "t", 3), shape=(4, 2, 2)), "heads"),
-    (lambda: chain(Tokens("t", "x"), Attention("a", "t", "t", "t", 2), shape=(4, 2, 2), bits=2), "spikes"),
     (lambda: IntegerNetwork([Input("x", (4,))]), "Readout"),
     (lambda: chain(LIF("s", "x", 2048.5, 1)), "dv is 2048.5"),
 ])

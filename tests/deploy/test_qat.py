@@ -222,8 +222,8 @@ def test_wrong_use_is_said():
     aware.weights["0"].data[0, 0] = float("nan")
     with pytest.raises(ParameterError, match="'0' are not finite"):
         aware(x)
-    with pytest.raises(GraphError, match="end with MeanOverTime"):
-        QuantizationAware(Sequential(Linear(3, 2), LIF()), x)
+    with pytest.raises(GraphError, match="answers are vectors"):
+        QuantizationAware(Sequential(Conv2d(1, 2, 3), LIF()), counts(1, 8, 8))
 
 
 def test_it_is_a_module_like_any_other(tmp_path):

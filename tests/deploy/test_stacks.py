@@ -100,17 +100,6 @@ def test_definition_twin_and_torch_give_the_same_integers(seed, names, first, se
     assert sum(layer.changed for layer in report.layers) <= 0.25 * sum(layer.compared for layer in report.layers)
 
 
-def test_more_than_one_level_is_refused_where_only_spikes_are_meant():
-    x = torch.ones(4, 1, 2, 4, 4)
-    for after, words in [(MaxPool2d(2), "MaxPool"), (nn.Identity(), None)]:
-        net = Sequential(conv(2, 4, "plain"), neuron("levels"), after, Flatten(), Linear(16 if words else 64, 3), MeanOverTime())
-        if words is None:
-            assert quantize(net, x)[0]["1"].levels == 4
-            continue
-        with pytest.raises(GraphError, match=f"{words}.*'2'(.|\n)*4"):
-            quantize(net, x)
-
-
 def test_a_delay_of_a_branch_is_a_delay_of_the_function():
     torch.manual_seed(0)
 
