@@ -15,7 +15,8 @@ from neuro.deploy.pricing import CONVENTIONS, EnergyReport, break_even_rate, est
 from neuro.deploy.profiles import PROFILES, Chip, Profile, with_activations
 from neuro.deploy.traffic import Kind, shared_bytes
 from neuro.deploy.work import Work, firing_rate
-from neuro.graph import Graph
+from neuro.errors import ParameterError, explain
+from neuro.graph import Graph, Recurrent
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,14 @@ class EnergyComparison:
     HEAD = ("profile", "SNN µJ", "compute", "memory", "ANN dense µJ", "ANN sparse µJ", "SNN/dense", "SNN/sparse", "break-even dense", "break-even sparse")
 
     def range(self, kind: Kind = "sparse") -> tuple[float, float]:
-        """Smallest and largest ratio of the spiking network to the ANN over the profiles."""
+        """Smallest and largest ratio of the spiking network to the ANN over the profiles.
+
+        Raises:
+            ParameterError: there is no ANN in any of them.
+        """
         ratios = [r[0].total / r[1 if kind == "dense" else 2].total for r in self.reports.values() if r[1] and r[2]]  # type: ignore[union-attr]
+        if not ratios:
+            raise ParameterError(explain("EnergyComparison.range: there is no ANN to compare with.", f"price lists {', '.join(self.reports)}"))
         return min(ratios), max(ratios)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -65,11 +72,11 @@ class EnergyComparison:
         return {side: found[side] + sum(e) for side, e in self.between.get(profile, {}).items()}
 
     def notes(self) -> list[str]:
-        dense, sparse = self.range("dense"), self.range("sparse")
-        said = [
-            f"SNN/ANN over the profiles: {dense[0]:.2f} to {dense[1]:.2f} of the dense ANN, {sparse[0]:.2f} to {sparse[1]:.2f} of the sparse one.",
-            f"Measured rate {self.rate:.4f} spikes per neuron and step; break-even is the rate at which both cost the same, 'never' if none is.",
-        ]
+        said = ["NO ANN beside it: a network with feedback has none of the same layers that could be run in every step without time, or once."]
+        if any(r[1] for r in self.reports.values()):
+            dense, sparse = self.range("dense"), self.range("sparse")
+            said = [f"SNN/ANN over the profiles: {dense[0]:.2f} to {dense[1]:.2f} of the dense ANN, {sparse[0]:.2f} to {sparse[1]:.2f} of the sparse one."]
+        said.append(f"Measured rate {self.rate:.4f} spikes per neuron and step; break-even is the rate at which both cost the same, 'never' if none is.")
         if self.silent:
             said.append(f"SILENT, so that what they drive cost nothing, and a break-even rate says nothing of them: {', '.join(self.silent)}.")
         for name, (ann, even) in self.once.items():
@@ -93,23 +100,26 @@ class EnergyComparison:
 
 
 def compare_energy(
-    work: Sequence[Work], dense: Sequence[Work], sparse: Sequence[Work], profiles: Sequence[Any] = PROFILES, *,
+    work: Sequence[Work], dense: Sequence[Work] | None, sparse: Sequence[Work] | None, profiles: Sequence[Any] = PROFILES, *,
     once: tuple[Sequence[Work], int] | None = None, elementwise: dict[str, list[Elementwise]] | None = None,
 ) -> EnergyComparison:  # fmt: skip
     """Price a spiking network and its two ANNs (`ann_work`) in every profile. `compare_on` does all of it from a graph and recordings.
 
+    dense, sparse: None: a recurrent network, of which there is no ANN.
     once: of `ann_once_work`, the ANN of matched bits that is run once; None: left out.
     elementwise: of `elementwise_work`, what lies between layers, stated apart; None: left out, and said.
     """
     reports, single, between = {}, {}, {}
     for p in profiles:
         snn = estimate(work, p)
+        reports[p.name] = (snn, None, None, None, None)
         if isinstance(p, Chip):
-            reports[p.name] = (snn, None, None, None, None)
             continue
-        ann = estimate(dense, p, "dense"), estimate(sparse, p, "sparse")
-        reports[p.name] = (snn, *ann, *(break_even_rate(work, a) for a in ann))
-        sides: dict[str, tuple[Sequence[Work], Profile]] = {"snn": (work, p), "dense": (dense, p), "sparse": (sparse, p)}
+        sides: dict[str, tuple[Sequence[Work], Profile]] = {"snn": (work, p)}
+        if dense is not None and sparse is not None:
+            ann = estimate(dense, p, "dense"), estimate(sparse, p, "sparse")
+            reports[p.name] = (snn, *ann, *(break_even_rate(work, a) for a in ann))
+            sides |= {"dense": (dense, p), "sparse": (sparse, p)}
         if once is not None:
             sides["once"] = once[0], with_activations(p, min(once[1], p.activation_bits))
             matched = estimate(*sides["once"], "sparse")
@@ -122,12 +132,17 @@ def compare_energy(
 def compare_on(work: Sequence[Work], graph: Graph, x: Tensor, lengths: Tensor | None = None, profiles: Sequence[Any] = PROFILES) -> EnergyComparison:
     """`compare_energy` with nothing left out: the ANNs in every step and once with matched bits, and what lies between layers.
 
+    A recurrent network stands alone: an ANN without time has no such layers.
+
     Args:
         work: of the spiking network on these recordings, from `from_activity` or `from_twin`.
         graph: of the network, by `neuro.trace`. Elementwise work is that of this graph, also where `work` is the twin's.
         x: recordings [T, B, ...]; lengths: steps of each [B], None: all.
 
     Raises:
-        GraphError: a recurrent network, of which there is no ANN.
+        ShapeError: no recordings, or lengths that do not fit them.
     """
-    return compare_energy(work, *ann_work(graph, x, lengths), profiles, once=ann_once_work(graph, x, lengths), elementwise=elementwise_work(graph, x, lengths))
+    between = elementwise_work(graph, x, lengths)
+    if any(isinstance(node, Recurrent) for node in graph):
+        return compare_energy(work, None, None, profiles, elementwise=between)
+    return compare_energy(work, *ann_work(graph, x, lengths), profiles, once=ann_once_work(graph, x, lengths), elementwise=between)

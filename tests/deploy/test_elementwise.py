@@ -21,7 +21,7 @@ from neuro.deploy.energy import (
     int8_shared,
     with_activations,
 )
-from neuro.errors import GraphError, ShapeError
+from neuro.errors import ParameterError, ShapeError
 from neuro.graph import Graph, Input, Scale
 from neuro.layers import (
     AttentionProduct,
@@ -274,10 +274,20 @@ def test_recordings_of_other_lengths_reach_every_opponent():
     assert found.elementwise == elementwise_work(graph, x, lengths) != elementwise_work(graph, x)
     assert found.reports["int8_45nm"][2] == estimate(ann_work(graph, x, lengths)[1], int8, "sparse")
     assert found.once["int8_45nm"][0].profile.activation_bits == 3
-    loop = Sequential(Linear(4, 3), Recurrent(LIF(), 3), Linear(3, 2), MeanOverTime())
-    y = spikes(5, 1, 4)
-    with pytest.raises(GraphError, match="no such layer"):
-        compare_on(from_activity(neuro.activity(loop, y), neuro.trace(loop, y)), neuro.trace(loop, y), y)
+
+
+def test_a_recurrent_network_stands_alone():
+    net, x = Sequential(Linear(4, 3), Recurrent(LIF(threshold=0.2), 3), Linear(3, 2), MeanOverTime()), spikes(5, 2, 4)
+    graph = neuro.trace(net, x)
+    work = from_activity(neuro.activity(net, x), graph)
+    found = compare_on(work, graph, x)
+    between = elementwise_work(graph, x)["snn"]
+    assert all(r == (estimate(work, r[0].profile), None, None, None, None) for r in found.reports.values()) and not found.once
+    assert found.whole("int8_45nm") == {"snn": pytest.approx(estimate(work, int8).total + energy(between, int8))}
+    for text in (repr(found), found._repr_html_()):
+        assert "NO ANN beside it" in text and "Elementwise, fp32_45nm: snn" in text and "with it" not in text.split("Elementwise, fp32_45nm")[1][:90]
+    with pytest.raises(ParameterError, match="no ANN to compare"):
+        found.range()
 
 
 @pytest.mark.parametrize("lengths", [[1], [0, 3], [4, 1], [1.0, 2.0], [True, True], [[1, 2]]], ids=str)
