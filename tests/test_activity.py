@@ -59,7 +59,15 @@ def test_transposed_convolution_equals_what_arrives():
     conv = nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, bias=False)
     x = spikes(2, 3, 4, 4)
     nn.init.ones_(conv.weight)
-    assert layer(conv, x).ac.tolist() == conv(x).flatten(1).sum(1).round().long().tolist()
+    found = layer(conv, x)
+    assert found.ac.tolist() == conv(x).flatten(1).sum(1).round().long().tolist()
+    assert found.padded.tolist() == [3 * 4 * 4 * 2 * 9] * 2 and (found.dense < found.padded).all() and found.outputs.tolist() == [2 * 7 * 7] * 2
+
+
+def test_a_bias_is_added_once_to_each_output():
+    for make, x in ((lambda bias: nn.Conv2d(2, 4, 3, bias=bias), spikes(2, 2, 5, 5)), (lambda bias: nn.Linear(6, 4, bias=bias), spikes(2, 3, 6))):
+        with_bias, without = layer(make(True), x), layer(make(False), x)
+        assert with_bias.biases.tolist() == with_bias.outputs.tolist() == [make(True)(x)[0].numel()] * 2 and without.biases.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("inference", [False, True])
@@ -509,6 +517,9 @@ def test_weights_are_those_that_a_layer_holds():
     net = Sequential(Conv2d(2, 3, 3), LIF(), Linear(4, 5, bias=False))
     found = neuro.activity(net, spikes(2, 3, 2, 6, 6))
     assert {layer.path: layer.weights for layer in found} == {"0": 54, "1": 0, "2": 20}
+    for shared, x in ((nn.Linear(6, 6), spikes(2, 6)), (nn.Conv1d(6, 6, 1), spikes(2, 6, 3)), (nn.RNN(6, 6), spikes(2, 4, 6))):
+        twice = shared if isinstance(shared, nn.RNN) else nn.Sequential(shared, shared)  # used again and again, held once
+        assert {found.weights for found in neuro.activity(twice, x, batch_axis=0)} == {36}
 
 
 def test_tables():

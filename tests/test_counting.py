@@ -151,6 +151,15 @@ def test_counted_as_loops_count(name):
         torch.testing.assert_close(watched, net(X[-1:]))
 
 
+def test_a_complex_value_is_two_elements():
+    """Of a product with a complex weight: four real products, but each element enters once, leaves once and is held once."""
+    (found,) = neuro.activity(Call(lambda x, w: torch.complex(x, 3 * x) @ torch.complex(w, w)), X, batch_axis=0)
+    ones = X.flatten(1).sum(1).long().tolist()
+    assert found.inputs.tolist() == found.outputs.tolist() == [2 * N * D] * B and found.weights == 2 * D * D
+    assert found.unit.tolist() == found.integer.tolist() == ones and found.real.tolist() == found.negative.tolist() == [0] * B
+    assert found.ac.tolist() == found.graded.tolist() == [2 * D * n for n in ones] and found.dense.tolist() == [4 * N * D * D] * B
+
+
 def test_transposed_convolution_of_groups():
     found = neuro.activity(UP, MAPS, batch_axis=0)
     assert found.total("ac").tolist() == [transposed(x, UP) for x in MAPS] and not found.not_counted
