@@ -116,15 +116,20 @@ def _reported(chip: Chip) -> tuple[Estimate, ...]:
 def firing_rates(graph: Graph, x: Tensor, lengths: Tensor | None = None) -> dict[str, float]:
     """Mean value per neuron and step for recordings x [T, B, ...]; steps beyond a sample's length do not count.
 
-    By node name, of the input, neurons and products; under "NAME input" the mean of what a product reads, after pools and sums.
+    By node name, of the input, neurons and products; under "NAME input" the mean of what a product reads, after pools and sums. Of an input that
+    is no count, with values between whole numbers or below 0, the share that is not 0 is taken, as each is one event however large.
     """
     values, T = graph.values(x, lengths), x.shape[0]
     steps = torch.full((x.shape[1],), T) if lengths is None else lengths
     mask = torch.arange(T)[:, None] < steps[None, :]
     products = (g.Linear, g.Conv1d, g.Conv2d, g.AttentionProduct)
 
+    enters = [node.name for node in graph if isinstance(node, g.Input)]
+    real = {name for name in enters if bool((values[name] < 0).any()) or bool((values[name] != values[name].round()).any())}
+
     def mean(name: str) -> float:
-        return float(values[name][mask].double().mean())
+        v = values[name][mask]
+        return float((v != 0).double().mean() if name in real or bool((v < 0).any()) else v.double().mean())
 
     found = {node.name: mean(node.name) for node in graph if isinstance(node, (g.Input, g.Neuron, g.Recurrent, *products))}
     return found | {f"{node.name} input": mean(node.inputs[0]) for node in graph if isinstance(node, products)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def main(
     Args:
         run: folder of a run, a model.safetensors, an integer network.npz of neuro export, or the name of a registered model.
         chip: akida, loihi1, loihi2, speck, spinnaker2 or xylo.
-        data: recordings from which steps, bits of the input and firing rates are taken; default: not known.
+        data: recordings from which steps, bits of the input and firing rates are taken: what the run's recipe takes as --data, or a folder that
+            holds .../LABEL/SAMPLE.bin; default: of a run whose input is no events its own test part, of another not known.
         out: folder to write into; default the run's, for a model's name the present one.
         samples: recordings to look at, evenly spread over the folder.
         steps: steps of a recording; default: as in the data.
@@ -41,11 +43,12 @@ def main(
     if dt is not None and not dt > 0:
         raise ParameterError(explain("map: dt must be positive.", f"dt {dt}"))
     source = source_of(run)
-    x, lengths = source.recordings(data, samples)
+    x, lengths, seen, notes = looked = source.recordings(data, samples)
+    source = replace(source, notes=(*source.notes, *notes))
     graph = source.graph(x[: int(lengths[0]), :1])
-    if data is not None:
+    if seen:
         steps = int(lengths.max()) if steps is None else steps
-        input_bits = max(1, int(x.max()).bit_length()) if input_bits is None else input_bits
+        input_bits = looked.bits if input_bits is None else input_bits
     told: dict[str, Any] = {"weight_bits": weight_bits, "input_bits": source.input_bits if input_bits is None else input_bits, "steps": steps}
     found = assess(graph, chip, **told)
     folder = out or source.folder
@@ -55,7 +58,7 @@ def main(
     except GraphError as error:
         write_json(folder / f"map_{found.chip.name}.json", {**found.to_dict(), "verdict": "cannot", "refused": str(error), "notes": list(source.notes)})
         raise
-    rates = None if data is None else firing_rates(mapped.graph, x, lengths)
+    rates = None if not seen else firing_rates(mapped.graph, x, lengths)
     mapped = estimated(mapped, steps, rates, None if dt is None else dt * (steps or 1))
     print()
     print(mapped)

@@ -6,21 +6,36 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from neuro.datasets.examples import EncodedExamples
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.restored import graph_of
 from neuro.errors import FormatError, ParameterError, UnknownName, explain
 from neuro.graph import Graph
 from neuro.models import registry
 from neuro.tracing import trace
-from neuro.training.evaluate import Labelled, Named, preprocessing, spread
+from neuro.training.evaluate import divided_by, preprocessing, spread
 from neuro.training.evaluate import samples as samples_of
 from neuro.training.preprocess import Preprocess
 from neuro.training.runs import load
+
+
+class Looked(NamedTuple):
+    """What enters a network: x [T, B, ...], steps of each [B]; whether it is data or only a shape; what a reader must know of it."""
+
+    x: Tensor
+    lengths: Tensor
+    data: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bits(self) -> int | None:
+        """The fewest that hold a value; None where values are not whole, below 0, or not known."""
+        return max(1, int(self.x.max()).bit_length()) if self.data and not _real(self.x) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +55,24 @@ class Source:
     notes: tuple[str, ...] = ()
     input_bits: int | None = None
 
-    def recordings(self, data: Path | None, samples: int) -> tuple[Tensor, Tensor]:
-        """Frames [T, B, ...] and steps of each; without data one step of no events.
+    def recordings(self, data: Path | None, samples: int) -> Looked:
+        """What enters the network. Without data: of a run of arrays its own test part; else one step of nothing, of which only the shape is known.
 
         Raises:
-            ParameterError: data for a network that does not say how recordings become its input.
+            ParameterError: data for a network that does not say how recordings become its input, or a model of arrays that does not say which.
+            FormatError: the run's own data are gone.
         """
-        if data is None:
-            return torch.zeros(1, 1, *self._shape()), torch.tensor([1])
+        if data is None and (self.model is None or self.shape is not None or isinstance(preprocessing(*self.model), Preprocess)):
+            return Looked(torch.zeros(1, 1, *self._shape()), torch.tensor([1]), False)
         if self.model is None:
             raise ParameterError(explain(f"map: {self.title} does not say how recordings become its input.", f"--data {data}", cure="Name a run's folder, or a network file that lies in one, or leave out --data."))
         from neuro.datasets.loading import collate
 
-        frames = _recordings(*self.model, data)
+        frames, note = (_own(*self.model) if data is None else (samples_of(*self.model, data), ""))
         x, lengths, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
         if self.shape is not None and tuple(x.shape[2:]) != self.shape:
             raise ParameterError(explain(f"map: {self.title} does not take these recordings.", f"input {list(self.shape)}   recordings {list(x.shape[2:])}", cure="The model beside the file is another one."))
-        return x, lengths
+        return Looked(x, lengths, True, tuple(filter(None, (note, _real(x)))))
 
     def _shape(self) -> tuple[int, ...]:
         if self.shape is not None:
@@ -64,19 +80,32 @@ class Source:
         assert self.model is not None
         model, path = self.model
         preprocess = preprocessing(model, path)
-        if isinstance(preprocess, Preprocess):
-            from neuro.datasets import make_events
+        assert isinstance(preprocess, Preprocess)
+        from neuro.datasets import make_events
 
-            return tuple(preprocess(make_events([0], [0], [0], [0])).shape[2:])
-        return shape_of(model, str(path))
+        return tuple(preprocess(make_events([0], [0], [0], [0])).shape[2:])
 
 
-def _recordings(model: nn.Module, path: Path, data: Path) -> Any:
-    """Recordings of a folder by class; of a run that takes no events, the part that its recipe tests on."""
-    preprocess = preprocessing(model, path)
-    if isinstance(preprocess, Preprocess):
-        return Named(Labelled(data, model.classes, preprocess.sensor), preprocess.frames)
-    return samples_of(model, path, data)
+def _own(model: nn.Module, path: Path) -> tuple[Any, str]:
+    """The test part of a run of arrays, from where it was trained, and a note that says so: its values are not those of events, and cannot be assumed."""
+    options, parts = divided_by(path)
+    if parts is None:
+        facts = "its input is no events, so neither its values nor its steps can be assumed, and no recipe says where they come from"
+        raise ParameterError(explain(f"map: {path} does not say what its input is worth.", facts, cure="Name the folder of the run, which holds recipe.json."))
+    given = options.get("data")
+    if given is None:
+        return EncodedExamples(parts(options).test, preprocessing(model, path).encode), "the input is the test part of the simulated examples that the run was trained with."
+    if not Path(given).exists():
+        raise FormatError(explain(f"map: the data of {path} are not where they were.", f"trained on {given}", cure="Give --data, what the run's recipe takes as --data."))
+    return samples_of(model, path, given), f"the input is the test part of the run's own data, {given}."
+
+
+def _real(x: Tensor) -> str:
+    """A note where the input is no count of events; empty where it is."""
+    if bool((x >= 0).all()) and bool((x == x.round()).all()):
+        return ""
+    return (f"the input is no count of events: values {float(x.min()):.3g} .. {float(x.max()):.3g}. A chip takes whole numbers from 0, so the layers up to the first neurons "
+            "stay with the host (neuro export --host-front true), or the network is trained on spikes.")  # fmt: skip
 
 
 def shape_of(model: nn.Module, title: str) -> tuple[int, ...]:

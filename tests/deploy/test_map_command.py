@@ -1,21 +1,27 @@
 """`neuro map` on small saved models and a few recordings: what is printed, what is written, what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from neuro import cli, layers, models, plots
-from neuro.datasets import NMNIST, Frames, Sensor, make_events
+from neuro.datasets import NMNIST, DVSObjects, Frames, Sensor, WISDMWatch, make_events
+from neuro.datasets.encoding import Accelerations
 from neuro.datasets.formats.nmnist import write_nmnist
+from neuro.deploy import examples
 from neuro.deploy import nir as exchange
 from neuro.deploy.chips import CHIPS
 from neuro.errors import ParameterError, ShapeError
 from neuro.models import registry
+from neuro.models.recipes import conv_objects
 from neuro.neurons import LIF
 from neuro.plots.placement import placement
 from neuro.training import Preprocess, Run, save_model
+from neuro.training.judging import made
+from neuro.training.preprocess import PreprocessArray
 
 
 def run_cli(capsys, *argv):
@@ -158,3 +164,66 @@ def test_a_registered_model_is_mapped_by_name(capsys, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("none")
     code, _, err = run_cli(capsys, "map", "notes.txt", "--chip", "akida")
     assert code == 2 and "is no network" in err
+
+
+def made_run(folder, recipe, preprocess, classes, simulated=20):
+    """An untrained run of a recipe, on simulated examples."""
+    torch.manual_seed(0)
+    Run.create(folder, recipe=recipe, options={"out": str(folder), "data": None, "simulated": simulated, "seed": 0, "tune": False}, seed=0)
+    save_model(models.create(recipe), folder, classes=classes, preprocess=preprocess)
+    return folder
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A run of currents: accelerations, below 0 as often as above."""
+    return made_run(tmp_path / "series", "series_activities", PreprocessArray(Accelerations()), WISDMWatch.classes)
+
+
+def test_a_run_of_arrays_is_mapped_with_its_own_part_and_real_values_are_said(capsys, series, tmp_path):
+    code, out, _ = run_cli(capsys, "map", series, "--chip", "spinnaker2", "--out", tmp_path, "--samples", 3)
+    assert code == 0 and "the test part of the simulated examples" in out and "no count of events: values -" in out and "at the measured rates" in out
+    document = json.loads((tmp_path / "map_spinnaker2.json").read_text())
+    assert len(document["notes"]) == 2 and any("bits of an input value" in line for line in document["not_checked"])
+    energy = document["estimates"][0]
+    assert 0 < energy["low"] <= energy["at_rates"] <= energy["high"]
+    assert "no count of events" in (tmp_path / "map_spinnaker2.html").read_text()
+
+
+def test_own_data_that_are_gone_or_unknown_are_an_error_with_its_cure(capsys, series, tmp_path):
+    shutil.copytree(series, tmp_path / "run")
+    recipe = json.loads((tmp_path / "run/recipe.json").read_text())
+    (tmp_path / "run/recipe.json").write_text(json.dumps({**recipe, "options": {**recipe["options"], "data": str(tmp_path / "gone.npz")}}))
+    code, _, err = run_cli(capsys, "map", tmp_path / "run", "--chip", "loihi1")
+    assert code == 2 and "are not where they were" in err and "Give --data" in err
+    (tmp_path / "run/recipe.json").unlink()
+    code, _, err = run_cli(capsys, "map", tmp_path / "run/model.safetensors", "--chip", "loihi1")
+    assert code == 2 and "does not say what its input is worth" in err and "recipe.json" in err and not list((tmp_path / "run").glob("map_*"))
+
+
+def test_events_of_a_recipe_are_read_as_its_run_reads_them(capsys, tmp_path, monkeypatch):
+    """Recordings in other files than LABEL/SAMPLE.bin: what the recipe's `parts` makes of --data is looked at."""
+    run, asked = made_run(tmp_path / "run", "conv_objects", Preprocess(conv_objects.frames(5), DVSObjects.sensor), DVSObjects.classes), []
+
+    def parts(options):
+        asked.append(options["data"])
+        return made(DVSObjects, 12, 0)
+
+    monkeypatch.setattr(conv_objects, "parts", parts)
+    code, out, _ = run_cli(capsys, "map", run, "--chip", "spinnaker2", "--data", tmp_path, "--samples", 2, "--out", tmp_path / "maps")
+    assert code == 0 and asked == [tmp_path] and "5 steps" in out and "at the measured rates" in out and "no count" not in out
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other zip", "safetensors"])
+@pytest.mark.parametrize("chip", ["akida", "xylo"])
+def test_a_damaged_network_is_refused_in_a_sentence(capsys, tmp_path, damage, chip):
+    path = tmp_path / ("model.safetensors" if damage == "safetensors" else "network.npz")
+    if damage == "cut":
+        examples.transformer(np.random.default_rng(0), 16, (4, 8, 16), blocks=1).save(path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "other zip":
+        np.savez(path, a=np.zeros(3))
+    else:
+        path.write_bytes({"empty": b"", "text": b"not a network", "safetensors": b"\x08\0\0\0\0\0\0\0{broken}"}[damage])
+    code, out, err = run_cli(capsys, "map", path, "--chip", chip)
+    assert code == 2 and path.name in err and "Traceback" not in err + out and not list(tmp_path.glob("map_*"))

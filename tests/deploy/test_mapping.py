@@ -467,7 +467,18 @@ def test_rates_after_a_pool_are_those_that_the_next_layer_reads():
     rates = firing_rates(graph, x)
     assert (rates["1"], rates["4 input"]) == (1 / 16, 1 / 4)
     energy = map_network(graph, "spinnaker2", steps=1, rates=rates).estimates[0]
-    assert energy.at_rates == pytest.approx((450 * (16 * float(x.mean()) + 8 / 4) + 2190 * 18) * 1e-6)
+    assert energy.at_rates == pytest.approx((450 * (16 * rates["input"] + 8 / 4) + 2190 * 18) * 1e-6)
+
+
+def test_a_value_that_is_no_count_is_one_event():
+    """Currents of a series: not -0.25 events per input, but as many as are not 0; in the steps that count. Counts stay sums."""
+    graph = graph_of(dense(2, 3), LIF(), MeanOverTime(), shape=(2,))
+    x = torch.tensor([[-3.0, 0.0], [2.5, 0.0], [-0.5, -7.0]])[:, None]
+    rates = firing_rates(graph, x, torch.tensor([2]))
+    assert rates["input"] == rates["0 input"] == 0.5
+    assert firing_rates(graph, torch.tensor([[0.0, 3.0]])[:, None])["0 input"] == 1.5
+    e = map_network(graph, "spinnaker2", steps=2, rates=rates).estimates[0]
+    assert e.low <= e.at_rates <= e.high
 
 
 def test_weights_that_are_not_numbers_are_refused():
