@@ -1,4 +1,4 @@
-"""NIR files and graphs as plain parts and edges: read by our own HDF5 walk, bounded in size, sub-graphs written out.
+"""NIR files and graphs as plain parts and edges, sub-graphs written out; files by our own walk (`nir_hdf5`), bounded in size.
 
 The package `nir` (1.0.8) cannot read three of the eight graphs published with the NIR paper; this reader can, and says in
 `Net.notes` what it had to put right. Nothing is built here: that is `neuro.deploy.nir_import`.
@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from neuro.deploy.nir_hdf5 import tree
 from neuro.errors import FormatError, explain
 
-MOST_BYTES = 1 << 30  # of all arrays of one file
 MOST_PARTS = 2_000
+MOST_EDGES = 8_000
 MOST_DEPTH = 8  # of sub-graphs in sub-graphs
+LARGEST = 3.4e38
 
 FIELDS: dict[str, tuple[str, ...]] = {  # what every kind of node must hold
     "Input": ("shape",), "Output": ("shape",), "Linear": ("weight",), "Affine": ("weight", "bias"), "Scale": ("scale",),
@@ -67,39 +69,42 @@ def read(source: Any) -> Net:
     """A NIR file (path) or a `nir.NIRGraph` as a flat net.
 
     Raises:
-        FormatError: not HDF5, damaged, links out of the file, more than `MOST_BYTES` of arrays, unknown kinds of node, missing
+        FormatError: not HDF5, damaged, links out of the file, more than `nir_hdf5.MOST_BYTES` of arrays, unknown kinds of node, missing
             fields, edges that name no node, edges given twice.
     """
-    tree = _of_file(Path(source)) if isinstance(source, (str, Path)) else _of_graph(source)
-    return flat(tree)
+    return flat(tree(Path(source), "node") if isinstance(source, (str, Path)) else _of_graph(source))
 
 
-def flat(tree: Mapping[str, Any]) -> Net:
+def flat(held: Mapping[str, Any]) -> Net:
     """The net of a nested dict as `nir.NIRGraph.to_dict` gives it; nodes of sub-graphs get the names `graph.node`."""
     notes: list[str] = []
-    parts, edges, _, _ = _inlined("", tree, notes, 0)
-    if len(parts) > MOST_PARTS or len(edges) > 4 * MOST_PARTS:
-        what = f"{len(parts)} nodes, {len(edges)} edges   limits {MOST_PARTS}, {4 * MOST_PARTS}"
+    parts, edges, _, _ = _inlined("", held, notes, 0)
+    if len(parts) > MOST_PARTS or len(edges) > MOST_EDGES:
+        what = f"{len(parts)} nodes, {len(edges)} edges   limits {MOST_PARTS}, {MOST_EDGES}"
         raise FormatError(explain("NIR: the graph is too large.", what))
+    named = Counter(p.name for p in parts)
+    same = sorted(n for n, times in named.items() if times > 1)
+    if same:
+        raise FormatError(explain(f"NIR: two nodes are called {same[0]!r}.", "A node of a sub-graph is called graph.node.", cure="Rename one."))
     twice = sorted(e for e, times in Counter(edges).items() if times > 1)
     if twice:
         raise FormatError(explain("NIR: an edge is given twice.", f"{twice[0][0]!r} -> {twice[0][1]!r}", cure="Write it once."))
-    return Net({p.name: p for p in parts}, tuple(edges), _plain(tree.get("metadata", {})), tuple(notes))
+    return Net({p.name: p for p in parts}, tuple(edges), _plain(held.get("metadata", {})), tuple(notes))
 
 
-def _inlined(prefix: str, tree: Mapping[str, Any], notes: list[str], depth: int) -> tuple[list[Part], list[tuple[str, str]], str, str]:
+def _inlined(prefix: str, held: Mapping[str, Any], notes: list[str], depth: int) -> tuple[list[Part], list[tuple[str, str]], str, str]:
     """Parts and edges of one graph, its sub-graphs in their place, and the names of its Input and Output."""
     where = f"the sub-graph {prefix[:-1]!r}" if prefix else "the graph"
     if depth > MOST_DEPTH:
         raise FormatError(explain("NIR: sub-graphs are nested too deeply.", f"limit {MOST_DEPTH}"))
-    if not isinstance(tree.get("nodes"), Mapping) or not tree["nodes"] or "edges" not in tree:
+    if not isinstance(held.get("nodes"), Mapping) or not held["nodes"] or "edges" not in held:
         raise FormatError(explain(f"NIR: {where} has no nodes or no edges.", cure="The file is damaged, or not NIR."))
     parts: list[Part] = []
     inner: list[tuple[str, str]] = []
     ins: dict[str, str] = {}
     outs: dict[str, str] = {}
-    for name, node in tree["nodes"].items():
-        kind = _text(node.get("type", "?")) if isinstance(node, Mapping) else "?"
+    for name, node in held["nodes"].items():
+        kind = _kind(prefix + name, node)
         if kind == "NIRGraph":
             more, edges, ins[name], outs[name] = _inlined(f"{prefix}{name}.", node, notes, depth + 1)
             parts += more
@@ -107,15 +112,15 @@ def _inlined(prefix: str, tree: Mapping[str, Any], notes: list[str], depth: int)
         else:
             parts.append(_part(prefix + name, kind, node))
             ins[name] = outs[name] = prefix + name
-    edges = _edges(tree["edges"], where)
-    edges = _mended(edges, list(tree["nodes"]), tree["nodes"], where, notes)
+    edges = _mended(_edges(held["edges"], where), list(held["nodes"]), where, notes)
     for a, b in edges:
         for name in (a, b):
             if name not in ins:
                 known = ", ".join(sorted(ins)[:8])
                 raise FormatError(explain(f"NIR: an edge of {where} names no node.", f"{a!r} -> {b!r}   nodes {known}", cure="Name a node of that graph."))
     joined = inner + [(outs[a], ins[b]) for a, b in edges]
-    ends = [[p.name for p in parts if p.kind == k and p.name in set(ins.values())] for k in ("Input", "Output")]
+    own = set(ins.values())
+    ends = [[p.name for p in parts if p.kind == k and p.name in own] for k in ("Input", "Output")]
     if any(len(e) != 1 for e in ends):
         raise FormatError(explain(f"NIR: {where} needs one Input and one Output.", f"inputs {ends[0]}   outputs {ends[1]}"))
     if not prefix:
@@ -129,7 +134,7 @@ def _without_ends(parts: list[Part], edges: list[tuple[str, str]], first: str, l
     return kept, edges, first, last
 
 
-def _mended(edges: list[tuple[str, str]], names: list[str], nodes: Mapping[str, Any], where: str, notes: list[str]) -> list[tuple[str, str]]:
+def _mended(edges: list[tuple[str, str]], names: list[str], where: str, notes: list[str]) -> list[tuple[str, str]]:
     """Edges with one wrong name put right, where one name is unknown and one node has no edge: it must be that one."""
     named = {n for e in edges for n in e}
     unknown = sorted(named - set(names))
@@ -138,6 +143,15 @@ def _mended(edges: list[tuple[str, str]], names: list[str], nodes: Mapping[str, 
         notes.append(f"{where}: its edges name {unknown[0]!r}, which is not there; taken for {loose[0]!r}, the only node without an edge.")
         return [tuple(loose[0] if n == unknown[0] else n for n in e) for e in edges]  # type: ignore[misc]
     return edges
+
+
+def _kind(name: str, node: Any) -> str:
+    kind = node.get("type") if isinstance(node, Mapping) else None
+    kind = kind.item() if isinstance(kind, np.ndarray) and kind.ndim == 0 else kind
+    if not isinstance(kind, (str, bytes)):
+        what = "it is not a group" if not isinstance(node, Mapping) else f"its type is a {type(kind).__name__}"
+        raise FormatError(explain(f"NIR node {name!r} does not say what it is.", what, cure="Every node holds a text 'type'."))
+    return _text(kind)
 
 
 def _part(name: str, kind: str, node: Mapping[str, Any]) -> Part:
@@ -151,17 +165,31 @@ def _part(name: str, kind: str, node: Mapping[str, Any]) -> Part:
     if missing:
         raise part.refuse(f"{', '.join(missing)} missing.", cure="The file is damaged or not NIR.")
     for key, value in values.items():
-        array = np.asarray(value) if value is not None and not isinstance(value, (str, bytes)) else np.zeros(0)
-        if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
-            raise part.refuse(f"{key} holds what is not a finite number.", f"{array.dtype} {array.shape}")
+        if value is not None and not (key == "padding" and isinstance(value, (str, bytes))):
+            _numbers(part, key, value)
     return part
 
 
+def _numbers(part: Part, key: str, value: Any) -> None:
+    """Refuse what is not one or more finite numbers of float32's range."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of unlike length
+        array = np.array(None)
+    if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise part.refuse(f"{key} holds what is not a finite number.", f"{array.dtype} {array.shape}")
+    if not array.size and key in FIELDS[part.kind]:
+        raise part.refuse(f"{key} is empty.", f"shape {array.shape}")
+    if array.size and max(abs(float(array.max())), abs(float(array.min()))) > LARGEST:
+        raise part.refuse(f"{key} holds numbers beyond float32.", f"{array.min():.4g} .. {array.max():.4g}")
+
+
 def _edges(value: Any, where: str) -> list[tuple[str, str]]:
-    found = [tuple(_text(n) for n in pair) for pair in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if any(len(pair) != 2 for pair in found):
-        raise FormatError(explain(f"NIR: the edges of {where} are not pairs of names."))
-    return found  # type: ignore[return-value]
+    rows = value.tolist() if isinstance(value, np.ndarray) else value
+    pairs = isinstance(rows, (list, tuple, set)) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in rows)
+    if not pairs or not all(isinstance(n, (str, bytes)) for pair in rows for n in pair):
+        raise FormatError(explain(f"NIR: the edges of {where} are not pairs of names.", f"{str(rows)[:60]}"))
+    return [(_text(a), _text(b)) for a, b in rows]
 
 
 def _text(value: Any) -> str:
@@ -189,60 +217,19 @@ def _of_graph(graph: Any) -> Mapping[str, Any]:
     return tree
 
 
-def _of_file(path: Path) -> Mapping[str, Any]:
-    import h5py
-
-    if not path.is_file():
-        raise FormatError(explain(f"there is no NIR file {path}."))
-    try:
-        with h5py.File(path, "r") as file:
-            if "node" not in file:
-                raise FormatError(explain(f"{path} is not a NIR file.", f"it holds {list(file)[:6]}, not 'node'"))
-            return _walk(file["node"], str(path), _Budget(MOST_BYTES), 0)
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-        raise FormatError(explain(f"{path} cannot be read as HDF5.", str(error).splitlines()[0] if str(error) else type(error).__name__)) from error
-
-
-@dataclass
-class _Budget:
-    """Bytes that may still be read."""
-
-    left: int
-
-    def take(self, path: str, what: str, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise FormatError(explain(f"{path}: its arrays are too large.", f"{what} would take {size} bytes   limit {MOST_BYTES} in all"))
-
-
-def _walk(group: Any, path: str, budget: _Budget, depth: int) -> dict[str, Any]:
-    """A group as a dict of its data sets and groups; links and data outside the file are refused, sizes asked before reading."""
-    import h5py
-
-    if depth > 4 * MOST_DEPTH:
-        raise FormatError(explain(f"{path}: its groups are nested without end."))
-    found: dict[str, Any] = {}
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise FormatError(explain(f"{path}: {group.name}/{name} is a link.", cure="A NIR file holds its own data."))
-        budget.take(path, name, 64)  # of a dict's entry, so that many empty groups end too
-        item = group[name]
-        if isinstance(item, h5py.Group):
-            found[name] = _walk(item, path, budget, depth + 1)
-        elif isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual:
-                raise FormatError(explain(f"{path}: {item.name} lies outside the file.", cure="A NIR file holds its own data."))
-            budget.take(path, item.name, item.size * max(item.dtype.itemsize, 1) if item.size is not None else 0)
-            found[name] = item[()]
-        else:
-            raise FormatError(explain(f"{path}: {group.name}/{name} is neither a group nor an array."))
-    return found
-
-
 def without(net: Net, gone: Iterable[str]) -> Net:
-    """The net without pass-through parts: their sources go straight to their readers."""
+    """The net without pass-through parts: their sources go straight to their readers.
+
+    Raises:
+        FormatError: a loop of nothing but these; more edges than `MOST_EDGES`, as every way through a chain of them is one.
+    """
+    gone = list(gone)
     edges = list(net.edges)
     for name in gone:
         sources, readers = [a for a, b in edges if b == name], [b for a, b in edges if a == name]
+        if name in sources:
+            raise net.parts[name].refuse("a loop leads through it and nothing else.", "Without a neuron nothing delays it.", cure="Take the edge out.")
+        if len(edges) + len(sources) * len(readers) > MOST_EDGES:
+            raise net.parts[name].refuse("the ways through it are too many: the graph is too large.", f"{len(sources)} in, {len(readers)} out   limit {MOST_EDGES} edges")
         edges = [e for e in edges if name not in e] + [(a, b) for a in sources for b in readers]
     return replace(net, parts={k: p for k, p in net.parts.items() if k not in set(gone)}, edges=tuple(edges))

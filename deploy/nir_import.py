@@ -110,7 +110,7 @@ def _key(name: str, taken: Mapping[str, Any]) -> str:
 
 def _step(net: Net, dt: float | None) -> float | None:
     stated = net.said.get("dt")
-    if stated is not None and not (isinstance(stated, (int, float)) and np.isfinite(stated) and stated > 0):
+    if stated is not None and not (isinstance(stated, (int, float)) and not isinstance(stated, bool) and np.isfinite(stated) and stated > 0):
         raise FormatError(explain("NIR: the time step that the file states is not a number.", f"dt {stated!r}"))
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ParameterError(explain(f"NIR: dt={dt} is not a time step.", cure="Give the seconds of one step."))
@@ -189,10 +189,12 @@ def _delay(part: Part, shape: Shape, dt: float | None, room: Room) -> nn.Module 
     seconds = np.asarray(part.values["delay"], dtype=np.float64)
     if dt is None and seconds.any():
         raise part.refuse("its delay is in seconds, and the file does not say the time step.", cure="Give dt, the seconds of one step.")
+    if (seconds < 0).any() or seconds.max() > 1.001 * MOST_STEPS * (dt or 1.0):
+        raise part.refuse(f"its delay is not a number of steps from 0 to {MOST_STEPS}.", f"{seconds.min():.6g} .. {seconds.max():.6g} s   step {dt} s")
     steps = seconds / (dt or 1.0)
     near = np.abs(steps - np.round(steps)) <= 1e-3 + 1e-6 * np.abs(steps)  # files may hold seconds in float32
-    if not near.all() or (steps < 0).any() or steps.max() > MOST_STEPS:
-        raise part.refuse(f"its delay is not a number of steps from 0 to {MOST_STEPS}.", f"{steps.min():.6g} .. {steps.max():.6g} steps of {dt} s")
+    if not near.all():
+        raise part.refuse("its delay is not a whole number of steps.", f"{steps.min():.6g} .. {steps.max():.6g} steps of {dt} s", cure="Give another dt.")
     whole_steps = np.round(steps).astype(np.int64)
     longest = int(whole_steps.max())
     room.take(part, longest * math.prod(shape), "what its delay holds")

@@ -49,7 +49,10 @@ def _soft_rule(body: Part, back: Part, threshold: np.ndarray, dt: float | None) 
     """Which soft reset the way back amounts to: taken from the membrane before the leak, or one step later from the next one."""
     made = neuron(body, dt)
     decay, gain = (p.double().numpy() for p in made.params()[:2])
-    got = np.asarray(back.values["scale"], dtype=np.float64) * gain
+    scale = np.asarray(back.values["scale"], dtype=np.float64)
+    if len({a.shape for a in (scale, threshold, decay, gain) if a.size != 1}) > 1:  # refused where shapes are looked at
+        return None
+    got = scale * gain
     if np.allclose(got, -threshold * decay, rtol=1e-5, atol=0):
         return "subtract"
     return "subtract, delayed" if np.allclose(got, -threshold, rtol=1e-5, atol=0) else None

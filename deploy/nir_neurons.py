@@ -188,7 +188,7 @@ def _share(part: Part, key: str, dt: float | None) -> np.ndarray:
             f"{key} {tau.min():.4g} .. {tau.max():.4g} s",
             cure="Give dt, the seconds of one step; snnTorch, and the graphs of the NIR paper, use dt=1e-4.",
         )
-    if not (tau > 0).all() or (dt / tau).max() > 1 + SLACK:
+    if not (tau > 0).all() or (tau * (1 + SLACK) < dt).any():
         raise part.refuse(f"{key} is shorter than one step.", f"{key} from {tau.min():.4g} s   dt {dt:.4g} s", cure="Give a smaller dt.")
     return np.minimum(dt / tau, 1.0)
 

@@ -18,7 +18,7 @@ import torch
 
 from neuro import graph as g
 from neuro.deploy.mapping_rewrites import binary
-from neuro.deploy.nir_file import Net, Part
+from neuro.deploy.nir_file import FIELDS, Net, Part
 from neuro.deploy.nir_kernels import compact
 from neuro.deploy.nir_shapes import padding, whole
 
@@ -96,10 +96,14 @@ def _windows(part: Part) -> Mapping[str, Any] | None:
 
 def _fires_at_any(part: Part, dt: float | None) -> bool:
     """Whether this neuron fires at a sum of 1 or more, not at 0, and carries nothing over."""
-    v = {k: np.asarray(a, dtype=np.float64) for k, a in part.values.items()}
+    if part.kind not in ("LIF", "Threshold"):
+        return False
+    v = {k: np.asarray(a, dtype=np.float64) for k, a in part.values.items() if k in FIELDS[part.kind] or k == "v_reset"}
+    if len({a.shape for a in v.values() if a.size != 1}) > 1:  # refused where shapes are looked at
+        return False
     if part.kind == "Threshold":
         return bool(((v["threshold"] > 0) & (v["threshold"] < 1)).all())
-    if part.kind != "LIF" or dt is None or str(part.said.get("reset", "hard")) != "hard" or (v["tau"] < dt).any():
+    if dt is None or str(part.said.get("reset", "hard")) != "hard" or (v["tau"] < dt).any():
         return False
     rests = not v["v_leak"].any() and not np.any(v.get("v_reset", 0))
     return bool(rests and ((v["v_threshold"] > 0) & (v["v_threshold"] < v["r"] * dt / v["tau"])).all())

@@ -39,6 +39,8 @@ def shape_of(part: Part, inputs: list[Shape]) -> Shape:
         if len(set(inputs)) > 1:
             raise part.refuse("what enters it differs in shape.", "   ".join(map(str, map(list, inputs))), cure="Summed inputs have one shape.")
         found = _RULES.get(part.kind, _elementwise)(part, inputs[0])
+    if math.prod(found) < 1:
+        raise part.refuse("its output is empty.", f"{list(found)}")
     if math.prod(found) > MOST_NUMBERS:
         raise part.refuse("its output is too large.", f"{list(found)} is {math.prod(found)} numbers   limit {MOST_NUMBERS}")
     return found
@@ -47,7 +49,7 @@ def shape_of(part: Part, inputs: list[Shape]) -> Shape:
 def whole(part: Part, key: str, count: int | None = None) -> list[int]:
     """Whole numbers of a field; one number stands for `count` of them."""
     a = np.asarray(part.values[key]).reshape(-1)
-    if a.size > 16 or not np.equal(a, np.round(a)).all() or (a.size and np.abs(a).max() > 2**40):
+    if a.dtype.kind not in "biuf" or a.size > 16 or not np.equal(a, np.round(a)).all() or (a.size and np.abs(a).max() > 2**40):
         raise part.refuse(f"{key} is not a list of whole numbers.", f"{key} {a[:4].tolist()}")
     found = [int(n) for n in a]
     if count is not None and len(found) == 1:
@@ -115,7 +117,7 @@ def _linear(part: Part, x: Shape) -> Shape:
 
 def _flatten(part: Part, x: Shape) -> Shape:
     """The whole step; an axis 0 that is left alone is taken for the batch, which a per-step shape does not have."""
-    (start,), (end,) = whole(part, "start_dim"), whole(part, "end_dim")
+    (start,), (end,) = whole(part, "start_dim", 1), whole(part, "end_dim", 1)
     stated = part.values.get("input_type")
     with_batch = stated is not None and np.size(stated) == len(x) + 1
     last = len(x) - 1 + with_batch

@@ -277,7 +277,7 @@ def test_delays_in_float32_are_whole_steps_still():
     for steps in (3, 999, 77_777):
         graph = nir.NIRGraph.from_list(nir.Linear(np.eye(1)), nir.Delay(np.float32(steps * 1e-4) * one.astype(np.float32)))
         assert exchange.load(graph, dt=1e-4).layers["delay"].steps == steps
-    with pytest.raises(ValueError, match="number of steps"):
+    with pytest.raises(ValueError, match="whole number of steps"):
         exchange.load(nir.NIRGraph.from_list(nir.Linear(np.eye(1)), nir.Delay(2.5e-4 * one)), dt=1e-4)
 
 
