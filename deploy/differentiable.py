@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,7 +26,7 @@ from neuro.deploy import network as ints
 from neuro.deploy.network import IntegerNetwork
 from neuro.layers.attention import AttentionProduct
 from neuro.layers.folding import fold, unfold
-from neuro.surrogate import Levels
+from neuro.surrogate import ATan, Levels
 
 TOP = 2**23  # registers hold 24 bits
 EXACT, TF32 = 2**23, 2**11  # whole numbers that float32 sums exactly, and that its shortened products on GPUs hold
@@ -154,6 +155,29 @@ def stateless(node: ints.Node, *xs: Tensor) -> Tensor:
         case ints.TokenSum():
             return xs[0].double().sum(2)
     raise TypeError(type(node))
+
+
+def run_whole(network: IntegerNetwork, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+    """`run_torch` with the network's own numbers: every node's output for counts x [T, B, ...], equal to the twin's, without gradients.
+
+    Shapes, lengths: as of `run_torch`, which says what the readout gives.
+
+    >>> import numpy as np
+    >>> from neuro.deploy.network import LIF, Dense, Input, Readout
+    >>> nodes = [Input("x", (2,)), Dense("a", "x", np.full((1, 2), 4)), LIF("b", "a", 2048, 6), Readout("out", "b", np.zeros(1, int))]
+    >>> run_whole(IntegerNetwork(nodes), torch.ones(4, 1, 2))["b"].flatten().tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def like(array: Any) -> Tensor:
+        return torch.tensor(np.asarray(array), dtype=torch.float64, device=x.device)
+
+    weights = {n.name: like(n.weight) for n in network.nodes if isinstance(n, (ints.Conv, ints.Dense, ints.RecurrentCell))}
+    biases = {n.name: like(n.bias_mant.astype(np.int64) << n.bias_exp) for n in network.lifs}  # type: ignore[union-attr]
+    unit = torch.ones((), dtype=torch.float64, device=x.device)
+    with torch.no_grad():
+        soft = dict.fromkeys((n.name for n in network.lifs), Soft(ATan(2.0), unit, True))
+        return run_torch(network, x, weights, biases | {network.readout.name: like(network.readout.bias)}, soft, lengths)
 
 
 def run_torch(

@@ -1,12 +1,14 @@
 """From an integer network back to the typed graph, for whatever reads graphs: mapping, pictures, exchange.
 
-The graph works in the integers' units: weights as they are, thresholds of vth, biases divided by 64, class scores `acc / T` without the readout's
-scale. Lost are the truncation of the leak, the clipping of the membrane, and the first steps of a bias beside a current with memory (it
-comes on with the current's time constant). So the spikes are nearly the twin's; the twin stays the definition.
+The graph works in the integers' units: weights as they are, thresholds of vth, biases divided by 64, class scores `acc / T` (of a network that
+answers at every step `acc`) without the readout's scale. What float neurons cannot say is lost: the truncation of the leak, the clipping of
+the membrane, and the first steps of a bias beside a current with memory (it comes on with the current's time constant). So the spikes are
+nearly the twin's. With `exact` they are the twin's: the same nodes, and neurons that run as integers whenever the graph is run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from neuro import graph as g
 from neuro.deploy import network as ints
+from neuro.deploy.differentiable import run_whole
 from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.quantize import input_bits
 from neuro.errors import GraphError, explain
 from neuro.graph import Graph
 from neuro.neurons import (
@@ -35,8 +39,12 @@ from neuro.surrogate import ATan, Levels, Surrogate
 RESETS = {"zero": to_zero, "subtract": subtract, "none": none, "late": Subtract(delayed=True)}
 
 
-def graph_of(network: IntegerNetwork) -> Graph:
+def graph_of(network: IntegerNetwork, exact: bool = False) -> Graph:
     """The typed graph of an integer network, with its names.
+
+    Args:
+        exact: whether neurons fire as the chip's when the graph is run. A graph that is made of its nodes, and a file in an exchange
+            format, holds float neurons again.
 
     Raises:
         GraphError: a neuron that no float neuron of ours is, by its name.
@@ -47,7 +55,28 @@ def graph_of(network: IntegerNetwork) -> Graph:
     >>> graph.run(torch.ones(4, 1, 3)).tolist()
     [[1.0, 1.0]]
     """
-    return _Restorer(network).graph()
+    nodes = _Restorer(network).nodes
+    return IntegerGraph(nodes, network) if exact else Graph(nodes)
+
+
+class IntegerGraph(Graph):
+    """A graph whose neurons are computed in the chip's integers, from the network that it was made of."""
+
+    def __init__(self, nodes: Iterable[g.Node], network: IntegerNetwork) -> None:
+        super().__init__(nodes)
+        self.network = network
+
+    def values(self, x: Tensor, lengths: Tensor | None = None) -> dict[str, Tensor]:
+        """As of a Graph, the spikes equal to the twin's. Raises GraphError: x holds no counts, or larger ones than the network takes."""
+        if tuple(x.shape[2:]) != self.input.shape:
+            return super().values(x, lengths)  # which says what does not fit
+        input_bits(self, x, self.network.input.message_bits)
+        whole, found = run_whole(self.network, x, lengths), {self.input.name: x}
+        with torch.no_grad():
+            for node in self.nodes[1:]:
+                spikes = isinstance(node, (g.Neuron, g.Recurrent))
+                found[node.name] = whole[node.name].to(x.dtype) if spikes else node.compute(*(found[s] for s in node.inputs), lengths=lengths)
+        return found
 
 
 class _Restorer:
@@ -59,9 +88,6 @@ class _Restorer:
         self.at: dict[str, int] = {}
         for node in network.nodes:
             self._restore(node)
-
-    def graph(self) -> Graph:
-        return Graph(self.nodes)
 
     def _put(self, node: g.Node, of: str, factor: float = 1.0) -> None:
         self.at[node.name] = len(self.nodes)
@@ -134,6 +160,8 @@ class _Restorer:
 
     def _readout(self, node: ints.Readout) -> None:
         self._biased(node.input, node.bias * 1.0)
+        if (unit := self.factor[node.input]) != 1:  # a sum over tokens, of which the graph has the mean
+            self._put(g.Scale(f"{self.names[node.input]}.sum", (self.names[node.input],), torch.tensor(unit)), node.input)
         if isinstance(node, ints.StepReadout):
             return  # the graph ends with what it reads
         self._put(g.MeanOverTime(node.name, (self.names[node.input],)), node.name)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from neuro.deploy.calibrate import calibrated
-from neuro.deploy.differentiable import Soft, run_torch
+from neuro.deploy.differentiable import run_whole
 from neuro.deploy.emitting import Emitter
 from neuro.deploy.examples import cell, even, events, neuron
 from neuro.deploy.lava import compare, run_lava
@@ -94,22 +94,13 @@ def held(make, rng):
             continue
 
 
-def in_torch(network, x):
-    channels = {n.name: (network.shapes[n.name][0] if len(network.shapes[n.name]) == 3 else network.shapes[n.name][-1]) for n in network.lifs}
-    biases = {n.name: torch.tensor((n.constants(channels[n.name])[3] if isinstance(n, Cell) else n.bias(channels[n.name])).astype(float)) for n in network.lifs}
-    weights = {n.name: torch.tensor(n.weight).double() for n in network.nodes if hasattr(n, "weight") and not isinstance(n, Attention)}
-    soft = {n.name: Soft(ATan(2.0), torch.tensor(1.0), True) for n in network.lifs}
-    with torch.no_grad():
-        return run_torch(network, torch.tensor(x).double(), weights, biases | {"out": torch.tensor(network.readout.bias).double()}, soft)
-
-
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 100_000))
 def test_definition_twin_and_torch_agree_on_graded_values(seed):
     rng = np.random.default_rng(seed)
     network = held(graded_network, rng)
     x = events(rng, network, 6, 2, 0.4)
-    twin, values = run_twin(network, x, record=True), in_torch(network, x)
+    twin, values = run_twin(network, x, record=True), run_whole(network, torch.tensor(x))
     for b in range(2):
         found = run_reference(network, x[:, b])
         assert found.acc.tolist() == twin.acc[b].tolist()

@@ -6,11 +6,12 @@ import torch
 
 from neuro.deploy import examples
 from neuro.deploy import network as ints
+from neuro.deploy.differentiable import run_whole
 from neuro.deploy.mapping import map_network
 from neuro.deploy.mapping_rewrites import on_grid
 from neuro.deploy.restored import graph_of
 from neuro.deploy.twin import run_twin
-from neuro.errors import GraphError
+from neuro.errors import GraphError, ShapeError
 
 
 def both(network, steps=12, seed=0):
@@ -26,6 +27,54 @@ def test_a_transformer_spikes_as_its_twin_does(seed):
     for name, spikes in twin.spikes.items():  # the leak is truncated in one of them
         assert (values[name].numpy() != spikes).mean() < 2e-3, name
     assert values[network.readout.name].numpy() == pytest.approx(twin.logits / network.readout.scale, abs=20)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_exactly_it_fires_as_the_twin_does(seed):
+    """Leaks that are truncated, membranes that are clipped, biases beside currents with memory, levels, feedback: every spike, with padding too."""
+    rng = np.random.default_rng(seed)
+    network = (examples.random_network if seed % 2 else examples.random_cells)(rng)
+    try:
+        graph = graph_of(network, exact=True)
+    except GraphError as error:  # levels over an adapting threshold, and the like
+        assert "no counterpart" in str(error)
+        graph = None
+    events, lengths = examples.events(rng, network, 15, 3, 0.3), np.array([15, 4, 9])
+    twin, whole = run_twin(network, events, lengths, record=True), run_whole(network, torch.tensor(events), torch.tensor(lengths))
+    values = whole if graph is None else graph.values(torch.tensor(events).float(), torch.tensor(lengths))
+    for name, spikes in twin.spikes.items():
+        for b, steps in enumerate(lengths):
+            assert np.array_equal(values[name][:steps, b].numpy(), spikes[:steps, b]), name
+            assert np.array_equal(whole[name][:steps, b].numpy(), spikes[:steps, b]), name
+    assert whole[network.readout.name].numpy() == pytest.approx(twin.logits, rel=1e-12, abs=1e-12)
+    if graph is not None:
+        assert values[network.readout.name].numpy() == pytest.approx(twin.logits / network.readout.scale, rel=1e-5, abs=1e-3)
+
+
+def test_the_exact_graph_is_of_the_same_nodes_and_refuses_what_the_network_does():
+    """Low thresholds and a long memory, where the truncated leak decides about spikes."""
+    rng = np.random.default_rng(1)
+    nodes = [ints.Input("input", (4,), 2), ints.Dense("a", "input", examples.even(rng, (9, 4), 6)), ints.LIF("b", "a", 300, 3, rng.integers(-20, 20, 9)),
+             ints.Dense("c", "b", examples.even(rng, (3, 9))), ints.StepReadout("out", "c", [0, 0, 0])]  # fmt: skip
+    network = ints.IntegerNetwork(nodes)
+    exact, plain = graph_of(network, exact=True), graph_of(network)
+    assert repr(exact) == repr(plain)
+    x = torch.tensor(examples.events(np.random.default_rng(0), network, 99, 5)).float()
+    spikes = run_twin(network, x.numpy().astype(int), record=True).spikes["b"]
+    assert (exact.values(x)["b"].numpy() == spikes).all() and (plain.values(x)["b"].numpy() != spikes).any()
+    for bad, words in [(x + 99, "bits"), (x - 0.5, "event counts"), (x[:, :0], "nothing")]:
+        with pytest.raises(GraphError, match=words):
+            exact.run(bad)
+    with pytest.raises(ShapeError, match="does not fit"):
+        exact.run(x[..., 1:])
+
+
+def test_answers_read_from_a_sum_over_tokens_keep_its_unit():
+    nodes = [ints.Input("input", (2, 3, 3), 2), ints.Tokens("t", "input"), ints.TokenSum("s", "t")]
+    events = examples.events(np.random.default_rng(0), ints.IntegerNetwork([*nodes, ints.Readout("out", "s", [0, 0])]), 5, 2, 0.5)
+    for end in (ints.Readout("out", "s", [3, -1]), ints.StepReadout("out", "s", [3, -1])):
+        network = ints.IntegerNetwork([*nodes, end])
+        assert graph_of(network).run(torch.tensor(events).float()).numpy() == pytest.approx(run_twin(network, events).logits)
 
 
 def cells(**how):
