@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from neuro import layers
 from neuro.errors import GraphError, ShapeError, explain
+from neuro.interop.functions import layer_of, measures
 
 Make = Callable[[Any, str], nn.Module]
 
@@ -73,7 +74,7 @@ class Library:
         return made
 
     def _traced(self, net: nn.Module) -> nn.Module:
-        """A module with a forward of its own, followed once; its calls of layers and its sums are kept."""
+        """A module with a forward of its own, followed once; its calls of layers, of functions that are layers, and its sums are kept."""
         library = self
 
         class Tracer(fx.Tracer):
@@ -86,27 +87,52 @@ class Library:
             what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             cure = "Give a Sequential, or a forward of one step that keeps no state in its hands (snnTorch: init_hidden=True)."
             raise GraphError(explain(f"from {self.name}: the forward of {type(net).__name__} cannot be followed.", what, cure=cure)) from error
-        modules: dict[str, nn.Module] = {}
+        modules = self._calls(net, graph)
         for node in graph.nodes:
             if node.op == "call_module":
                 if len(node.args) != 1 or node.kwargs:
                     cure = "Let the neuron keep its own state (snnTorch: init_hidden=True)."
                     raise GraphError(explain(f"from {self.name}: {node.target!r} is called with more than its input.", str(node.args), cure=cure))
-                modules[str(node.target)] = self.layer(net.get_submodule(str(node.target)), str(node.target))
+                if str(node.target) not in modules:
+                    modules[str(node.target)] = self.layer(net.get_submodule(str(node.target)), str(node.target))
             elif node.op not in ("placeholder", "output") and getattr(node.target, "__name__", node.target) not in _ADDS:
                 what = getattr(node.target, "__name__", node.target)
-                cure = "Write it with layers of torch.nn (Flatten, for one) and sums; neurons keep their own state (snnTorch: init_hidden=True)."
+                cure = "Write it with layers of torch.nn, torch.flatten(x, 1), pools of torch.nn.functional and sums; neurons keep their own state (snnTorch: init_hidden=True)."
                 raise GraphError(explain(f"from {self.name}: the forward uses {what!r}, which has no equal over time.", cure=cure))
-        root = nn.Module()
-        for path, module in modules.items():
-            *parents, last = path.split(".")
-            here = root
-            for name in parents:
-                if not hasattr(here, name):
-                    here.add_module(name, nn.Module())
-                here = getattr(here, name)
-            here.add_module(last, module)
-        return fx.GraphModule(root, graph)
+        return fx.GraphModule(_tree(modules), graph)
+
+    def _calls(self, net: nn.Module, graph: fx.Graph) -> dict[str, nn.Module]:
+        """Put a layer in the place of every call that is one; the layers by their names in the graph."""
+        made: dict[str, nn.Module] = {}
+        for node in list(graph.nodes):
+            layer = layer_of(node)
+            if layer is None:
+                continue
+            name = node.name
+            while hasattr(net, name) or name in made:
+                name += "_"
+            made[name] = self.layer(layer, name)
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.call_module(name, (node.args[0],)))
+            graph.erase_node(node)
+        for node in reversed(list(graph.nodes)):
+            if measures(node) and not node.users:
+                graph.erase_node(node)
+        return made
+
+
+def _tree(modules: dict[str, nn.Module]) -> nn.Module:
+    """A module that holds others under their dotted paths."""
+    root = nn.Module()
+    for path, module in modules.items():
+        *parents, last = path.split(".")
+        here = root
+        for name in parents:
+            if not hasattr(here, name):
+                here.add_module(name, nn.Module())
+            here = getattr(here, name)
+        here.add_module(last, module)
+    return root
 
 
 def _rows(net: nn.Module) -> nn.Module:

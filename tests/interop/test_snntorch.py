@@ -4,6 +4,7 @@ import pytest
 import snntorch
 import torch
 from torch import nn
+from torch.nn import functional
 
 import neuro
 from neuro.errors import GraphError
@@ -94,6 +95,43 @@ def test_a_forward_of_its_own():
     assert ours(x).any() and torch.equal(ours(x).detach(), theirs(net, x))
     graph = neuro.trace(ours, x)
     assert {"lif", "head", "body.1", "last"} <= {n.name for n in graph}
+
+
+FLAT = {
+    "flatten": lambda y: torch.flatten(y, 1), "method": lambda y: y.flatten(start_dim=1), "view": lambda y: y.view(y.size(0), -1), "shape": lambda y: y.reshape(y.shape[0], -1),
+    "constant": lambda y: y.view(3, -1), "sizes": lambda y: torch.reshape(y, (y.size()[0], -1)),
+}  # fmt: skip
+
+
+class Calls(nn.Module):
+    """A forward as snnTorch's tutorials write it: pools and reshapes are calls."""
+
+    def __init__(self, flat, pool):
+        super().__init__()
+        self.conv, self.lif, self.head, self.last = nn.Conv2d(2, 2, 3), snntorch.Leaky(0.5, init_hidden=True), nn.Linear(18, 4), snntorch.Leaky(0.5, init_hidden=True)
+        self.flat, self.pool, self.view = flat, pool, "an attribute of that name"
+
+    def forward(self, x):
+        return self.last(self.head(self.flat(self.lif(self.pool(self.conv(x))))))
+
+
+@pytest.mark.parametrize("pool", [lambda y: functional.max_pool2d(y, 2), lambda y: functional.avg_pool2d(y, kernel_size=2, stride=2), lambda y: functional.relu(functional.max_pool2d(y, 2, 2, 0))])
+@pytest.mark.parametrize("flat", FLAT.values(), ids=FLAT)
+def test_calls_that_are_layers(flat, pool):
+    torch.manual_seed(0)
+    net = dyadic(Calls(flat, pool).eval(), 8.0)
+    x = (torch.rand(12, 3, 2, 8, 8) < 0.5).float()
+    ours = from_snntorch(net, x)
+    assert 0 < ours(x).mean() < 1 and torch.equal(ours(x).detach(), theirs(net, x))
+    assert torch.equal(ours(x[:, :2]), ours(x)[:, :2])  # of any batch
+    if "relu" not in pool.__code__.co_names:
+        assert [n.kind for n in neuro.trace(net, x)][3:5] == ["Neuron", "Flatten"]
+
+
+@pytest.mark.parametrize("flat", [lambda y: y.view(-1, 18), lambda y: y.flatten(), lambda y: y.flatten(2), lambda y: y.mul(0.5).flatten(1), lambda y: y.flatten(1) * y.size(0)])
+def test_calls_that_are_none_are_named(flat):
+    with pytest.raises(GraphError, match="the forward uses '(view|flatten|mul|size)'"):
+        from_snntorch(Calls(flat, lambda y: functional.max_pool2d(y, 2)), torch.rand(4, 3, 2, 8, 8))
 
 
 def test_the_converted_network_is_its_own():
