@@ -9,6 +9,7 @@ padding is not an operand, so a tap outside the map is not counted, whether a la
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -113,6 +114,11 @@ def stored(x: Tensor) -> Tensor | None:
     return torch.sparse_coo_tensor(x.indices(), torch.ones_like(x.values(), dtype=torch.float64), x.shape, check_invariants=False).to_dense()
 
 
+def _distinct(x: Tensor) -> int:
+    """Elements in memory, where an axis may be expanded."""
+    return prod(n for n, stride in zip(x.shape, x.stride(), strict=True) if stride or n == 0)
+
+
 def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: bool) -> None:
     """[m, k] x [k, n], also batched. A weight counts as present everywhere, a sparse one where it holds entries; of two activations
     both must be nonzero.
@@ -133,9 +139,9 @@ def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: boo
         columns = tuple(i.sum(1) for i in k)
         _enter(p, a, k)
     else:
-        p.weights = max(p.weights, a.numel() if held_a is None else int(held_a.sum()))
+        p.weights = max(p.weights, _distinct(a) if held_a is None else int(held_a.sum()))
     if b_weight:
-        p.weights = max(p.weights, b[0].numel() if held_b is None else int(held_b.sum()))
+        p.weights = max(p.weights, _distinct(b) if held_b is None else int(held_b.sum()))
     else:
         k = kinds(b)
         rows = tuple(i.sum(2) for i in k)

@@ -160,6 +160,47 @@ def test_a_complex_value_is_two_elements():
     assert found.ac.tolist() == found.graded.tolist() == [2 * D * n for n in ones] and found.dense.tolist() == [4 * N * D * D] * B
 
 
+def test_two_activations_of_any_values_equal_loops():
+    """AC where one of the two is +-1, graded where both are other whole numbers, MAC elsewhere."""
+    generator = torch.Generator().manual_seed(5)
+    values = torch.tensor([0.0, 1, -1, 2, -3, 0.5])
+    a, b = (values[torch.randint(0, 6, shape, generator=generator)] for shape in ((B, 2, N, D), (B, 2, D, 3)))
+    found = neuro.activity(Call(lambda x, w: x[..., : N * D].view(1, 2, N, D) @ x[..., N * D :].view(1, 2, D, 3)), torch.cat([a.flatten(2), b.flatten(2)], -1), batch_axis=0)
+    for s in range(B):
+        kinds = {"ac": 0, "graded": 0, "mac": 0}
+        for h, i, j, k in itertools.product(range(2), range(N), range(3), range(D)):
+            u, v = a[s, h, i, k].item(), b[s, h, k, j].item()
+            if u and v:
+                kinds["ac" if 1 in (abs(u), abs(v)) else "graded" if u == int(u) and v == int(v) else "mac"] += 1
+        (layer,) = found
+        assert {kind: getattr(layer, kind)[s] for kind in kinds} == kinds and min(kinds.values()) > 0
+        assert layer.outputs[s] == 2 * N * 3 and layer.inputs[s] == 2 * (N * D + D * 3) and layer.dense[s] == 2 * N * D * 3
+
+
+HEADS = {  # name: (function of (x, w), weights held)
+    "one matrix for all heads": (lambda x, w: torch.bmm(x.expand(3, -1, -1), w.expand(3, -1, -1)), D * D),
+    "the same on the left": (lambda x, w: torch.bmm(w.expand(3, -1, -1), x.mT.expand(3, -1, -1)), D * D),
+    "one matrix for each head": (lambda x, w: torch.bmm(x.expand(3, -1, -1), torch.stack([w, 2 * w, 3 * w])), 3 * D * D),
+    "rows of it": (lambda x, w: x @ w[:, :2], 2 * D),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_weights_held_are_those_in_memory(name):
+    f, held = HEADS[name]
+    (found,) = neuro.activity(Call(f), X, batch_axis=0)
+    assert found.weights == held
+    assert found.ac.tolist() == [(2 if name == "rows of it" else 3 * D) * int(x.sum()) for x in X]
+
+
+def test_attention_is_weighed_as_torch_does():
+    """Scores of 169 on the diagonal: scaled by the root of the width all weights are above zero, as they are only one is."""
+    tokens = 13 * torch.eye(N, D)[None]
+    for scale, seen in ((None, N * N), (1.0, N)):
+        found = neuro.activity(Call(lambda x, w, scale=scale: F.scaled_dot_product_attention(x, x, x, scale=scale)), tokens, batch_axis=0)
+        assert found.total("graded").tolist() == [N] and found.total("effective").tolist() == [N + seen]
+
+
 def test_transposed_convolution_of_groups():
     found = neuro.activity(UP, MAPS, batch_axis=0)
     assert found.total("ac").tolist() == [transposed(x, UP) for x in MAPS] and not found.not_counted
@@ -198,6 +239,14 @@ def test_listed_in_elements(name):
     assert operator in repr(found)
 
 
+def test_elements_of_work_are_those_of_the_largest_tensor():
+    """A sum has fewer outputs than inputs, a sum of two shapes more; a table's rows are those that were read."""
+    cases = (("sum", lambda x, w: x.sum(-1), N * D), ("add", lambda x, w: x[:, :, None] + x[:, None], N * N * D), ("index_select", lambda x, w: torch.index_select(w, 0, torch.tensor([1, 5])), 2 * D))
+    for name, f, elements in cases:
+        found = neuro.activity(Call(f), X, batch_axis=0)
+        assert {n: v.tolist() for (_, n), v in (found.elementwise | found.moved).items()} == ({name: [elements] * B}), name
+
+
 def in_a_thread(x, w):
     made = []
     worker = threading.Thread(target=lambda: made.append(x @ w))
@@ -211,6 +260,45 @@ def test_what_another_thread_made_is_said():
     found = neuro.activity(Call(in_a_thread), X, batch_axis=0)
     assert {key: v.tolist() for key, v in found.not_counted.items()} == {("", "made out of sight"): [N * D] * B}
     assert "NOT COUNTED: made out of sight" in repr(found)
+
+
+class Gives(nn.Module):
+    """Gives its own weight, whatever comes."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.rand(D, D))
+
+    def forward(self, x):
+        return self.w
+
+
+def test_what_was_handed_in_or_is_held_was_not_made_out_of_sight():
+    found = neuro.activity(nn.Sequential(nn.Identity(), nn.Flatten(0, 1), nn.Linear(D, 3)), X, batch_axis=0)
+    assert not found.not_counted and found.total("ac").tolist() == [3 * int(x.sum()) for x in X]
+    found = neuro.activity(Call(lambda x, w, gives: x @ gives(x), Gives()), X, batch_axis=0)
+    assert not found.not_counted and found.total("ac").tolist() == [D * int(x.sum()) for x in X]
+
+
+def test_memory_that_was_freed_tells_nothing_of_what_lies_there_next():
+    """What was computed from weights alone, and what an operator made, is often followed by something else at the same place."""
+
+    def after_weights(x, w):
+        found = 0
+        for i in range(8):
+            (w[:N] + i).sum()  # of the size of x, and freed
+            found = found + (x * 1) @ w
+        return found
+
+    assert neuro.activity(Call(after_weights), X, batch_axis=0).total("ac").tolist() == [8 * D * int(x.sum()) for x in X]
+
+    class Threaded(nn.Module):
+        def forward(self, x):
+            x @ torch.ones(D, D)  # as large as what the thread makes, and freed
+            return in_a_thread(x, torch.ones(D, D))
+
+    found = neuro.activity(Call(lambda x, w, *layers: [layer(x) for layer in layers][-1] * 1, *(Threaded() for _ in range(4))), X, batch_axis=0)
+    assert sum(n for (path, name), n in found.not_counted.items() if name == "made out of sight").tolist() == [4 * N * D] * B
 
 
 class Direct(nn.Module):
