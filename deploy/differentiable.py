@@ -207,5 +207,6 @@ def run_torch(
     steps = torch.full((x.shape[1],), len(x), device=x.device) if lengths is None else lengths.to(x.device)
     counts = torch.arange(len(x), device=x.device)[:, None] < steps
     added = torch.where(counts[..., None], added, 0)
-    values[last.name] = added * last.scale if isinstance(last, ints.StepReadout) else added.sum(0) * last.scale / steps[:, None]
+    added = added * last.scale if isinstance(last, ints.StepReadout) else added.sum(0) * last.scale
+    values[last.name] = added if isinstance(last, (ints.StepReadout, ints.SumReadout)) else added / steps[:, None]
     return values

@@ -22,7 +22,6 @@ from neuro.graph import Graph
 
 _REFUSED = {  # kind: (fact, cure)
     "Affine": ("no layer can take this norm in.", "Put it right after the one Conv2d or Linear that it normalises."),
-    "SumOverTime": ("the readout is a mean.", "Use MeanOverTime: it chooses the same class."),
 }
 
 
@@ -48,7 +47,7 @@ class Emitter:
         self.area: dict[str, int] = {}  # of layers whose currents are averaged: over how many
         for node in graph:
             self._emit(node)
-        if not isinstance(graph.output, g.MeanOverTime):
+        if not isinstance(graph.output, g.SumOverTime):  # or MeanOverTime, which is one
             self._answers(graph.output)
 
     def network(self, name: str) -> IntegerNetwork:
@@ -61,7 +60,7 @@ class Emitter:
         make = {
             g.Conv2d: self._current, g.Linear: self._current, g.AttentionProduct: self._current, g.Neuron: self._neuron,
             g.Recurrent: self._recurrent, g.MaxPool2d: self._maxpool, g.AvgPool2d: self._sumpool, g.SumPool2d: self._sumpool, g.Tokens: self._tokens, g.Flatten: self._flatten, g.Delay: self._delay, g.Add: self._sum,
-            g.MeanOverTokens: self._mean_over_tokens, g.MeanOverTime: self._readout, g.Input: self._input,
+            g.MeanOverTokens: self._mean_over_tokens, g.MeanOverTime: self._readout, g.SumOverTime: self._readout, g.Input: self._input,
         }.get(type(node))  # fmt: skip
         if make is None:
             raise node.refuse("the integer network has no such node.", cure="Rewrite it from the layers that quantize lists.")
@@ -282,8 +281,8 @@ class Emitter:
         else:
             self._add(ints.Dense(source.name, x, weight), 1.0)
 
-    def _readout(self, node: g.MeanOverTime) -> None:
-        self._read(node, self.graph[node.inputs[0]], node.name, ints.Readout)
+    def _readout(self, node: g.SumOverTime) -> None:
+        self._read(node, self.graph[node.inputs[0]], node.name, ints.Readout if isinstance(node, g.MeanOverTime) else ints.SumReadout)
 
     def _answers(self, last: g.Node) -> None:
         """The readout of a network that answers at every step; nothing in the graph has its name."""

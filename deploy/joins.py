@@ -142,6 +142,15 @@ class Readout(Unary):
 
 
 @dataclass(frozen=True, eq=False)
+class SumReadout(Readout):
+    """A Readout whose scores are the sum itself, `acc * scale`, and not its mean over the steps."""
+
+    def scores(self, acc: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
+        """acc [B, classes] in the float model's units, float64."""
+        return acc * self.scale
+
+
+@dataclass(frozen=True, eq=False)
 class StepReadout(Readout):
     """An answer at every step: acc = a + bias, and nothing of it is kept. In the float model's units `acc * scale`."""
 
@@ -153,6 +162,6 @@ class StepReadout(Readout):
 KINDS: dict[str, type[Node]] = {
     "input": Input, "conv": Conv, "dense": Dense, "attention": Attention, "lif": LIF, "maxpool": MaxPool, "add": Add,
     "tokens": Tokens, "flatten": Flatten, "tokensum": TokenSum, "readout": Readout,
-    "cell": Cell, "recurrentcell": RecurrentCell, "sumpool": SumPool, "delay": Delay, "stepreadout": StepReadout,
+    "cell": Cell, "recurrentcell": RecurrentCell, "sumpool": SumPool, "delay": Delay, "stepreadout": StepReadout, "sumreadout": SumReadout,
 }
 KIND_OF = {cls: kind for kind, cls in KINDS.items()}

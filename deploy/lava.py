@@ -83,7 +83,7 @@ def run_lava(network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python
                      if key.startswith(f"{what}/")} for what in PROBED}
     build, run, steps = found["timing"]
     acc = found["acc"].swapaxes(0, 1) if prepared.every_step else found["acc"]
-    return result(acc, prepared.scale / (1 if prepared.every_step else len(inputs)), layers, (float(build), float(run)), int(steps), kept)
+    return result(acc, prepared.unit, layers, (float(build), float(run)), int(steps), kept)
 
 
 def by_steps(network: IntegerNetwork | str | Path, inputs: np.ndarray, python: str | Path | None, time_limit: float,
@@ -109,9 +109,7 @@ def by_steps(network: IntegerNetwork | str | Path, inputs: np.ndarray, python: s
                     layers[what][name][kept[seen[1]], seen[0]] = lava.look(name, what)
             if (seen := lava.when(readout)) and (lava.every_step or seen[1] == T - 1):
                 acc[seen[1], seen[0]] = lava.look(readout)
-        if lava.every_step:
-            return result(acc, lava.scale, layers, (built - begin, time.monotonic() - built), lava.steps, at)
-        return result(acc[-1], lava.scale / T, layers, (built - begin, time.monotonic() - built), lava.steps, at)
+        return result(acc if lava.every_step else acc[-1], lava.unit, layers, (built - begin, time.monotonic() - built), lava.steps, at)
 
 
 def result(acc: np.ndarray, scale: float, layers: dict[str, dict[str, np.ndarray]], seconds: tuple[float, float],

@@ -51,8 +51,8 @@ VERSION = 1
 LARGEST_MATRIX = 2**23      # weights of a convolution written out as a matrix
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")     # logs are files of this name
 KINDS = {"input", "conv", "dense", "attention", "lif", "maxpool", "add", "tokens", "flatten", "tokensum", "readout",
-         "cell", "recurrentcell", "sumpool", "delay", "stepreadout"}
-READOUTS = ("readout", "stepreadout")
+         "cell", "recurrentcell", "sumpool", "delay", "stepreadout", "sumreadout"}
+READOUTS = ("readout", "stepreadout", "sumreadout")
 NEURONS = {"lif": ("spikes", "membranes", "currents"), **dict.fromkeys(("cell", "recurrentcell"), ("spikes", "membranes", "currents", "adaptations"))}
 
 
@@ -267,9 +267,9 @@ class Builder:
     def readout(self, node, p):
         window = self.window(node)
         return self.own(P.Readout, node, bias=self.arrays[node["name"] + ".bias"].astype(np.int64),
-                        interval=self.steps if node["kind"] == "readout" else 1, offset=window["first"], **window)
+                        interval=1 if node["kind"] == "stepreadout" else self.steps, offset=window["first"], **window)
 
-    stepreadout = readout
+    stepreadout = sumreadout = readout
 
 
 def collect(builder, at):
@@ -288,7 +288,7 @@ def collect(builder, at):
                 result.update({f"{what}/{name}": aligned(log[what], name) for what in recorded})
         elif node["kind"] in READOUTS:
             result["acc"] = np.load(path + ".npy").reshape(lead + tuple(node["shape"]))
-            if node["kind"] == "readout":
+            if node["kind"] != "stepreadout":
                 result["acc"] = result["acc"][:, -1]
         if name in builder.watches:
             result[f"values/{name}"] = aligned(np.load(os.path.join(builder.scratch, "values", name + ".npy")), name)

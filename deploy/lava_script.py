@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro.deploy.joins import KIND_OF, Readout, StepReadout
+from neuro.deploy.joins import KIND_OF, Readout, StepReadout, SumReadout
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import LIF, Attention, Conv, Dense, MaxPool, Node
 from neuro.deploy.twin import run_twin
@@ -204,7 +204,7 @@ def answers_of(node: Readout) -> dict[str, str]:
     """What the script says of its answers, and how it takes them from the readout's log."""
     if isinstance(node, StepReadout):
         return {"answers": "[R, T, classes], an answer at every step", "scores": f"acc * {node.scale!r}", "end": ""}
-    return {"answers": "[R, classes]", "scores": f"acc * {node.scale!r} / T", "end": "[:, -1]"}
+    return {"answers": "[R, classes]", "scores": f"acc * {node.scale!r}{'' if isinstance(node, SumReadout) else ' / T'}", "end": "[:, -1]"}
 
 
 def to_lava(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -370,4 +370,4 @@ class _Writer:
         bias, interval = self.keep(node, "bias", node.bias), "1" if isinstance(node, StepReadout) else "T"
         self.own(node, "ours.Readout", self.window(node), bias=bias, interval=interval, offset=str(1 + self.network.latency[node.name]))
 
-    stepreadout = readout
+    stepreadout = sumreadout = readout

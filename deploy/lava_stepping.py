@@ -37,7 +37,7 @@ class Prepared:
     """A network file and its inputs in a folder that lasts as long as this, and the command that runs them.
 
     Attributes:
-        nodes: the file's description of each node, by name.  latency: in steps, by name.  scale: of the readout.
+        nodes: the file's description of each node, by name.  latency: in steps, by name.  unit: of a score, in the float model's units.
         every_step: whether it answers at every step.
         shape: (T, B) of the inputs.
     """
@@ -54,8 +54,9 @@ class Prepared:
         self.folder = Path(self._kept.name)
         try:
             path = Path(network.save(self.folder / "network.npz") if isinstance(network, IntegerNetwork) else network).resolve()
-            self.nodes, self.latency, self.scale = described(path)
-            self.every_step = list(self.nodes.values())[-1]["kind"] == "stepreadout"
+            self.nodes, self.latency, scale = described(path)
+            kind = list(self.nodes.values())[-1]["kind"]
+            self.every_step, self.unit = kind == "stepreadout", scale / len(inputs) if kind == "readout" else scale
             self.probe = checked(probe, self.nodes)
             np.save(self.folder / "inputs.npy", np.ascontiguousarray(np.swapaxes(inputs, 0, 1)))
         except BaseException:
@@ -127,8 +128,8 @@ class LavaSteps:
     def __init__(self, network: IntegerNetwork | str | Path, inputs: np.ndarray, *, python: str | Path | None = None,
                  probe: Sequence[str] = (), time_limit: float = 60.0, unroll: int = 256) -> None:
         self._of = Prepared(network, inputs, python, probe, unroll)
-        self.nodes, self.latency, self.scale, self.time_limit = self._of.nodes, self._of.latency, self._of.scale, time_limit
-        self.every_step = self._of.every_step
+        self.nodes, self.latency, self.time_limit = self._of.nodes, self._of.latency, time_limit
+        self.every_step, self.unit = self._of.every_step, self._of.unit
         self._T, self._B = self._of.shape
         self.steps = self._T * self._B + max(self.latency.values())
         self._log = self._of.folder / "log.txt"
@@ -210,7 +211,7 @@ class LavaSteps:
         return self._of.probe or [name for name, node in self.nodes.items() if node["kind"] in NEURONS]
 
     def _watched(self, node: str) -> bool:
-        return node in self.probed or self.nodes[node]["kind"] in ("readout", "stepreadout")
+        return node in self.probed or self.nodes[node]["kind"] in ("readout", "stepreadout", "sumreadout")
 
     def close(self) -> None:
         """End Lava and every process of it. May be called again."""

@@ -14,12 +14,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from neuro.deploy.cells import Cell, RecurrentCell
-from neuro.deploy.joins import KIND_OF, KINDS, Add, Delay, Flatten, Readout, StepReadout, SumPool, Tokens, TokenSum
+from neuro.deploy.joins import (
+    KIND_OF,
+    KINDS,
+    Add,
+    Delay,
+    Flatten,
+    Readout,
+    StepReadout,
+    SumPool,
+    SumReadout,
+    Tokens,
+    TokenSum,
+)
 from neuro.deploy.nodes import LIF, Attention, Conv, Dense, Input, MaxPool, Node, Range, Shape
 from neuro.errors import GraphError, explain, unknown
 
 __all__ = ["LIF", "Add", "Attention", "Cell", "Conv", "Delay", "Dense", "Flatten", "Input", "IntegerNetwork", "MaxPool", "Node",
-           "Readout", "RecurrentCell", "StepReadout", "SumPool", "TokenSum", "Tokens", "KINDS", "KIND_OF", "load"]
+           "Readout", "RecurrentCell", "StepReadout", "SumPool", "SumReadout", "TokenSum", "Tokens", "KINDS", "KIND_OF", "load"]
 
 
 class IntegerNetwork:

@@ -36,6 +36,7 @@ REMEDIES = {
     "sumpool": ("netx has no pooling.", "Use a Conv with a stride, or give the network file to `neuro lava script`."),
     "delay": ("netx has delays per synapse only, which lava-dl does not clear between recordings.", "Give the network file to `neuro lava script`."),
     "tokensum": ("netx has no sum over tokens.", "Use Flatten and a Dense, or a Conv as large as the map."),
+    "sumreadout": ("the scores of a netx file are means over a recording.", "Train with MeanOverTime: it chooses the same class."),
     "stepreadout": ("the answer of a netx file is a membrane that sums up a recording, not an answer at every step.", "Give the network file to `neuro lava script`."),
 }
 

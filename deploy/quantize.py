@@ -35,7 +35,7 @@ def quantize(
     Args:
         model: a model or its graph: Conv2d, Linear, norms after them, LIF/IF/PLIF/CUBALIF/ALIF, Recurrent, SumPool2d,
             MaxPool2d, AvgPool2d and sums, of spikes or of the currents of layers, AttentionProduct, Tokens, Flatten, Delay,
-            MeanOverTokens, and at the end MeanOverTime, or anything that gives a vector at every step, which is then the answer.
+            MeanOverTokens, and at the end MeanOverTime or SumOverTime, or anything that gives a vector at every step, which is then the answer.
             A neuron becomes Lava's LIF where it is one (hard reset, one decay per layer), and a `neuro.deploy.cells.Cell`
             otherwise, which is not among Lava's own processes; the report's notes say which.
             `Levels` of up to 15 are held where they are as wide as the threshold is high, or the neuron has no memory.

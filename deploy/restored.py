@@ -164,7 +164,7 @@ class _Restorer:
             self._put(g.Scale(f"{self.names[node.input]}.sum", (self.names[node.input],), torch.tensor(unit)), node.input)
         if isinstance(node, ints.StepReadout):
             return  # the graph ends with what it reads
-        self._put(g.MeanOverTime(node.name, (self.names[node.input],)), node.name)
+        self._put((g.SumOverTime if isinstance(node, ints.SumReadout) else g.MeanOverTime)(node.name, (self.names[node.input],)), node.name)
 
     def _neuron(self, node: ints.LIF | ints.Cell) -> None:
         shape = self.network.shapes[node.name]

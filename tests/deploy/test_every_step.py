@@ -28,7 +28,7 @@ from neuro.deploy.reference import run_reference
 from neuro.deploy.restored import graph_of
 from neuro.deploy.twin import run_twin
 from neuro.errors import GraphError, ParameterError, ShapeError
-from neuro.layers import Flatten, Linear, MeanOverTime, Sequential
+from neuro.layers import Flatten, Linear, MeanOverTime, Sequential, SumOverTime
 from neuro.models import recipes
 from neuro.neurons import IF, LIF, PLIF, Recurrent
 from neuro.reset import subtract
@@ -212,6 +212,13 @@ def test_maps_are_flattened_first():
     x = torch.ones(3, 1, 2, 4, 4)
     net = Sequential(Flatten(), Linear(32, 4), IF(), Linear(4, 2))
     assert run_twin(quantize(net, x)[0], x.numpy().astype(int)).acc.shape == (3, 1, 2)
+
+
+def test_lava_sums_over_time(lava):
+    net, x, _ = a_network("a dense layer", 6, steps=6, batch=2)
+    network, _ = quantize(Sequential(*net, SumOverTime()), x, message_bits=None)
+    twin, found = run_twin(network, x.numpy().astype(int), record=True), run_lava(network, x.numpy().astype(np.int32))
+    assert compare_with_lava(twin, found).exact and (found.logits == twin.logits).all() and np.abs(twin.logits).max() > 0
 
 
 @pytest.mark.parametrize("end", ["a dense layer", "feedback"])

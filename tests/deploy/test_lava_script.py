@@ -10,7 +10,7 @@ import pytest
 
 from neuro.cli import main
 from neuro.deploy.examples import even, events, random_cells, random_network
-from neuro.deploy.joins import KIND_OF, StepReadout
+from neuro.deploy.joins import KIND_OF, StepReadout, SumReadout
 from neuro.deploy.lava_script import RESERVED, write_script
 from neuro.deploy.network import LIF, Add, Dense, Input, IntegerNetwork, Readout
 from neuro.deploy.twin import run_twin
@@ -140,7 +140,7 @@ def test_every_kind_of_node_runs_and_a_lava_user_may_look_between_steps(lava, tm
 
 def test_both_together_hold_every_kind_of_node():
     rng = np.random.default_rng(3)
-    assert {type(n) for make in (random_network, random_cells) for n in make(rng).nodes} | {StepReadout} == set(KIND_OF)  # that one: test_every_step.py
+    assert {type(n) for make in (random_network, random_cells) for n in make(rng).nodes} | {StepReadout, SumReadout} == set(KIND_OF)  # these: test_every_step.py
 
 
 def test_recordings_run_to_the_integers_of_the_twin(lava, tmp_path):

@@ -405,7 +405,6 @@ class _Double(ATan):
         (Sequential(Recurrent(LIF(), 3), MeanOverTime()), (3,), ["Recurrent '0'", "feedback", "Put a Linear"]),
         (Sequential(Conv2d(2, 2, 3), LIF(), AvgPool2d(3, 2, 1, count_include_pad=False), Flatten(), MeanOverTime()), (2, 8, 8), ["AvgPool2d '2'", "border"]),
         (Sequential(Conv2d(2, 2, 3), AvgPool2d(2, 2, 1), LIF(), Flatten(), MeanOverTime()), (2, 8, 8), ["AvgPool2d '1'", "less of the bias", "no padding"]),
-        (Sequential(Linear(3, 2), LIF(), SumOverTime()), (3,), ["SumOverTime '2'", "MeanOverTime"]),
         (Sequential(Conv2d(2, 2, 3), LIF()), (2, 8, 8), ["'1'", "answers are vectors", "[2, 6, 6]"]),
         (Sequential(Conv2d(2, 2, 3)), (2, 8, 8), ["Conv2d '0'", "answers are vectors"]),
         (Sequential(Linear(3, 3), Linear(3, 2)), (3,), ["'1'", "current of Linear '0'"]),
@@ -431,6 +430,18 @@ def test_what_the_chip_cannot_hold_is_named(net, shape, says):
         quantize(net, counts(*shape))
     for words in says:
         assert words in str(error.value)
+
+
+def test_a_sum_over_time_is_the_mean_times_the_steps():
+    torch.manual_seed(0)
+    layers, x, lengths = (Linear(6, 5), LIF(spike=STRICT), Linear(5, 3)), counts(6, t=20), torch.tensor([20, 1, 7])
+    (network, report), (mean, _) = (quantize(Sequential(*layers, end), x, lengths=lengths) for end in (SumOverTime(), MeanOverTime()))
+    twin, other = (run_twin(n, x.numpy().astype(int), lengths.numpy()) for n in (network, mean))
+    assert isinstance(network.readout, ints.SumReadout) and (twin.acc == other.acc).all()
+    assert twin.logits == pytest.approx(other.logits * lengths[:, None].numpy())
+    assert report.agree == 3 and report.score_error < 0.02 * np.abs(twin.logits).max()
+    aware = QuantizationAware(Sequential(*layers, SumOverTime()), x)
+    assert aware.run(x, lengths).detach().numpy() == pytest.approx(twin.logits, rel=1e-6)
 
 
 def test_neurons_may_read_events_directly():

@@ -72,7 +72,7 @@ def test_the_exact_graph_is_of_the_same_nodes_and_refuses_what_the_network_does(
 def test_answers_read_from_a_sum_over_tokens_keep_its_unit():
     nodes = [ints.Input("input", (2, 3, 3), 2), ints.Tokens("t", "input"), ints.TokenSum("s", "t")]
     events = examples.events(np.random.default_rng(0), ints.IntegerNetwork([*nodes, ints.Readout("out", "s", [0, 0])]), 5, 2, 0.5)
-    for end in (ints.Readout("out", "s", [3, -1]), ints.StepReadout("out", "s", [3, -1])):
+    for end in (kind("out", "s", [3, -1]) for kind in (ints.Readout, ints.StepReadout, ints.SumReadout)):
         network = ints.IntegerNetwork([*nodes, end])
         assert graph_of(network).run(torch.tensor(events).float()).numpy() == pytest.approx(run_twin(network, events).logits)
 
