@@ -360,6 +360,8 @@ def test_taps_on_padding_are_not_in_the_map_whoever_padded(kernel):
     pads = (before, kernel - 1 - before) * 2
     padded = layer(_Call(lambda x, w: plain(F.pad(x, pads))), x)
     assert (padded.dense[0], padded.ac[0], padded.inputs[0]) == (dense, effective, x.numel())
+    twice = layer(_Call(lambda x, w: plain(F.pad(F.pad(x, (pads[0], 0, 0, 0)), (0, *pads[1:])))), x)  # what was padding stays padding
+    assert (twice.dense[0], twice.ac[0], twice.inputs[0]) == (dense, effective, x.numel())
     around = layer(_Call(lambda x, w: plain(F.pad(x, pads, value=1.0))), x)
     assert around.dense[0] == 3 * 5 * 6 * 2 * kernel**2 and around.ac[0] > effective  # padding with ones is read and added
 

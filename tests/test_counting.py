@@ -193,6 +193,14 @@ def test_weights_held_are_those_in_memory(name):
     assert found.ac.tolist() == [(2 if name == "rows of it" else 3 * D) * int(x.sum()) for x in X]
 
 
+def test_a_sum_over_a_batch_leaves_once():
+    (found,) = neuro.activity(Call(lambda x, w: torch.addbmm(torch.ones(2, D), x.view(2, 2, D), torch.stack([w, w + 1]))), X, batch_axis=0)
+    assert found.ac.tolist() == [D * int(x.sum()) for x in X] and found.dense.tolist() == [N * D * D] * B
+    assert found.outputs.tolist() == found.biases.tolist() == [2 * D] * B and found.weights == 2 * D * D
+    (found,) = neuro.activity(Call(lambda x, w: torch.baddbmm(torch.ones(1, N, D), x, w[None], beta=0)), X, batch_axis=0)
+    assert found.outputs.tolist() == [N * D] * B and found.biases.tolist() == [0] * B
+
+
 def test_attention_is_weighed_as_torch_does():
     """Scores of 169 on the diagonal: scaled by the root of the width all weights are above zero, as they are only one is."""
     tokens = 13 * torch.eye(N, D)[None]

@@ -143,6 +143,8 @@ def test_pools_equal_loops(pool, what):
     assert of(found, "snn", kind).multiplies == (0 if what == "comparisons" else float(outputs.count_nonzero()) / 2)
     written = float(outputs.count_nonzero()) / 2
     assert words(of(found, "snn", kind)) == {"operands read": ("event", read), "results written": ("event", written)} and read > snn
+    priced = of(found, "snn", kind)
+    assert priced.arithmetic(int8) == pytest.approx(0.1 * snn + 0.2 * priced.multiplies) and priced.arithmetic(fp32) == pytest.approx(0.9 * snn + 3.7 * priced.multiplies)
     assert words(of(found, "sparse", kind))["operands read"] == ("activation", ann_read)
     assert words(of(found, "dense", kind)) == {"operands read": ("activation", all_read), "results written": ("activation", outputs[:, 0].numel())}
 
