@@ -122,18 +122,22 @@ class Mapped:
         return found
 
     def utilisation(self) -> dict[str, tuple[int, int | None]]:
-        """Resource -> (taken on all used cores, held by all cores of the chip; None: unknown)."""
+        """Resource -> (taken on all used cores, held by all cores of the chip; None: unknown). Of a chip that counts its neurons as a whole, these too."""
         used = [self.placement.used(core) for core in self.placement.cores]
         rooms = [capacity(self.chip, core) for core in range(self.chip.cores.value)]
-        return {r: (sum(u[r] for u in used), None if rooms[0][r] is None else sum(room[r] or 0 for room in rooms)) for r in self.chip.core}
+        found = {r: (sum(u[r] for u in used), None if rooms[0][r] is None else sum(room[r] or 0 for room in rooms)) for r in self.chip.core}
+        layers = [what.layer.neurons for what in self.layers.values()]
+        C, H, W = self.compatibility.network.input_map
+        whole = {"inputs": C * H * W, "hidden": sum(layers[:-1]), "outputs": layers[-1]}
+        return found | {r: (n, self.chip.whole[r].value) for r, n in whole.items() if r in self.chip.whole}
 
     def shares(self) -> list[tuple[int, str, float]]:
-        """(core, layer, share) of every part: of the resource that is scarcest on its core; 0 where no limit is known."""
-        found = []
+        """(core, layer, share) of every part: of the resource that is scarcest on its core, else of the neurons of the whole chip; 0 where no limit is known."""
+        found, held = [], sum(self.chip.whole[r].value for r in ("hidden", "outputs") if r in self.chip.whole)
         for part in self.placement.parts:
             fill, room = self.placement.fill(part.core), capacity(self.chip, part.core)
             scarcest = max(fill, key=lambda r: fill[r], default=None)
-            found.append((part.core, part.layer, part.takes[scarcest] / room[scarcest] if scarcest else 0.0))  # type: ignore[operator]
+            found.append((part.core, part.layer, part.takes[scarcest] / room[scarcest] if scarcest else part.neurons / held if held else 0.0))  # type: ignore[operator]
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -152,7 +156,8 @@ class Mapped:
         lines = [f"{len(self.placement.cores)} of {self.chip.cores.value} cores hold the network, each neuron once."]
         for resource, (used, most) in self.utilisation().items():
             share = "" if most is None else f" of {most:,} on the chip ({used / most:.2%})"
-            lines.append(f"{resource.replace('_', ' ')}: {used:,}{share}; per core {self.chip.core[resource]}")
+            limit = f"per core {self.chip.core[resource]}" if resource in self.chip.core else f"{self.chip.whole[resource]}"
+            lines.append(f"{resource.replace('_', ' ')}: {used:,}{share}; {limit}")
         lines += [f"changed: {c}" for c in self.changes]
         lines += [f"needs training: {f.layer}: {f.what} -> {f.change}" for f in self.outstanding]
         lines += [str(e) for e in self.estimates]
@@ -193,7 +198,15 @@ def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: 
     network = layers_of(graph)
     asked = Question(graph, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
     unchecked = () if input_bits is not None else (f"bits of an input value (input_bits); the chip takes {chip.input_bits}",)
-    return Compatibility(chip, network, findings(asked), learners(graph, network, chip), unchecked)
+    return Compatibility(chip, network, findings(asked), learners(graph, network, chip), (*unchecked, *_order(chip, network)))
+
+
+def _order(chip: Chip, network: Network) -> tuple[str, ...]:
+    """Without steps, a membrane that is inhibited fires or not by what came first."""
+    below = [layer.name for layer in network.layers if any(p.weight is not None and bool((p.weight < 0).any()) for p in layer.products)]
+    if chip.steps.value != "none" or not below:
+        return ()
+    return (f"order of events: {', '.join(below)} {'has' if len(below) == 1 else 'have'} weights below 0, so that counts of spikes depend on the order in which events arrive ({chip.steps.source})",)
 
 
 def map_network(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
+
 from neuro import graph as g
 from neuro.deploy.chips import Chip, Fact, Shapes
 from neuro.deploy.mapping_counts import counted, demand
 from neuro.deploy.mapping_layers import Layer, Network, Product
 from neuro.deploy.mapping_rewrites import binary, divisible, on_grid
+from neuro.deploy.shift_decay import dash_of
 from neuro.graph import Graph
 
 FITS, CHANGE, RETRAIN, CANNOT = "fits", "fits after a change", "fits after retraining", "cannot"
@@ -114,21 +117,44 @@ def _neuron(asked: Question, layer: Layer) -> Iterator[Finding]:
         yield Finding(layer.name, "leak", RETRAIN, f"{neuron.model} leaks", chip.leak, "train with IF, which does not leak")
     if not chip.current.value and layer.states > 1:
         yield Finding(layer.name, "current", RETRAIN, f"{neuron.model} has {layer.states} states", chip.current, "train with a neuron of one state")
+    if chip.decays.value == "shift":
+        yield from _shifts(asked, layer)
+    if chip.one_spike.value and (most := _per_event(asked, layer)) >= (threshold := float(torch.as_tensor(neuron.params.threshold).min())):
+        yield Finding(layer.name, "events", RETRAIN, f"one event can add {most:.4g} to a membrane, the threshold is {threshold:.4g}", chip.one_spike, "keep every weight below the threshold, or train with several spikes per step")
     if _reset(neuron) not in chip.resets.value:
         yield Finding(layer.name, "reset", RETRAIN, f"reset {neuron.reset}", chip.resets, f"train with a reset among: {', '.join(chip.resets.value)}")
 
 
-def _leaks(neuron: g.Neuron) -> bool:
-    import torch
+def _shifts(asked: Question, layer: Layer) -> Iterator[Finding]:
+    """Decays that no shift gives."""
+    assert layer.neuron is not None
+    decays = torch.as_tensor(getattr(layer.neuron.params, "decay", 1.0)).double().unique().tolist()
+    wrong = [d for d in decays if (k := dash_of(min(max(d, 0.0), 1.0))) is None or abs(1 - 2.0**-k - d) > 1e-6]
+    if wrong:
+        near = [dash_of(min(max(d, 0.0), 1.0)) for d in wrong]
+        shown = ", ".join("the longest shift there is" if k is None else f"{1 - 2.0**-k:.4g} (shift by {k})" for k in dict.fromkeys(near))
+        what = f"decay {', '.join(f'{d:.4g}' for d in wrong[:4])}{' ...' if len(wrong) > 4 else ''}"
+        yield Finding(layer.name, "decay", RETRAIN, what, asked.chip.decays, f"train with {shown}" if len(set(near)) < 4 else "train with decays of 1/2, 3/4, 7/8, ...")
 
+
+def _per_event(asked: Question, layer: Layer) -> float:
+    """The most that one event of a source adds to a membrane; a mean over a window divides it."""
+    assert layer.neuron is not None
+    gain, found = torch.as_tensor(getattr(layer.neuron.params, "gain", 1.0)).double().abs().max(), 0.0
+    for p in layer.products:
+        pools = [asked.network[s].pool for s in p.sources if s != asked.network.input]
+        area = min((pool.kernel[0] * pool.kernel[1] if pool is not None and pool.kind == "avg" else 1 for pool in pools), default=1)
+        found = max(found, float((p.weight.double().abs().max() if p.weight is not None else 1.0) * gain) / area)
+    return found
+
+
+def _leaks(neuron: g.Neuron) -> bool:
     decay = getattr(neuron.params, "decay", 1.0)
     return bool((torch.as_tensor(decay) != 1).any())
 
 
 def _reset(neuron: g.Neuron) -> str:
     """ "zero", "subtract" or another name: judged by what it does."""
-    import torch
-
     v, s = torch.tensor([0.5, 2.5, 9.0]), torch.tensor([0.0, 1.0, 1.0])
     rule = neuron.reset
     if rule is None or rule.delayed:

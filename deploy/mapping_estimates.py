@@ -43,7 +43,8 @@ def estimates(chip: Chip, placement: Placement, layers: Mapping[str, Counted], s
     """
     T = 1 if steps is None else steps
     of = f"{T} step{'s' * (T != 1)}" if steps is not None else "one step"
-    return (_energy(chip, layers, T, of, rates), _time(chip, placement, layers, T, of, rates), *_power(chip, seconds), *_reported(chip))
+    energy = _energy(chip, layers, T, of, rates)
+    return (energy, _time(chip, placement, layers, T, of, rates), *_dynamic(energy, seconds), *_power(chip, seconds), *_reported(chip))
 
 
 def _operations(layer: Counted, start: int, stop: int, rates: Mapping[str, float] | float) -> float:
@@ -92,6 +93,14 @@ def _time(chip: Chip, placement: Placement, layers: Mapping[str, Counted], T: in
 
     return Estimate("time", "us", busiest(0.0), busiest(1.0), None if rates is None else busiest(rates),
                     f"{of}; the busiest core, its operations one after another; {chip.energy['synapse_ns']}; the barrier between steps is not included.")  # fmt: skip
+
+
+def _dynamic(energy: Estimate, seconds: float | None) -> tuple[Estimate, ...]:
+    """Mean power of the operations, where the energy is known and so is how long a recording lasts."""
+    if energy.low is None or energy.high is None or not seconds:
+        return ()
+    at_rates = None if energy.at_rates is None else energy.at_rates / seconds * 1e-3
+    return (Estimate("power of the operations", "mW", energy.low / seconds * 1e-3, energy.high / seconds * 1e-3, at_rates, f"that energy over {seconds:g} s; without static power"),)
 
 
 def _power(chip: Chip, seconds: float | None) -> tuple[Estimate, ...]:

@@ -13,6 +13,8 @@ from neuro.deploy.chips import Chip
 from neuro.deploy.mapping_counts import Counted, demand
 from neuro.errors import GraphError, explain
 
+PASSES = " Its maker's tools would run it in several passes, each with a part of the network, which is not placed here."
+
 
 @dataclass(frozen=True)
 class Part:
@@ -98,7 +100,7 @@ def _split(chip: Chip, layers: Sequence[Counted]) -> Iterable[Part]:
         worst = max(needs, key=lambda name: needs[name])
         raise GraphError(explain(f"the network needs {core + 1} cores of {chip.title}, which has {chip.cores.value}.",
                                  f"layer {worst!r} takes most: {needs[worst]} cores", f"limit: {chip.cores}",
-                                 cure="Fewer channels, smaller maps, or a larger chip."))  # fmt: skip
+                                 cure="Fewer channels, smaller maps, or a larger chip." + (PASSES if chip.steps.value == "one" else "")))  # fmt: skip
     return parts
 
 

@@ -78,6 +78,8 @@ class Chip:
         input_bits: of an input value; spike_bits: of a message between neurons; state_bits: of a membrane. fan_out: cores that one
             core may send to. delays: longest, in steps. steps: "clocked", "none" (events as they come), or "one" (one pass, no time).
         leak, current: whether a membrane may leak, and may have a second state that holds current. resets: "zero", "subtract".
+        decays: "shift": a leak is one of 1 - 2^-dash (`neuro.deploy.shift_decay`); unknown: any is taken for possible.
+        one_spike: whether an event triggers one spike of a neuron at most, and what is above the threshold waits for the next.
         operations: name -> "yes", "no", or the change by which it is possible, for those in OPERATIONS.
         energy: "synapse_pj", "active_pj", "silent_pj", "spike_pj", "synapse_ns", "active_ns", "silent_ns" per operation; "power_mw"
             as (low, high) of the whole chip or board; "latency_ms" as (low, high) reported for other networks.
@@ -108,6 +110,8 @@ class Chip:
     learning: Fact
     lacks: tuple[str, ...]
     fan_out: Fact = NOT_FOUND
+    decays: Fact = NOT_FOUND
+    one_spike: Fact = NOT_FOUND
     first_weight_bits: Fact | None = None
     energy: Mapping[str, Fact] = field(default_factory=dict)
 

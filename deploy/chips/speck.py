@@ -25,7 +25,7 @@ SPECK = Chip(
     shares_cores=Fact(False, f"{DOC}: a core is one layer"),
     first=SHAPES, conv=SHAPES, dense=SHAPES,
     weight_bits=Fact((8,), DOC), input_bits=Fact(1, f"{DOC}: events"), spike_bits=Fact(1, f"{DOC}: unit spikes"), state_bits=Fact(16, DOC),
-    delays=Fact(0, DOC), steps=Fact("none", f"{DOC}: events are processed as they come"),
+    delays=Fact(0, DOC), steps=Fact("none", f"{DOC}: events are processed as they come"), one_spike=Fact(True, f"{DOC}: an event triggers one spike of a neuron at most"),
     leak=Fact(False, f"{DOC}: none but a constant negative bias through a slow clock"), current=Fact(False, DOC),
     resets=Fact(("subtract", "zero"), f"{DOC}: subtraction is the default"),
     operations={
@@ -41,7 +41,7 @@ SPECK = Chip(
     },
     fan_out=Fact(2, f"{DOC}: destinations per core"),
     learning=Fact("none", "no learning is described", "secondary"),
-    energy={"power_mw": Fact((0.42, 0.70), "resting, and in real-time use", "secondary"), "synapses_per_s": unknown("a limit exists, above it the chip stalls; no figure was found")},
+    energy={"power_mw": Fact((0.42, 0.70), "Yao et al. 2024, Nature Communications 15:4464, abstract: the processor at rest, and in real-time use", "secondary"), "synapses_per_s": unknown("a limit exists, above it the chip stalls; no figure was found")},
     lacks=(
         "An event triggers at most one spike per neuron and there are no steps: the chip agrees with a clocked network only as far as max|w| < threshold.",
         "Synaptic events per second beyond which the chip stalls: no figure was found.",

@@ -3,7 +3,7 @@
 from neuro.deploy.chips.chip import Chip, Fact, Shapes, unknown
 
 LM = "Nazeer et al., Language Modeling on a SpiNNaker 2 Neuromorphic Chip, AICAS 2024, arXiv 2312.09084"
-SOFTWARE = Fact("yes", "a program computes it")
+SOFTWARE = Fact("yes", "a program computes it", "inferred")
 
 SPINNAKER2 = Chip(
     name="spinnaker2",
@@ -15,15 +15,16 @@ SPINNAKER2 = Chip(
     splits=Fact(True, f"{LM}: layers are split over PEs", "secondary"),
     shares_cores=Fact(False, "one program per PE is assumed", "inferred"),
     first=Shapes(), conv=Shapes(), dense=Shapes(),
-    weight_bits=Fact((8, 16, 32), "8-bit MAC array, 16 by joining; float32 on the ARM core", "secondary"),
-    input_bits=Fact(32, "software"), spike_bits=Fact(32, "packets carry a payload", "secondary"), state_bits=Fact(32, "a word per state is assumed", "inferred"),
+    weight_bits=Fact((8, 16, 32), "8-bit MAC array, 16 by joining; float32 on the ARM core", "recalled"),
+    input_bits=Fact(32, "software: a word of the ARM core is assumed", "inferred"), spike_bits=Fact(32, "packets carry a payload", "recalled"), state_bits=Fact(32, "a word per state is assumed", "inferred"),
     delays=unknown("software; the memory for spikes on their way is not counted"),
-    steps=Fact("clocked", "software steps"), leak=Fact(True, "software"), current=Fact(True, "software"), resets=Fact(("zero", "subtract"), "software"),
+    steps=Fact("clocked", "software steps", "inferred"), leak=Fact(True, "a program computes it", "inferred"), current=Fact(True, "a program computes it", "inferred"),
+    resets=Fact(("zero", "subtract"), "a program computes it; the two that are built here", "inferred"),
     operations={name: SOFTWARE for name in ("bias", "residual", "attention", "recurrent", "max_pool", "avg_pool", "groups", "dilation", "conv1d",
                                             "token_mean", "readout", "adaptive", "relay", "norm")},
     learning=Fact("any", "software", "inferred"),
     energy={
-        "synapse_pj": Fact(450.0, "figure that software estimators use, not measured again", "secondary"),
+        "synapse_pj": Fact(450.0, "figure that software estimators of energy use, not measured again", "secondary"),
         "active_pj": Fact(2190.0, "as above", "secondary"), "silent_pj": Fact(2190.0, "as above", "secondary"), "spike_pj": Fact(0.0, "within the above", "inferred"),
         "power_mw": Fact((390.0, 390.0), f"{LM}: chip during its language model", "secondary"),
     },

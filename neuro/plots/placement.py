@@ -10,6 +10,8 @@ from neuro.errors import ParameterError, ShapeError, explain
 from neuro.plots.figure import GRID, INK, legend, new_figure, shortened, style
 
 NAMED = 14  # layers that a legend still tells apart
+DARK = "#0b2a45"
+LARGEST = 1.5  # inches of a core's side
 
 
 def placement(cores: int, parts: Sequence[tuple[int, str, float]], *, title: str = "", totals: Mapping[str, float] | None = None) -> Any:
@@ -31,7 +33,7 @@ def placement(cores: int, parts: Sequence[tuple[int, str, float]], *, title: str
     down = math.ceil(cores / across)
     bars = len(totals or {})
     rows = math.ceil(min(len(layers), NAMED + 1) / 2)
-    side = 5.4 / across
+    side = min(5.4 / across, LARGEST)
     tall = max(0.5, down * side)
     figure = new_figure(tall + 0.75 + 0.24 * rows + (0.55 + 0.3 * bars if bars else 0))
     heights = [tall + 0.4] + ([0.5 + 0.3 * bars] if bars else [])
@@ -67,10 +69,10 @@ def _grid(axes: Any, cores: int, across: int, parts: Sequence[tuple[int, str, fl
         y, x = divmod(core, across)
         axes.add_patch(Rectangle((x + 0.06, y + 0.06), 0.88, 0.88, fill=False, edgecolor=GRID, linewidth=0.7))
         if across <= 20 and filled[core]:
-            axes.text(x + 0.5, y + 0.5, str(core), ha="center", va="center", fontsize=min(8.0, 110 / across), color="#0b2a45")
+            axes.text(x + 0.5, y + 0.5, str(core), ha="center", va="center", fontsize=min(8.0, 110 / across), color=_readable(core, parts, colours))
     axes.set_xlim(0, across)
     axes.set_ylim(math.ceil(cores / across), 0)
-    axes.set_aspect("equal")
+    axes.set_aspect("equal", anchor="NW")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -84,12 +86,25 @@ def _totals(axes: Any, totals: Mapping[str, float]) -> None:
     axes.set_ylim(len(totals) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     for k, share in enumerate(totals.values()):
-        axes.text(min(share + 0.01, 0.88), k, f"{share:.1%}", va="center", fontsize=8.5, color=INK)
+        axes.text(min(share + 0.01, 0.88), k, f"{share:.1%}" if share >= 0.0005 or not share else "< 0.1%", va="center", fontsize=8.5, color=INK)
     from matplotlib.ticker import PercentFormatter
 
     axes.set_xticks([k / 5 for k in range(6)])
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.get_xticklabels()[-1].set_horizontalalignment("right")  # it would stand over the picture's edge
+
+
+def _readable(core: int, parts: Sequence[tuple[int, str, float]], colours: Mapping[str, Any]) -> str:
+    """Dark or white, whichever stands out from what the middle of the core is filled with."""
+    from matplotlib.colors import to_rgb
+
+    below = 0.0
+    for _, layer, share in (part for part in parts if part[0] == core):
+        below += share
+        if below >= 0.5:
+            r, g, b = to_rgb(colours[layer])
+            return "white" if 0.2126 * r**2.2 + 0.7152 * g**2.2 + 0.0722 * b**2.2 < 0.18 else DARK
+    return DARK
 
 
 def _pale(colour: Any) -> tuple[float, ...]:
