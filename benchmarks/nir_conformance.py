@@ -275,6 +275,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def page(have: dict[str, str], reads: list[list[str]], writes: list[list[str]]) -> str:
     import torch
 
+    from neuro.deploy.nir_nodes import table as nodes
+
     shown = "\n".join(f"- {n}: {v}" for n, v in have.items())
     return f"""# NIR between libraries
 
@@ -284,7 +286,8 @@ Written by `benchmarks/nir_conformance.py`; nir {version("nir")}, torch {torch._
 
 ## Our files, read by others
 
-Every network was exported by `neuro.deploy.nir.export` (checked by running it again) and read with the reader's defaults, with `dt` where it
+A max pool of spikes, for which NIR has no node, is written as the sum of each window and a LIF without memory, or, where asked, as NIR's
+Threshold. Every network was exported by `neuro.deploy.nir.export` (checked by running it again) and read with the reader's defaults, with `dt` where it
 takes one. "rate" is the share of output spikes. A reader that refuses says so; one that misreads does not.
 
 {table(["network", "rate", "neuro", *READERS], reads)}
@@ -294,6 +297,12 @@ takes one. "rate" is the share of output spikes. A reader that refuses says so; 
 Two dense layers of the library's own LIF (sinabs: its IAF with single spikes and hard reset), exported by the library and read with `dt=1e-4`.
 
 {table(["written by", "spikes here against spikes there"], writes)}
+
+## NIR's nodes, here
+
+From `neuro.deploy.nir_nodes`. What is read is compared with NIR's equation, stepped by hand; what is written is read again.
+
+{nodes()}
 """
 
 

@@ -56,7 +56,7 @@ def _nodes(net: Net) -> list[str]:
 
 def _values(part: Part) -> str:
     shown = [f"{k}={_shown(v)}" for k, v in part.values.items() if v is not None]
-    return "  ".join(shown + [f"[{k}: {v}]" for k, v in part.said.items() if np.ndim(v) == 0])
+    return "  ".join(shown + [f"[{k}: {v}]" for k, v in part.said.items() if isinstance(v, (str, int, float))])
 
 
 def _shown(value: Any) -> str:

@@ -148,7 +148,7 @@ def _filled(module: nn.Module, part: Part) -> nn.Module:
     module.weight = nn.Parameter(_t(part, "weight"))
     if part.kind != "Linear":
         bias = _t(part, "bias")
-        module.bias = None if part.said.get("bias") == "none" and not bias.any() else nn.Parameter(bias)
+        module.bias = None if str(part.said.get("bias")) == "none" and not bias.any() else nn.Parameter(bias)
     return module
 
 

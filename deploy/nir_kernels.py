@@ -37,9 +37,9 @@ def written_out(node: g.Conv2d) -> tuple[Tensor, tuple[int, int]]:
 
 def compact(part: Part, n: int) -> Part:
     """The grouped or oblong kernel that `nir_export` wrote out with zeros, if nothing but zeros is left over."""
-    groups, kernel = part.said.get("neuro_groups"), np.asarray(part.said.get("neuro_kernel", "none"))
+    groups, kernel = part.said.get("neuro_groups"), part.said.get("neuro_kernel")
     w = np.asarray(part.values["weight"])
-    if not isinstance(groups, int) or kernel.dtype.kind not in "iu" or kernel.size != n or whole(part, "groups", 1) != [1]:
+    if type(groups) is not int or not isinstance(kernel, np.ndarray) or kernel.dtype.kind not in "iu" or kernel.size != n or whole(part, "groups", 1) != [1]:
         return part
     o, i, *sides = w.shape
     inner = [int(k) for k in kernel.reshape(-1)]

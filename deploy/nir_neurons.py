@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuro.deploy.nir_file import Part
+from neuro.deploy.nir_file import FIELDS, Part
 from neuro.neurons import CUBALIF, IF, LIF, CUBAState, LIFState, Neuron
 from neuro.reset import Reset, Subtract, ToValue, charge, none, subtract, to_zero
 from neuro.surrogate import ATan, Surrogate
@@ -130,6 +130,9 @@ def neuron(part: Part, dt: float | None) -> Neuron:
         FormatError: dt missing where a time constant needs it, tau below dt, a rule that is not known.
     """
     v = part.values
+    shapes = {np.shape(v[k]) for k in (*FIELDS[part.kind], "v_reset") if np.size(v.get(k)) != 1}
+    if len(shapes) > 1:
+        raise part.refuse("its numbers differ in shape.", "   ".join(map(str, map(list, shapes))))
     if part.kind == "Threshold":
         return _spiking(part, decay=_a(0), gain=_a(1), shift=_a(0), threshold=_a(v["threshold"]), v_reset=_a(0))
     if part.kind in ("I", "IF"):

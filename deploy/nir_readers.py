@@ -36,7 +36,7 @@ def _stated_reset(part: Part, dt: float | None) -> bool:
 
 
 def _fires_at_equality(part: Part, dt: float | None) -> bool:
-    return part.said.get("fires") == ">="
+    return str(part.said.get("fires")) == ">="
 
 
 def _other(key: str, value: float) -> Callable[[Part, float | None], bool]:
