@@ -184,7 +184,7 @@ class PredictionAgreement:
     """Float and integer predictions on a test set, int64 [samples]; labels, or None if there were none.
 
     A sample is a recording or, of a network that answers at every step, each of its steps; step: which one it is [samples], None of recordings.
-    float_loss, integer_loss: mean cross-entropy of the labels, in nats; None without labels.
+    float_loss, integer_loss: mean cross-entropy of the labels, in nats, infinite where one is none of the classes; None without labels.
     """
 
     float_predictions: np.ndarray
@@ -252,10 +252,18 @@ def evaluate_quantized(model: Graph | nn.Module, network: IntegerNetwork, batche
         raise ParameterError(explain("evaluate_quantized: there are no batches."))
     ours, theirs, step = (torch.cat([batch[i] for batch in found]) for i in range(3))  # type: ignore[misc]
     known = [labels for *_, labels in found if labels is not None]
+    if 0 < len(known) < len(found):
+        raise ParameterError(explain(f"evaluate_quantized: {len(known)} of {len(found)} batches have labels.", cure="Give labels with all of them, or with none."))
     truth = torch.cat(known) if known else None
-    losses = (None, None) if truth is None else tuple(F.cross_entropy(scores, truth.long()).item() for scores in (ours, theirs))
+    losses = (None, None) if truth is None else (_loss(ours, truth), _loss(theirs, truth))
     each = given.dim() == 2
     return PredictionAgreement(ours.argmax(1).numpy(), theirs.argmax(1).numpy(), None if truth is None else truth.numpy(), step.numpy() if each else None, *losses)
+
+
+def _loss(scores: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy in nats."""
+    known = (labels >= 0) & (labels < scores.shape[1])
+    return F.cross_entropy(scores, labels.long()).item() if bool(known.all()) else float("inf")
 
 
 def _labels(y: Tensor, given: Tensor) -> Tensor:

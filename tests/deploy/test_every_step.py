@@ -163,6 +163,10 @@ def test_accuracy_and_loss_by_step():
     assert evaluate_quantized(net, network, [x]).by_step()[0]["float_accuracy"] is None
     with pytest.raises(ShapeError, match=r"labels \[3\]   answers \[9, 3\]"):
         evaluate_quantized(net, network, [(x, lengths, labels[:, 0])])
+    with pytest.raises(ParameterError, match="1 of 2 batches"):
+        evaluate_quantized(net, network, [(x, lengths, labels), x])
+    foreign = evaluate_quantized(net, network, [(x, lengths, labels + 2)])
+    assert foreign.integer_loss == np.inf and 0 <= foreign.integer_accuracy < 1
     once = Sequential(Linear(5, 4), MeanOverTime())
     with pytest.raises(ParameterError, match="answers once"):
         evaluate_quantized(once, quantize(once, x)[0], [x]).by_step()
