@@ -32,6 +32,10 @@ from neuro.files import replacing
 BESIDE = ("lava_processes.py", "lava_cells.py", "lava_workers.py")
 STEPS, RECORDINGS = 8, 2    # of the example
 WIDTH = 120 - 4     # of a line in a function
+SPARSE_FROM, SPARSE_SHARE = 2**18, 0.1      # as in lava_runner.py
+SPARSE = """from lava.proc.sparse.models import PySparseModelBitAcc
+from lava.proc.sparse.process import Sparse
+"""
 
 HEAD = '''"""{title}: {nodes} nodes, {weights} weights, {neurons} neurons, in Lava's CPU simulation.
 
@@ -72,11 +76,11 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.models import PyDenseModelBitAcc
 from lava.proc.dense.process import Dense
 from lava.proc.io.source import PySendModelFixed, RingBuffer
-
+{sparse}
 HERE = os.path.dirname(os.path.abspath(__file__))
 LATENCY = {latency}     # of the readout, in steps
 {layers}
-LAVAS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, RingBuffer: PySendModelFixed}}
+LAVAS = {{Conv: PyConvModelFixed, Dense: PyDenseModelBitAcc, {sparse_model}RingBuffer: PySendModelFixed}}
 MODELS = {{**LAVAS, **ours.MODELS, **cells.MODELS}}
 
 
@@ -207,6 +211,11 @@ def answers_of(node: Readout) -> dict[str, str]:
     return {"answers": "[R, classes]", "scores": f"acc * {node.scale!r}{'' if isinstance(node, SumReadout) else ' / T'}", "end": "[:, -1]"}
 
 
+def is_thin(node: Dense) -> bool:
+    """Whether Lava runs a matrix as its Sparse: large, and of few weights."""
+    return node.weight.size >= SPARSE_FROM and int(np.count_nonzero(node.weight)) <= SPARSE_SHARE * node.weight.size
+
+
 def to_lava(shape: tuple[int, ...]) -> tuple[int, ...]:
     """[C, H, W] -> (W, H, C); other shapes as they are."""
     return tuple(shape[::-1]) if len(shape) == 3 else tuple(shape)
@@ -237,6 +246,8 @@ class _Writer:
                  "latency": net.latency[net.readout.name], "shape_tuple": repr(tuple(net.input.shape)),
                  "layout": "(W, H, C)" if len(net.input.shape) == 3 else f"[{shape}]", "readout": net.readout.name, "layers": textwrap.fill(f"LAYERS = {[n.name for n in net.lifs]}", WIDTH, subsequent_indent=" " * 10, break_on_hyphens=False),
                  **answers_of(net.readout), "reorder": ".transpose(2, 1, 0, 3)" if len(net.input.shape) == 3 else ""}
+        thin = any(isinstance(n, Dense) and is_thin(n) for n in net.nodes)
+        facts |= {"sparse": SPARSE if thin else "", "sparse_model": "Sparse: PySparseModelBitAcc, " if thin else ""}
         return HEAD.format(**facts) + "\n".join(self.lines) + "\n" + TAIL.format(**facts)
 
     def say(self, *lines: str) -> None:
@@ -315,7 +326,7 @@ class _Writer:
             self.own(node, "ours.TokenDense", weights=weight)
             return
         source, name = self.source(node), self.variable(node)
-        self.place(name, node.name, "Dense", [f"weights={weight}", f"num_message_bits={self.bits(node.input)}"])
+        self.place(name, node.name, "Sparse" if is_thin(node) else "Dense", [f"weights={weight}", f"num_message_bits={self.bits(node.input)}"])
         self.say(f"{source}.connect({name}.s_in)")
         self.ports[node.name] = f"{name}.a_out"
 
