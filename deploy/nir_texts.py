@@ -22,7 +22,7 @@ class Texts:
     def __init__(self, raw: BinaryIO, path: str, address: int, length: int):
         """`address` and `length` are the bytes that addresses and sizes take in this file."""
         self.raw, self.path, self.address, self.length = raw, path, address, length
-        self.left = MOST_OBJECTS
+        self.left, self.size = MOST_OBJECTS, raw.seek(0, 2)
         self.heaps: dict[int, dict[int, tuple[int, int]]] = {}
 
     def refuse(self, where: str, what: str) -> FormatError:
@@ -72,11 +72,10 @@ class Texts:
         return found
 
     def _bytes(self, offset: int, count: int, where: str) -> bytes:
-        self.raw.seek(min(offset, 1 << 62))
-        found = self.raw.read(count)
-        if len(found) < count:
+        if offset + count > self.size:
             raise self.refuse(where, "is cut off.")
-        return found
+        self.raw.seek(offset)
+        return self.raw.read(count)
 
 
 def _number(held: bytes) -> int:

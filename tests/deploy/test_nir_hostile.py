@@ -1,5 +1,7 @@
 """NIR files that are damaged, foreign, circular or absurd: a sentence that names the node, never a crash, never much memory."""
 
+import zlib
+
 import h5py
 import nir
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import torch
 
 from neuro.deploy import nir as exchange
+from neuro.deploy.nir_hdf5 import tree
 from neuro.errors import FormatError
 from neuro.scanning import plain_loop
 
@@ -50,6 +53,13 @@ def ends(n=2):
 
 ROW = [("in", "a"), ("a", "out")]
 LINEAR = node("Linear", weight=np.eye(2))
+
+
+def inner():
+    """A graph in a graph that passes on what it gets."""
+    return {"type": "NIRGraph", "nodes": ends(), "edges": np.array([["in", "out"]], dtype=object)}
+
+
 CASES = {
     "unknown kind": ({"a": node("Magic", r=ONE)}, ROW, "'a' is a 'Magic'"),
     "field missing": ({"a": node("IF", r=ONE)}, ROW, "v_threshold missing"),
@@ -73,6 +83,23 @@ CASES = {
     "text for weights": ({"a": node("Linear", weight=["a", "b"])}, ROW, "not a finite number"),
     "kernel too large": ({"a": node("SumPool2d", kernel_size=[9, 9], stride=[1, 1], padding=[0, 0])}, ROW, "needs a map"),
     "delay absurd": ({"a": node("Delay", delay=1e9 * ONE)}, ROW, "100000"),
+    "delay negative": ({"a": node("Delay", delay=-1e-3 * ONE)}, ROW, "'a'.*0 to 100000"),
+    "delay of half a step": ({"a": node("Delay", delay=1.5e-3 * ONE)}, ROW, "'a'.*whole number of steps"),
+    "type is a number": ({"a": node(7)}, ROW, "'a' does not say what it is"),
+    "type is an array": ({"a": node(np.array([1.0, 2.0]))}, ROW, "'a' does not say what it is"),
+    "type is a group": ({"a": {"type": {"x": 1}}}, ROW, "'a' does not say what it is"),
+    "type missing": ({"a": {"weight": np.eye(2)}}, ROW, "'a' does not say what it is"),
+    "node is an array": ({"a": np.eye(2)}, ROW, "'a' does not say what it is.*not a group"),
+    "text for a number": ({"a": lif(r="1.5")}, ROW, "'a'.*r holds what is not a finite number"),
+    "complex weights": ({"a": node("Linear", weight=np.eye(2) * 1j)}, ROW, "weight holds neither numbers nor text"),
+    "weights of pairs": ({"a": node("Linear", weight=np.zeros((2, 2), [("x", "f4"), ("y", "i2")]))}, ROW, "weight holds neither numbers nor text"),
+    "infinite weights": ({"a": node("Linear", weight=np.full((2, 2), np.inf))}, ROW, "not a finite number"),
+    "beyond float32": ({"a": node("Linear", weight=np.eye(2) * 1e39)}, ROW, "'a'.*beyond float32"),
+    "no numbers at all": ({"a": lif(tau=np.zeros(0))}, ROW, "'a'.*tau is empty"),
+    "two starts of a flatten": ({"a": node("Flatten", start_dim=[0, 1], end_dim=-1)}, ROW, "'a'.*start_dim needs 1"),
+    "integrator does not fit its threshold": ({"a": node("I", r=np.ones(3)), "b": node("Threshold", threshold=ONE)}, [("in", "a"), ("a", "b"), ("b", "out")], "'b'.*does not fit"),
+    "identity in a loop": ({"a": node("Identity"), "b": lif()}, [("in", "a"), ("a", "a"), ("a", "b"), ("b", "out")], "'a'.*a loop leads through it"),
+    "name of a node in a graph": ({"a": inner(), "a.in": LINEAR}, [*ROW, ("in", "a.in"), ("a.in", "out")], "two nodes are called 'a.in'"),
     "unknown rule": ({"a": lif(metadata={"reset": "sideways"})}, ROW, "sideways"),
     "two inputs": ({"a": LINEAR, "in2": node("Input", shape=np.array([2]))}, [*ROW, ("in2", "a")], "one Input"),
 }  # fmt: skip
@@ -92,6 +119,25 @@ def test_a_good_graph_is_not_refused(tmp_path):
 def test_a_missing_dt_is_asked_for(tmp_path):
     with pytest.raises(FormatError, match="(?s)'a'.*Give dt"):
         exchange.load(write(tmp_path / "a.nir", {**ends(), "a": lif()}, ROW))
+
+
+@pytest.mark.parametrize("edges", [3.5, np.ones((4, 2)), b"abc", [b"ab", b"cd"], [[[b"a", b"b"]]], {"ab": 1}, np.zeros((0, 2))])
+def test_edges_that_are_no_pairs_of_names_are_refused(tmp_path, edges):
+    path = write(tmp_path / "a.nir", {**ends(), "a": LINEAR}, ROW)
+    with h5py.File(path, "a") as f:
+        del f["node/edges"]
+        if isinstance(edges, dict):
+            f.create_group("node/edges")["ab"] = 1
+        else:
+            f["node/edges"] = edges
+    with pytest.raises(FormatError, match="not pairs of names|no edge"):
+        exchange.load(path)
+
+
+@pytest.mark.parametrize("name", ["training", "type", "keys", "values", "a.b", "forward", "\u00e9", "_"])
+def test_a_node_may_have_any_name(tmp_path, name):
+    network = exchange.load(write(tmp_path / "a.nir", {**ends(), name: LINEAR, "a_b": LINEAR}, [("in", name), (name, "a_b"), ("a_b", "out")]))
+    assert torch.equal(network(torch.eye(2)[:, None]), torch.eye(2)[:, None]) and set(network.values(torch.ones(1, 1, 2))) == {"in", name, "a_b", "out"}
 
 
 def maps(**conv):
@@ -119,6 +165,111 @@ def test_arrays_without_end_are_refused_before_they_are_read(tmp_path):
     assert path.stat().st_size < 1 << 20
     with pytest.raises(FormatError, match="too large"):
         exchange.load(path)
+
+
+def test_what_unfolds_without_end_is_refused(tmp_path):
+    """A chunk of 16 bytes whose stream holds 64 MB, a thousand times its own size: HDF5 would take all of it."""
+    path = write(tmp_path / "a.nir", {**ends(), "a": node("Scale")}, ROW)
+    stream = zlib.compress(bytes(1 << 26))
+    with h5py.File(path, "a") as f:
+        held = f["node/nodes/a"].create_dataset("scale", (2,), "f8", chunks=(2,), compression="gzip")
+        held.id.write_direct_chunk((0,), stream)
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(FormatError, match="scale unfolds to more"):
+        exchange.load(path)
+
+
+@pytest.mark.parametrize("how", [{"compression": "gzip"}, {"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"}, {"chunks": (1, 2)}, {}])
+def test_stored_as_others_may_store_it(tmp_path, how):
+    w = np.round(np.random.default_rng(0).normal(size=(300, 2)) * 64) / 64
+    path = write(tmp_path / "a.nir", {**ends(), "out": node("Output", shape=np.array([300])), "a": node("Linear")}, ROW)
+    with h5py.File(path, "a") as f:
+        f["node/nodes/a"].create_dataset("weight", data=w, **how)
+    np.testing.assert_array_equal(exchange.load(path).layers["a"].weight.detach().numpy(), w.astype(np.float32))
+
+
+@pytest.mark.parametrize("how", [{"scaleoffset": 3}, {"chunks": (1 << 28,), "maxshape": (None,)}])
+def test_other_filters_and_chunks_are_refused(tmp_path, how):
+    path = write(tmp_path / "a.nir", {**ends(), "a": node("Scale")}, ROW)
+    with h5py.File(path, "a") as f:
+        f["node/nodes/a"].create_dataset("scale", (2,), "f8", **how)
+    with pytest.raises(FormatError, match="a filter that is not read|too large"):
+        exchange.load(path)
+
+
+@pytest.mark.parametrize(("at", "value", "said"), [(4, 2**31, "too large"), (4, 5, "not where it should be"), (8, 0, "not where|cut off"), (8, 2**60, "cut off"), (16, 77, "not where")])
+def test_texts_that_are_not_there_are_refused(tmp_path, at, value, said):
+    """The type of a node with another length, address or index: by itself HDF5 takes 2 GB for the first."""
+    path = write(tmp_path / "a.nir", {**ends(), "a": LINEAR}, ROW)
+    with h5py.File(path) as f:
+        start = f["node/nodes/a/type"].id.get_offset()
+    held = bytearray(path.read_bytes())
+    place, size = {4: (start, 4), 8: (start + 4, 8), 16: (start + 12, 4)}[at]
+    held[place : place + size] = value.to_bytes(size, "little")
+    path.write_bytes(held)
+    with pytest.raises(FormatError, match=said):
+        exchange.load(path)
+
+
+def test_a_heap_that_goes_round_is_refused(tmp_path):
+    """Every text of it with a size of 0 bytes."""
+    path = write(tmp_path / "a.nir", {**ends(), "a": LINEAR}, ROW)
+    held = bytearray(path.read_bytes())
+    heap = held.index(b"GCOL")
+    here, end = heap + 16, heap + int.from_bytes(held[heap + 8 : heap + 16], "little")
+    while here + 16 <= end and held[here : here + 2] != b"\0\0":
+        size = int.from_bytes(held[here + 8 : here + 16], "little")
+        held[here + 8 : here + 16] = bytes(8)
+        here += 16 + -(-size // 8) * 8
+    path.write_bytes(held)
+    with pytest.raises(FormatError, match="not where it should be"):
+        exchange.load(path)
+
+
+def test_texts_are_those_that_h5py_reads(tmp_path):
+    path = write(tmp_path / "a.nir", {**ends(), "\u00e9": node("Linear", weight=np.eye(2), metadata={"said": "\u00fc" * 40, "none": ""})}, [("in", "\u00e9"), ("\u00e9", "out")])
+    found = tree(path, "node")
+    with h5py.File(path) as f:
+        assert found["nodes"]["\u00e9"]["metadata"]["said"] == f["node/nodes/\u00e9/metadata/said"][()] == ("\u00fc" * 40).encode()
+        assert found["nodes"]["\u00e9"]["metadata"]["none"] == b""
+        assert found["edges"].tolist() == f["node/edges"][()].tolist()
+
+
+def test_a_user_block_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.nir", "w", userblock_size=512) as f:
+        f.create_group("node")
+    with pytest.raises(FormatError, match="begins with a block"):
+        exchange.load(tmp_path / "a.nir")
+
+
+def test_ways_without_end_are_refused():
+    """Identities in diamonds: twice as many ways with every one, 2^200 in the end."""
+    nodes, edges = {"in": node("Input", shape=[2]), "out": node("Output", shape=[2])}, []
+    before = "in"
+    for i in range(200):
+        nodes |= {f"{k}{i}": node("Identity") for k in "abc"}
+        edges += [(before, f"a{i}"), (before, f"b{i}"), (f"a{i}", f"c{i}"), (f"b{i}", f"c{i}")]
+        before = f"c{i}"
+    with pytest.raises(FormatError, match="too many: the graph is too large"):
+        exchange.load({"nodes": nodes, "edges": [*edges, (before, "out")]})
+
+
+@pytest.mark.parametrize("kind", ["loops", "delays"])
+def test_what_is_made_is_bounded_in_all(kind):
+    """Thirty loops of 4096 neurons with one number each, or ten delays of 100000 steps: a small file that would take gigabytes."""
+    made = {"loops": node("IF", r=1.0, v_threshold=1.0), "delays": node("Delay", delay=100.0)}[kind]
+    names = [f"n{i}" for i in range(30)]
+    row = ["in", *names, "out"]
+    edges = [*zip(row, row[1:], strict=False), *([(n, n) for n in names] if kind == "loops" else [])]
+    nodes = {"in": node("Input", shape=[4096]), "out": node("Output", shape=[4096]), **{n: dict(made) for n in names}}
+    with pytest.raises(FormatError, match="is too large.*[\\s\\S]*in all"):
+        exchange.load({"nodes": nodes, "edges": edges}, dt=1e-3)
+
+
+def test_a_step_that_is_no_number_is_refused():
+    for dt in (True, "1e-3", -1.0, np.ones(2)):
+        with pytest.raises(FormatError, match="time step"):
+            exchange.load({"nodes": {**ends(), "a": lif()}, "edges": ROW, "metadata": {"dt": dt}})
 
 
 @pytest.mark.parametrize("how", ["soft", "external", "raw", "circle"])
