@@ -201,6 +201,14 @@ def test_a_sum_over_a_batch_leaves_once():
     assert found.outputs.tolist() == [N * D] * B and found.biases.tolist() == [0] * B
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_fused_kernel_that_is_called_as_such(causal):
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    found = neuro.activity(Call(lambda x, w: kernel(x[:, None], x[:, None], x[:, None], 0.0, causal)[0]), X, batch_axis=0)
+    mask = torch.ones(N, N).tril() if causal else torch.ones(N, N)
+    assert found.total("ac").tolist() == [attended(x, mask) for x in X] and not found.not_counted
+
+
 def test_attention_is_weighed_as_torch_does():
     """Scores of 169 on the diagonal: scaled by the root of the width all weights are above zero, as they are only one is."""
     tokens = 13 * torch.eye(N, D)[None]

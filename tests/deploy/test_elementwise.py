@@ -149,6 +149,18 @@ def test_pools_equal_loops(pool, what):
     assert words(of(found, "dense", kind)) == {"operands read": ("activation", all_read), "results written": ("activation", outputs[:, 0].numel())}
 
 
+def test_a_maximum_over_negative_values_is_one_over_all():
+    """A zero is then no smaller than the others: the pool of currents compares every value of a window, and reads it."""
+    net = Sequential(Conv2d(1, 1, 1), MaxPool2d(2), LIF())
+    net[0].weight.data.fill_(-1.0)
+    net[0].bias.data.zero_()
+    x = spikes(3, 1, 1, 4, 4)
+    found = of(elementwise_work(neuro.trace(net, x), x), "snn", "MaxPool2d")
+    least = int((x.view(3, 2, 2, 2, 2).transpose(2, 3).flatten(3).sum(3) == 4).sum())  # windows without a zero
+    assert found.comparisons == 3 * 4 * 3 > x.sum()
+    assert words(found) == {"operands read": ("state", 3 * 16)} | ({"results written": ("state", least)} if least else {})
+
+
 def test_recordings_count_as_alone():
     net, x, lengths = Residual(), spikes(5, 3, 3, share=0.7), torch.tensor([5, 2, 3])
     graph = neuro.trace(net, x)
