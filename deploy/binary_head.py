@@ -63,11 +63,14 @@ def least_for(counts: Any) -> int:
     (2, 1)
     """
     counts = np.asarray(counts)
-    top = int(min(counts.max(initial=1), MOST))
-    for least in range(1, top + 1):
-        if np.median((counts >= least).mean(1)) <= DENSE:
-            return least
-    return max(1, top)
+    low, high = 1, max(1, int(min(counts.max(initial=1), MOST)))
+    while low < high:  # fewer inputs reach a larger sum
+        middle = (low + high) // 2
+        if np.median((counts >= middle).mean(1)) <= DENSE:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def described(layer: FewShot, least: int, latch: bool) -> dict[str, Any]:

@@ -202,6 +202,15 @@ def test_a_description_that_was_edited_is_refused(capsys, run, data, change, wan
     assert code == 2 and wanted in err and "Traceback" not in err and not (run / "x.npz").exists()
 
 
+@pytest.mark.parametrize("rule", ["rows", "binary"])
+def test_a_file_that_is_no_network_is_refused_in_a_sentence(capsys, run, data, rule):
+    whole = (run / "network.npz").read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:-200], b"", b"not a network", whole[:300] + b"\xff" * 50 + whole[350:]):
+        (run / "network.npz").write_bytes(broken)
+        code, out, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 1, "--rule", rule)
+        assert code == 2 and "network.npz" in err and "Traceback" not in err + out and not list(run.glob("network_learned.*"))
+
+
 def test_options_of_the_other_rule_and_numbers_out_of_range_are_refused(capsys, run, data, tmp_path):
     shutil.copytree(data / "train/c", tmp_path / "new/train/c")
     for wanted, *argv in (("--num-neurons belong to --rule binary", "--num-neurons", 4), ("--passes belongs to --rule rows", "--rule", "binary", "--passes", 3),
