@@ -168,8 +168,9 @@ def compare(name: str, order: str, memory_is: str, rounds: int, memory: bool) ->
 
 KINDS = {  # what the profiler's names begin with; an operator belongs to the first kind that fits
     "convolutions": ("aten::convolution", "aten::mkldnn_convolution", "aten::_slow_conv", "_SpikeConv"),
-    "dense products": ("aten::mm", "aten::addmm", "aten::bmm", "_SpikeLinear"),
+    "dense products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear", "_SpikeLinear"),
     "batch norm": ("aten::native_batch_norm",),
+    "norm and neurons in one": ("_Normed",),
     "neurons over time": ("_Scan",),
     "max pooling": ("_MaxPool", "aten::max_pool"),
 }
@@ -179,10 +180,10 @@ def kind(operator: str) -> str:
     return next((k for k, starts in KINDS.items() if operator.startswith(starts)), "rest, AdamW among it")
 
 
-def profile(name: str) -> None:
-    """Where our time goes: self time by operator, and the share of each kind."""
+def profile(name: str, side: str) -> None:
+    """Where the time goes: self time by operator, and the share of each kind."""
     case = CASES[name]
-    step, (x, labels) = trainer("ours", case, ORDERS[0]), batch_of(case, case.batch)
+    step, (x, labels) = trainer(side, case, ORDERS[0]), batch_of(case, case.batch)
     step(x, labels)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
         step(x, labels)
@@ -191,7 +192,7 @@ def profile(name: str) -> None:
     kinds: dict[str, float] = {}
     for us, _, key in spent:
         kinds[kind(key)] = kinds.get(kind(key), 0.0) + us
-    print(f"\n{name}, ours, paper's order: self time of one profiled step, {every / 1e6:.2f} s in all, by kind and by operator above 2 %")
+    print(f"\n{name}, {side}, paper's order, memory kept: self time of one profiled step, {every / 1e6:.2f} s in all, by kind and by operator above 2 %")
     rows = [[k, "", f"{us / 1e3:.1f}", f"{us / every:.1%}"] for k, us in sorted(kinds.items(), key=lambda item: -item[1])]
     rows += [["  " + key[:50], f"{n}", f"{us / 1e3:.1f}", f"{us / every:.1%}"] for us, n, key in spent if us > 0.02 * every]
     print(peers.table(["", "calls", "ms", "share"], rows))
@@ -217,7 +218,8 @@ def main() -> int:
         if memory:
             print(peers.target(f"{row[0]}, {row[1]}, memory {row[2]}, share of its memory", share, at_most=0.5))
     for name in CASES:
-        profile(name)
+        for side in SIDES:
+            profile(name, side)
     equal = all(same for _, same, _, _ in found)
     print(f"check: first losses {'are equal within 2 %' if equal else 'are NOT equal'}")
     return 0 if equal else 1
