@@ -12,7 +12,7 @@ from neuro.datasets import NMNIST, Frames, Sensor, make_events
 from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.deploy.lava import find_interpreter
 from neuro.deploy.lava_environment import VARIABLE
-from neuro.deploy.network import IntegerNetwork
+from neuro.deploy.network import Cell, IntegerNetwork
 from neuro.deploy.profiles import PROFILES
 from neuro.deploy.twin import run_twin
 from neuro.surrogate import ATan
@@ -112,6 +112,23 @@ def test_export_with_few_bits(capsys, trained, data, tmp_path):
     assert weights and not any((w % 32).any() for w in weights)
     code, _, err = run_cli(capsys, "export", trained, "--data", data, "--weight-bits", 9)
     assert code and "weight_bits is 9" in err
+
+
+def test_export_with_a_scale_for_each_channel(capsys, trained, data, tmp_path):
+    for how, cells in (("true", True), ("false", False)):
+        file = tmp_path / f"{how}.npz"
+        code, _, _ = run_cli(capsys, "export", trained, "--data", data, "--out", file, "--samples", 2, "--per-channel", how)
+        assert code == 0 and any(isinstance(n, Cell) for n in IntegerNetwork.load(file).nodes) == cells
+
+
+def test_export_of_what_is_no_count_names_the_way_out(capsys, trained, data, monkeypatch):
+    from neuro.commands import export
+
+    given = export.samples_of
+    monkeypatch.setattr(export, "samples_of", lambda *how: [s._replace(x=s.x / 2) for s in given(*how)])
+    code, _, err = run_cli(capsys, "export", trained, "--data", data, "--samples", 2)
+    assert code == 2 and "no count of events" in err and "values 0 .. " in err and "--host-front true" in err and "Traceback" not in err
+    assert not (trained / "network.npz").exists()
 
 
 def test_export_of_counts_that_do_not_fit_the_bits(capsys, trained, data):
