@@ -125,7 +125,7 @@ def compare_energy(
             matched = estimate(*sides["once"], "sparse")
             single[p.name] = matched, break_even_rate(work, matched, profile=p)
         if elementwise:
-            between[p.name] = {s: parts(elementwise[s], q, shared_bytes(w, q)) for s, (w, q) in sides.items() if s in elementwise}
+            between[p.name] = {s: parts(elementwise[s], q, shared_bytes(w, q, "snn" if s == "snn" else "sparse")) for s, (w, q) in sides.items() if s in elementwise}
     return EnergyComparison(reports, firing_rate(work), tuple(w.name for w in work if w.fires and not w.spikes), single, elementwise or {}, between)
 
 

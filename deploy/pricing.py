@@ -106,7 +106,7 @@ def estimate(work: Sequence[Work], profile: Profile | Chip, kind: Kind = "snn") 
         if kind != "snn":
             raise ParameterError(explain(f"estimate: {profile.name} has no figures for an ANN.", f"kind {kind!r}", cure="Price it in a Profile, such as int8."))
         return EnergyReport(tuple(_on_chip(w, profile) for w in work), profile, kind)
-    price, shared = _spiking if kind == "snn" else _ann, shared_bytes(work, profile)
+    price, shared = _spiking if kind == "snn" else _ann, shared_bytes(work, profile, kind)
     return EnergyReport(tuple(price(w, profile, shared) for w in work), profile, kind)
 
 

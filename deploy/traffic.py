@@ -48,14 +48,19 @@ def traffic(work: Sequence[Work], profile: Profile, kind: Kind = "snn") -> list[
     """
     if not isinstance(profile, Profile):
         raise ParameterError(explain(f"traffic: {profile.name}'s figures include its memory.", cure="Take a Profile, such as int8."))
-    shared = shared_bytes(work, profile)
+    shared = shared_bytes(work, profile, kind)
     return [t for w in work for t in (spiking_traffic if kind == "snn" else ann_traffic)(w, profile, shared)]
 
 
-def shared_bytes(work: Sequence[Work], p: Profile) -> float:
-    """Bytes of the one memory that all layers share; 0 where each has its own. A loop's states are held by the row before it."""
-    held = (w.weights * p.weight_bits + (_state_words(w) if w.updates else 0.0) * p.state_bits for w in work)
-    return sum(held) / 8 if p.shared_memory else 0.0
+def shared_bytes(work: Sequence[Work], p: Profile, kind: Kind = "snn") -> float:
+    """Bytes of the one memory that all layers share; 0 where each has its own. A loop's states are held by the row before it.
+
+    Besides weights a spiking network holds states, and an ANN activations.
+    """
+    if not p.shared_memory:
+        return 0.0
+    held = ((_state_words(w) if w.updates else 0.0) * p.state_bits if kind == "snn" else w.neurons * p.activation_bits for w in work)
+    return (sum(held) + sum(w.weights for w in work) * p.weight_bits) / 8
 
 
 def spiking_traffic(w: Work, p: Profile, shared: float) -> list[Traffic]:

@@ -84,7 +84,7 @@ def _others(compared: EnergyComparison) -> list[str]:
     ratios = ", ".join(f"{whole['snn'] / whole[side]:.2f} of {SIDES[side]}" for side in whole if side != "snn")
     return [
         f"The same ANN run once on the mean of the bins, activations of {once.profile.activation_bits} bits, costs {once.total:.3g} µJ: the SNN is {snn.total / once.total:.2f} of it; {rate}. "
-        "It could not do this task, whose answer is the order of the bins.",
+        "It is shown no order of the bins, by which this task is decided.",
         f"Residual sums, pools, scaling and means come on top, with their memory: {work}. With them the SNN is {ratios}.",
     ]  # fmt: skip
 

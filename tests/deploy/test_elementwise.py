@@ -19,6 +19,7 @@ from neuro.deploy.energy import (
     from_activity,
     int8,
     int8_shared,
+    traffic,
     with_activations,
 )
 from neuro.errors import ParameterError, ShapeError
@@ -278,6 +279,22 @@ def test_the_comparison_states_it_apart_and_leaves_the_rows_as_they_were():
     assert repr(compare_on(work, graph, x)) == repr(whole)
     odd = {side: [*w, Elementwise("strange", "Softmax", understood=False, elements=12)] for side, w in found.items()}
     assert "NOT COUNTED: Softmax strange, 12 elements" in repr(compare_energy(work, *anns, elementwise=odd))
+
+
+def test_where_memory_is_shared_it_is_that_of_the_side():
+    """13 000 weights of a byte; 205 states of four bytes in the spiking network, as many activations in an ANN."""
+    torch.manual_seed(0)
+    net, x = Sequential(Linear(60, 200), IF(), Linear(200, 5), MeanOverTime()), spikes(6, 2, 60)
+    graph = neuro.trace(net, x)
+    found = compare_on(from_activity(neuro.activity(net, x), graph), graph, x)
+    for side, size in (("snn", 13_000 + 205 * 4), ("dense", 13_000 + 205), ("sparse", 13_000 + 205), ("once", 13_000 + 205 * 3 / 8)):
+        profile = with_activations(int8_shared, 3) if side == "once" else int8_shared
+        (mean,) = found.elementwise[side]
+        memory = sum(w.words * access(getattr(profile, f"{w.kind}_bits"), size) for w in mean.moved)
+        assert found.between["int8_45nm_shared"][side][1] == pytest.approx(memory * 1e-6) and (memory > mean.memory(profile) or side == "once")
+        if side in ("dense", "sparse"):
+            rows = ann_work(graph, x)[side == "sparse"]
+            assert {t.size for t in traffic(rows, profile, side)} == {size}  # the layers pay for the same memory
 
 
 def test_recordings_of_other_lengths_reach_every_opponent():
