@@ -29,7 +29,7 @@ MOST_MANT = 4095
 EXPONENT = 6        # lava-dl gives every bias this exponent
 
 REMEDIES = {
-    "maxpool": ("netx has no pooling.", "Pass expand=True (--expand): it becomes a Conv and a LIF with the same spikes, one step later."),
+    "maxpool": ("netx has no pooling.", "Pass expand=True (--expand true): it becomes a Conv and a LIF with the same spikes, one step later."),
     "add": ("netx is a chain and has no sums.", "Train without the residual branch, or give the network file to `neuro lava script`."),
     "attention": ("netx has no attention.", "Give the network file to `neuro lava script`."),
     "tokens": ("netx has no tokens.", "Use 1x1 convolutions on the map instead of products on tokens."),
@@ -181,7 +181,7 @@ class _Writer:
         if ((mant << EXPONENT) != bias).any() or np.abs(mant).max() > MOST_MANT:
             bad = int(np.count_nonzero(((mant << EXPONENT) != bias) | (np.abs(mant) > MOST_MANT)))
             raise refuse(node, f"{bad} of {bias.size} biases are no multiples of 64 within 64 * 4095, all that netx holds; they lie in {bias.min()}..{bias.max()}.",
-                         cure="Pass round_bias=True (--round-bias): they are moved to the nearest, and the report says how far.")
+                         cure="Pass round_bias=True (--round-bias true): they are moved to the nearest, and the report says how far.")
         if self.waiting is None and self.last != self.network.input.name:
             raise refuse(node, f"It reads {self.last!r} without a synapse between them.", cure="Put a Conv or Dense before it.")
         if self.waiting is None and (mant.any() or node.du != 4095):

@@ -47,7 +47,7 @@ LAVA: dict[str, Command] = {
     "doctor": Command("neuro.commands.lava:doctor", "say which interpreter runs Lava, and whether it works"),
     "run": Command("neuro.commands.lava:run", "run recordings in Lava and compare with the twin: neuro lava run FILE --inputs FILE.npy", ("file",)),
     "script": Command("neuro.commands.lava:script", "write a network file as a folder that Lava's users run without us: neuro lava script FILE", ("file",)),
-    "netx": Command("neuro.commands.lava:netx", "write a network file as lava-dl's netx: neuro lava netx FILE [--expand] [--round-bias]", ("file",)),
+    "netx": Command("neuro.commands.lava:netx", "write a network file as lava-dl's netx: neuro lava netx FILE [--expand true] [--round-bias true]", ("file",)),
     "read": Command("neuro.commands.lava:read", "read a netx file into a network file: neuro lava read FILE", ("file",)),
 }
 NIR: dict[str, Command] = {
