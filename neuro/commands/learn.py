@@ -78,8 +78,7 @@ def main(
     preprocess = events_only(model, run)
     source = network or (run if run.is_dir() else run.parent) / "network.npz"
     target = out or source.with_name("network_learned.npz")
-    if target.resolve() == source.resolve():
-        raise ParameterError(explain(f"learn: {target} would replace the network that it comes from.", cure="Give --out another name."))
+    free(target, source)
     known = opened(source, model.classes)
     rule = rule or ("rows" if known.binary is None else "binary")
     checked(rule, known, settings, shots=shots, replay=replay, samples=samples, passes=passes)
@@ -89,7 +88,8 @@ def main(
     classes, old = [*known.classes, *new], len(known.classes)
     frames = Named(Labelled(data, classes, preprocess.sensor, split), preprocess.frames)
     truth = np.array([classes.index(name.split("/")[-2]) for name in frames.recordings.names])
-    drawn = draw(truth, old, classes, shots, wanted(rule, known, replay), samples, seed)
+    replay = wanted(rule, known, replay)
+    drawn = draw(truth, old, classes, shots, replay, samples, seed)
     x, lengths, _ = collate([frames[int(i)] for i in drawn.shown])
     shown = Shown(whole(x), truth[drawn.shown], lengths.numpy(), old, len(new))
     taught = taught_by(rule, known, shown, settings, PASSES if passes is None else passes, seed)
@@ -104,6 +104,18 @@ def main(
     print(f"shown: {len(drawn.shown) - replayed} recordings of new classes, {replayed} of old ones{none}")
     print(told(new, taught, table, given[-1], truth[drawn.judged], classes))
     print(f"written to {path}, and the names of its {len(classes)} classes to {path.with_suffix('.json').name}")
+
+
+def free(target: Path, source: Path) -> None:
+    """Refuse a name under which another file would be lost: the network that it comes from, what stands beside that, or another .json."""
+    beside = target.with_suffix(".json")
+    if target.resolve() == source.resolve() or beside.resolve() in (target.resolve(), source.with_suffix(".json").resolve()):
+        raise ParameterError(explain(f"learn: {target} would replace the network that it comes from, or what is written beside one of them.", cure="Give --out another name, that ends in .npz."))
+    if beside.exists():
+        try:
+            read_json(beside, FORMAT, VERSION)
+        except FormatError as error:
+            raise ParameterError(explain(f"learn: the names of the classes would replace {beside}.", *str(error).split("\n  "), cure="Give --out another name.")) from error
 
 
 def taught_by(rule: str, known: File, shown: Shown, settings: Settings, passes: int, seed: int) -> teaching.Taught:

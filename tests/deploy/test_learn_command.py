@@ -202,6 +202,15 @@ def test_a_description_that_was_edited_is_refused(capsys, run, data, change, wan
     assert code == 2 and wanted in err and "Traceback" not in err and not (run / "x.npz").exists()
 
 
+def test_no_file_is_lost_under_the_name_that_is_given(capsys, run, data):
+    before = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    assert (run / "model.json").exists() and (run / "recipe.json").exists()
+    for out in ("model.npz", "recipe.npz", "network.other", "network.npz", "x.json"):
+        code, _, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 1, "--out", run / out)
+        assert code == 2 and "would replace" in err and "Traceback" not in err, (out, err)
+    assert {p: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
+
+
 @pytest.mark.parametrize("rule", ["rows", "binary"])
 def test_a_file_that_is_no_network_is_refused_in_a_sentence(capsys, run, data, rule):
     whole = (run / "network.npz").read_bytes()
