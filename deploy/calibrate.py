@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuro import graph as g
+from neuro.deploy.currents import between
 from neuro.deploy.emitting import Emitter
 from neuro.deploy.grid import rows
 from neuro.graph import Graph
@@ -41,7 +42,7 @@ def calibrated(graph: Graph, emitter: Emitter, x: Tensor, lengths: Tensor | None
             layer = graph[name]
             if layer.bias is None and taker in graph.shapes and _has_memory(graph[taker]):  # the readout of every step is no node of the graph
                 continue
-            if any(isinstance(node, g.MaxPool2d) for node in _on_the_way(graph, name, taker)):
+            if taker in graph.shapes and any(isinstance(node, g.MaxPool2d) for node in between(graph, graph[graph[taker].inputs[0]])):
                 continue  # the mean of a maximum does not follow from that of the inputs
             scale = np.asarray(placed.scale) * emitter.unit(layer)
             whole = network[name].weight
@@ -49,15 +50,6 @@ def calibrated(graph: Graph, emitter: Emitter, x: Tensor, lengths: Tensor | None
             bias = torch.zeros(len(whole), dtype=torch.float64) if layer.bias is None else layer.bias.double()
             changed[name] = (bias - _mean_effect(layer, error, values[layer.inputs[0]], lengths)).to(layer.weight.dtype)
     return Graph([replace(n, bias=changed[n.name]) if n.name in changed else n for n in graph], graph.removed)
-
-
-def _on_the_way(graph: Graph, name: str, taker: str) -> list[g.Node]:
-    """What stands between a layer and the neuron that takes its current."""
-    found: list[g.Node] = []
-    while (readers := graph.readers(name)) and readers[0].name != taker:
-        found.append(readers[0])
-        name = readers[0].name
-    return found
 
 
 def _has_memory(taker: Any) -> bool:

@@ -14,6 +14,7 @@ from neuro import graph as g
 from neuro.deploy import network as ints
 from neuro.deploy.agreement import LayerReport
 from neuro.deploy.constants import Constants, constants, notes
+from neuro.deploy.currents import areas, between, leaves
 from neuro.deploy.grid import Grid, fit_layer, fit_product, rows, to_grid, widest
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.nodes import Range, scaled
@@ -105,13 +106,15 @@ class Emitter:
 
     def _sumpool(self, node: g.AvgPool2d | g.SumPool2d) -> None:
         """An average is a sum whose 1/area is part of the next weights, or of those before it if it is one of currents."""
-        currents = isinstance(node, g.AvgPool2d) and bool(self._leaves(node))
-        if isinstance(node, g.AvgPool2d) and max(node.padding) > 0 and (currents or not node.count_include_pad):
-            fact = "its windows at the border hold less of the bias." if currents else "its windows at the border divide by another number."
-            raise node.refuse(fact, cure="Use no padding." if currents else "Use count_include_pad=True, or no padding.")
-        if currents:
-            self._alone(node)
-            return
+        if isinstance(node, g.AvgPool2d):
+            currents = self._leaves(node)
+            if max(node.padding) > 0 and not node.count_include_pad:
+                raise node.refuse("its windows at the border divide by another number.", cure="Use count_include_pad=True, or no padding.")
+            if max(node.padding) > 0 and any(layer.bias is not None for layer in currents):
+                raise node.refuse("its windows at the border hold less of the bias.", cure="Use no padding, or a layer without bias and norm before it.")
+            if currents:
+                self._alone(node)
+                return
         source, area = self._source(node), node.kernel[0] * node.kernel[1] if isinstance(node, g.AvgPool2d) else 1
         self._add(ints.SumPool(node.name, source, node.kernel, node.stride, node.padding), self.factor[source] / area)
 
@@ -200,14 +203,10 @@ class Emitter:
 
     def _leaves(self, source: g.Node) -> list[Any]:
         """The layers whose currents reach a neuron: one, or those of a sum or a pool of currents; none if it is a value."""
-        if source.name in self.factor:
-            return []
-        if isinstance(source, (g.Add, g.MaxPool2d, g.AvgPool2d)):
-            return [leaf for name in source.inputs for leaf in self._leaves(self.graph[name])]
-        return [source] if isinstance(source, (g.Conv2d, g.Linear)) else []
+        return leaves(self.graph, source, self.factor)
 
     def _fitted(self, node: g.Neuron | g.Recurrent, neuron: g.Neuron, found: Constants, layers: list[Any], source: g.Node) -> None:
-        self._averaged(source)
+        self.area |= dict(areas(self.graph, source))
         parts = [(self._weight(layer), scaled(self.ranges[layer.inputs[0]], self.area.get(layer.name, 1))) for layer in layers]
         biases = [layer.bias for layer in layers if layer.bias is not None]
         if isinstance(node, g.Recurrent):
@@ -229,23 +228,12 @@ class Emitter:
 
     def _joined(self, source: g.Node) -> None:
         """The sums and pools of currents on the way to a neuron."""
-        if source.name in self.factor:  # the layer itself
-            return
-        for name in source.inputs:
-            self._joined(self.graph[name])
-        if isinstance(source, g.Add):
-            self._add(ints.Add(source.name, source.inputs), 1.0)
-        else:
-            kind = ints.MaxPool if isinstance(source, g.MaxPool2d) else ints.SumPool
-            self._add(kind(source.name, source.inputs[0], source.kernel, source.stride, source.padding), 1.0)
-
-    def _averaged(self, source: g.Node, area: int = 1) -> None:
-        """Over how many currents averages on the way to a neuron sum: 1/area of it is part of the weights, and their reach grows by area."""
-        if isinstance(source, (g.Conv2d, g.Linear)):
-            self.area[source.name] = area
-            return
-        for name in source.inputs:
-            self._averaged(self.graph[name], area * (source.kernel[0] * source.kernel[1] if isinstance(source, g.AvgPool2d) else 1))
+        for node in between(self.graph, source):
+            if isinstance(node, g.Add):
+                self._add(ints.Add(node.name, node.inputs), 1.0)
+            else:
+                kind = ints.MaxPool if isinstance(node, g.MaxPool2d) else ints.SumPool
+                self._add(kind(node.name, node.inputs[0], node.kernel, node.stride, node.padding), 1.0)  # type: ignore[attr-defined]
 
     def _place(self, node: g.Neuron, found: Constants, source: str, vth: Any, mant: Any = 0, exp: int = 0, cell: bool | None = None, weight: np.ndarray | None = None) -> None:
         cell = not found.plain(False) if cell is None else cell
