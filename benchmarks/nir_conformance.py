@@ -9,10 +9,12 @@ is written down as not at hand. Spikes are compared step for step on the same ra
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import traceback
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -75,6 +77,32 @@ def cases():
     yield "a delay of 3 steps", row(neurons.LIF(tau=4.0, **strict), layers.Delay(3)), (6,), small
     yield "a delay of its own for every neuron", row(neurons.LIF(tau=4.0, **strict), Delay(torch.arange(8) % 4)), (6,), small
     yield "conv, average pooling", maps(layers.Conv2d(2, 4, 3, padding=1), layers.AvgPool2d(2), flat=4 * 9), (2, 6, 6), small
+
+
+def single_nodes():
+    """(kind, graph of that node alone, shape of a step), with the plainest numbers: alike for all neurons, gains of 1, dt 1e-4 s."""
+    import nir
+
+    n = np.ones(4)
+    leak = {"tau": 4e-4 * n, "r": n, "v_leak": 0 * n}
+    cuba = {"tau_syn": 2e-4 * n, "tau_mem": 4e-4 * n, "r": n, "v_leak": 0 * n, "w_in": n}
+    fires = {"v_threshold": 0.5 * n, "v_reset": 0 * n}
+    rng = np.random.default_rng(0)
+    w, bias = rng.integers(-4, 5, (4, 4)) / 4, np.array([0.5, -0.25, 0.0, 1.0])
+    two = [np.array([v, v]) for v in (2, 2, 0)]
+    one = np.array([1, 1])
+    k1, k2 = rng.integers(-4, 5, (4, 2, 3)) / 4, rng.integers(-4, 5, (4, 2, 3, 3)) / 4
+    made = {
+        "Linear": (nir.Linear(w), (4,), (4,)), "Affine": (nir.Affine(w, bias), (4,), (4,)), "Scale": (nir.Scale(bias + 1), (4,), (4,)),
+        "Conv1d": (nir.Conv1d(6, k1, 1, 1, 1, 1, bias), (2, 6), (4, 6)), "Conv2d": (nir.Conv2d((6, 6), k2, one, one, one, 1, bias), (2, 6, 6), (4, 6, 6)),
+        "SumPool2d": (nir.SumPool2d(*two), (2, 6, 6), (2, 3, 3)), "AvgPool2d": (nir.AvgPool2d(*two), (2, 6, 6), (2, 3, 3)),
+        "Flatten": (nir.Flatten({"input": np.array([2, 6, 6])}, 0, -1), (2, 6, 6), (72,)), "Delay": (nir.Delay(2e-4 * n), (4,), (4,)),
+        "Threshold": (nir.Threshold(0.5 * n), (4,), (4,)), "I": (nir.I(n), (4,), (4,)), "LI": (nir.LI(**leak), (4,), (4,)), "CubaLI": (nir.CubaLI(**cuba), (4,), (4,)),
+        "IF": (nir.IF(r=n, **fires), (4,), (4,)), "LIF": (nir.LIF(**leak, **fires), (4,), (4,)), "CubaLIF": (nir.CubaLIF(**cuba, **fires), (4,), (4,)),
+    }  # fmt: skip
+    for kind, (node, shape, out) in made.items():
+        nodes = {"input": nir.Input(np.array(shape)), "node": node, "output": nir.Output(np.array(out))}
+        yield kind, nir.NIRGraph(nodes, [("input", "node"), ("node", "output")], type_check=False), shape
 
 
 def read(reader: str, file: str, dt: float, x: np.ndarray) -> np.ndarray:
@@ -185,16 +213,33 @@ def write(writer: str, file: str, x: np.ndarray) -> np.ndarray:
         return net(xs.transpose(0, 1))[0].transpose(0, 1).detach().numpy()
 
 
-def child(act: str, name: str, file: Path, peers: list[str], x: np.ndarray, dt: float) -> np.ndarray | str:
-    """What a library gives, or the last line of its error."""
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/x.npy", x)
-        command = [sys.executable, __file__, "--child", act, name, str(file), f"{folder}/x.npy", f"{folder}/y.npy", "--dt", str(dt)]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join(peers)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
-        if done.returncode == 0:
-            return np.load(f"{folder}/y.npy")
-        return (done.stderr.strip().splitlines() or ["no message"])[-1][:110]
+def child(reader: str, folder: Path, peers: list[str]) -> str:
+    """Let a library read every `N.nir` of the folder on `N.npy`, and write one of its own, in a process of its own; "" or why it ended."""
+    command = [sys.executable, __file__, "--child", reader, str(folder)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(peers)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1200)
+    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no message"])[-1][:110]
+
+
+def all_of(reader: str, folder: Path) -> None:
+    """What `child` does there: `N.reader.npy` holds what came of a file, `N.reader.txt` the last line of an error."""
+    for name, dt in json.loads((folder / "cases.json").read_text()):
+        attempt(folder / f"{name}.{reader}", lambda name=name, dt=dt: read(reader, str(folder / f"{name}.nir"), dt, np.load(folder / f"{name}.npy")))
+    attempt(folder / f"own.{reader}", lambda: write(reader, str(folder / f"own.{reader}.nir"), np.load(folder / "own.npy")))
+
+
+def attempt(stem: Path, act) -> None:
+    try:
+        np.save(f"{stem}.npy", act())
+    except Exception as error:  # of any library
+        Path(f"{stem}.txt").write_text("".join(traceback.format_exception_only(error)).strip().splitlines()[-1][:110])
+
+
+def came(stem: Path, ended: str) -> np.ndarray | str:
+    """What `attempt` left."""
+    if Path(f"{stem}.npy").is_file():
+        return np.load(f"{stem}.npy")
+    return Path(f"{stem}.txt").read_text() if Path(f"{stem}.txt").is_file() else ended
 
 
 def verdict(want: np.ndarray, got: np.ndarray | str, whose: tuple[str, str] = ("ours", "theirs")) -> str:
@@ -210,6 +255,15 @@ def verdict(want: np.ndarray, got: np.ndarray | str, whose: tuple[str, str] = ("
     return f"**{len(off)} of {want.size} differ**, first at step {t} (spikes: {whose[0]} {int(want.sum())}, {whose[1]} {int(got.sum())})"
 
 
+def short(want: np.ndarray, got: np.ndarray | str) -> str:
+    """Equal to rounding, or how not."""
+    if isinstance(got, str):
+        return "refuses"
+    if got.shape != want.shape:
+        return f"**shape {list(got.shape[2:])}**"
+    return "equal" if np.allclose(got, want, rtol=1e-5, atol=1e-5) else f"**{(~np.isclose(got, want, rtol=1e-5, atol=1e-5)).mean():.0%} differ**"
+
+
 def versions(peers: list[str]) -> dict[str, str]:
     """Version of each library, or why it is not at hand."""
     found = {}
@@ -220,42 +274,63 @@ def versions(peers: list[str]) -> dict[str, str]:
     return found
 
 
-def report(peers: list[str]) -> str:
+def export_all(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Every case as a file with its input, for `child`; (name, spikes of the network, spikes of the file read here)."""
+    import nir
     import torch
 
     from neuro.deploy import nir as exchange
 
+    found, listed = [], []
+    for n, (name, net, shape, how) in enumerate(cases()):
+        torch.manual_seed(3)
+        for key, p in net.named_parameters():  # so that every layer fires
+            if key.endswith(".w"):
+                p.data = torch.randn(p.shape)
+            elif not name.startswith("LIF that"):
+                p.data = p.data * (4 if len(shape) == 1 else 10) if p.dim() > 1 else p.data + (0.5 if len(shape) == 1 else 2)
+        x = torch.rand(STEPS, BATCH, *shape)
+        x = (x * 4).round() / 4 if name.startswith("LIF that") else (x < 0.5).float()
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            exchange.export(net.eval(), x, path=folder / f"{n}.nir", **how)
+            found.append((name, net(x).numpy(), exchange.load(folder / f"{n}.nir")(x).numpy()))
+        np.save(folder / f"{n}.npy", x.numpy())
+        listed.append((str(n), how["dt"]))
+    for kind, graph, shape in single_nodes():
+        nir.write(folder / f"{kind}.nir", graph)
+        x = (torch.rand(STEPS, BATCH, *shape) * 8).round() / 8
+        np.save(folder / f"{kind}.npy", x.numpy())
+        with torch.no_grad():
+            np.save(folder / f"{kind}.here.npy", exchange.load(graph, dt=1e-4)(x).numpy())
+        listed.append((kind, 1e-4))
+    np.save(folder / "own.npy", (torch.rand(STEPS, BATCH, 6) < 0.5).float().numpy())
+    (folder / "cases.json").write_text(json.dumps(listed))
+    return found
+
+
+def report(peers: list[str]) -> str:
+    import torch
+
     have = versions(peers)
-    at_hand = [n for n in READERS if not have[n].startswith("not")]
     reads, writes = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for name, net, shape, how in cases():
-            torch.manual_seed(3)
-            for key, p in net.named_parameters():  # so that every layer fires
-                if key.endswith(".w"):
-                    p.data = torch.randn(p.shape)
-                elif not name.startswith("LIF that"):
-                    p.data = p.data * (4 if len(shape) == 1 else 10) if p.dim() > 1 else p.data + (0.5 if len(shape) == 1 else 2)
-            x = torch.rand(STEPS, BATCH, *shape)
-            x = (x * 4).round() / 4 if name.startswith("LIF that") else (x < 0.5).float()
-            file = Path(folder) / "net.nir"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                exchange.export(net.eval(), x, path=file, **how)
-            with torch.no_grad():
-                want = net(x).numpy()
-            cells = [verdict(want, exchange.load(file)(x).detach().numpy())]
-            cells += [verdict(want, child("read", r, file, peers, x.numpy(), how["dt"])) if r in at_hand else "not at hand" for r in READERS]
-            reads.append([name, f"{want.mean():.2f}", *cells])
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        run = export_all(folder)
+        ended = {r: child(r, folder, peers) for r in READERS if not have[r].startswith("not")}
+        for n, (name, want, here) in enumerate(run):
+            cells = [verdict(want, came(folder / f"{n}.{r}", ended[r])) if r in ended else "not at hand" for r in READERS]
+            reads.append([name, f"{want.mean():.2f}", verdict(want, here), *cells])
             print(reads[-1], flush=True)
-        x = (torch.rand(STEPS, BATCH, 6) < 0.5).float()
+        x = torch.tensor(np.load(folder / "own.npy"))
         for name in READERS:
-            file = Path(folder) / f"{name}.nir"
-            theirs = child("write", name, file, peers, x.numpy(), 1e-4) if name in at_hand else "not at hand"
-            ours = theirs if isinstance(theirs, str) else read_here(file, x)
+            theirs = came(folder / f"own.{name}", ended[name]) if name in ended else "not at hand"
+            ours = theirs if isinstance(theirs, str) else read_here(folder / f"own.{name}.nir", x)
             writes.append([name, "cannot write: " + theirs if isinstance(theirs, str) else verdict(theirs, ours, ("there", "here")) + f" (rate {theirs.mean():.2f})"])
             print(writes[-1], flush=True)
-    return page(have, reads, writes)
+        alone = [[kind, *(short(np.load(folder / f"{kind}.here.npy"), came(folder / f"{kind}.{r}", ended[r])) if r in ended else "not at hand" for r in READERS)]
+                 for kind, _, _ in single_nodes()]  # fmt: skip
+    return page(have, reads, writes, alone)
 
 
 def read_here(file: Path, x) -> np.ndarray | str:
@@ -272,7 +347,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(r) + " |" for r in [head, ["---"] * len(head), *rows])
 
 
-def page(have: dict[str, str], reads: list[list[str]], writes: list[list[str]]) -> str:
+def page(have: dict[str, str], reads: list[list[str]], writes: list[list[str]], alone: list[list[str]]) -> str:
     import torch
 
     from neuro.deploy.nir_nodes import table as nodes
@@ -303,6 +378,13 @@ Two dense layers of the library's own LIF (sinabs: its IAF with single spikes an
 From `neuro.deploy.nir_nodes`. What is read is compared with NIR's equation, stepped by hand; what is written is read again.
 
 {nodes()}
+
+## One node alone, read by others
+
+A graph of an Input, the node and an Output, with numbers alike for all neurons, gains of 1 and dt = 1e-4 s, on random real input; against what
+we read, values to rounding. "refuses" is an error, mostly of a node that the reader does not know.
+
+{table(["NIR node", *READERS], alone)}
 """
 
 
@@ -310,12 +392,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers", nargs="*", default=[])
     parser.add_argument("--out", default="docs/nir_conformance.md")
-    parser.add_argument("--child", nargs=5)
-    parser.add_argument("--dt", type=float, default=1e-4)
+    parser.add_argument("--child", nargs=2)
     given = parser.parse_args()
     if given.child:
-        act, name, file, x, y = given.child
-        np.save(y, read(name, file, given.dt, np.load(x)) if act == "read" else write(name, file, np.load(x)))
+        all_of(given.child[0], Path(given.child[1]))
     else:
         Path(given.out).write_text(report(given.peers))
 
