@@ -14,7 +14,7 @@ AKIDA = Chip(
     title="BrainChip Akida AKD1000",
     memory="kernels",
     cores=Fact(80, f"{DOC}: 20 nodes of 4 neural processors"),
-    core={"memory_bits": Fact(819_200, "about 100 KB of SRAM per neural processor", "secondary")},
+    core={"memory_bits": Fact(819_200, "open-neuromorphic.org, Akida: 8 MB of SRAM; over 80 neural processors about 100 KB each", "secondary")},
     whole={},
     splits=Fact(True, f"{DOC}: a layer takes several neural processors"),
     shares_cores=Fact(False, "a neural processor runs one layer of a sequence", "inferred"),
@@ -46,7 +46,7 @@ AKIDA = Chip(
         "adaptive": Fact("no", f"{DOC}: no membrane"),
         "relay": Fact("no", DOC, "inferred"), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
-    learning=Fact("last binary dense", "akida edge learning: the last FullyConnected, 1-bit weights and 1-bit inputs"),
+    learning=Fact("last binary dense", "akida_examples, user guide, Akida edge learning: the last FullyConnected, 1-bit weights and 1-bit inputs"),
     energy={
         "power_mw": Fact((905.0, 1021.0), f"{ZOO}: board, from its floor (905 to 914) to AkidaNet-0.5 224 (981; 1021 in an older edition)"),
         "latency_ms": Fact((1.0, 200.0), f"{PAPER}: below 1 for keywords, 50 for images, 200 for detection in video", "secondary"),

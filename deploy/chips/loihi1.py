@@ -5,7 +5,7 @@ from neuro.deploy.chips.chip import Chip, Fact, Shapes, unknown
 DAVIES = "Davies et al. 2018, Loihi"
 NENGO = "nengo-loihi, nengo_loihi/block.py"
 LAVA = "lava-nc 0.10.0, fixed-point models"
-ANY = Fact("yes", "connections are listed one by one, so any pattern can be written")
+ANY = Fact("yes", "connections are listed one by one, so any pattern can be written", "inferred")
 
 LOIHI1 = Chip(
     name="loihi1",
@@ -32,7 +32,7 @@ LOIHI1 = Chip(
     operations={
         "bias": Fact("yes", LAVA), "groups": ANY, "dilation": ANY, "conv1d": ANY, "token_mean": ANY,
         "residual": Fact("yes", f"{LAVA}: two connections into one neuron, the early one delayed"),
-        "attention": Fact("no", "no product of two spike trains in the neuron model"),
+        "attention": Fact("no", f"{LAVA}: no product of two spike trains in the neuron model"),
         "recurrent": Fact("yes", f"{LAVA}: a loop has a period of one step"),
         "max_pool": Fact("a layer of neurons that fires where any input fires", "exact on binary spikes; one more step of delay", "inferred"),
         "avg_pool": Fact("no", "no pooling; means of spikes are not spikes", "inferred"),

@@ -4,13 +4,13 @@ from neuro.deploy.chips.chip import Chip, Fact, Shapes, unknown
 
 BRIEF = "Intel, Loihi 2 technology brief, 2021"
 LAVA = "lava-nc 0.10.0, fixed-point models"
-ANY = Fact("yes", "connections are listed one by one, so any pattern can be written")
+ANY = Fact("yes", "connections are listed one by one, so any pattern can be written", "inferred")
 
 LOIHI2 = Chip(
     name="loihi2",
     title="Intel Loihi 2",
     memory="synapses",
-    cores=Fact(120, "boards show 120 of the 128 in the brief", "secondary"),
+    cores=Fact(120, f"boards show 120 of the 128 in {BRIEF}", "recalled"),
     core={
         "neurons": Fact(8192, BRIEF, "secondary"),
         "in_axons": unknown("not public"),
@@ -31,10 +31,10 @@ LOIHI2 = Chip(
     operations={
         "bias": Fact("yes", LAVA), "groups": ANY, "dilation": ANY, "conv1d": ANY, "token_mean": ANY,
         "residual": Fact("yes", f"{LAVA}: two connections into one neuron, the early one delayed"),
-        "attention": Fact("no", "no public neuron multiplies two spike trains; ours runs in Lava's CPU simulation only"),
+        "attention": Fact("no", f"{LAVA}: no public neuron multiplies two spike trains; ours runs in the CPU simulation only"),
         "recurrent": Fact("yes", f"{LAVA}: a loop has a period of one step"),
         "max_pool": Fact("a layer of neurons that fires where any input fires", "exact on binary spikes; one more step of delay", "inferred"),
-        "avg_pool": Fact("no", "lava.proc has no pooling"),
+        "avg_pool": Fact("no", f"{LAVA}: lava.proc has no pooling"),
         "readout": Fact("yes", "a neuron that never fires, read from its membrane, as in lava-dl's PilotNet"),
         "adaptive": Fact("no", f"{LAVA}: possible in microcode, whose tools are not public", "secondary"),
         "relay": Fact("no", "a product is delivered to a neuron, which alone sends on", "inferred"), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),

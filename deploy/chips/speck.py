@@ -40,7 +40,7 @@ SPECK = Chip(
         "relay": Fact("no", DOC), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     fan_out=Fact(2, f"{DOC}: destinations per core"),
-    learning=Fact("none", "no learning is described", "secondary"),
+    learning=Fact("none", f"{DOC}: no learning is described"),
     energy={"power_mw": Fact((0.42, 0.70), "Yao et al. 2024, Nature Communications 15:4464, abstract: the processor at rest, and in real-time use", "secondary"), "synapses_per_s": unknown("a limit exists, above it the chip stalls; no figure was found")},
     lacks=(
         "An event triggers at most one spike per neuron and there are no steps: the chip agrees with a clocked network only as far as max|w| < threshold.",

@@ -3,6 +3,7 @@
 from neuro.deploy.chips.chip import Chip, Fact, Shapes, unknown
 
 LM = "Nazeer et al., Language Modeling on a SpiNNaker 2 Neuromorphic Chip, AICAS 2024, arXiv 2312.09084"
+ESTIMATORS = "software estimators of energy use it; where it was measured is not known here"
 SOFTWARE = Fact("yes", "a program computes it", "inferred")
 
 SPINNAKER2 = Chip(
@@ -24,8 +25,8 @@ SPINNAKER2 = Chip(
                                             "token_mean", "readout", "adaptive", "relay", "norm")},
     learning=Fact("any", "software", "inferred"),
     energy={
-        "synapse_pj": Fact(450.0, "figure that software estimators of energy use, not measured again", "secondary"),
-        "active_pj": Fact(2190.0, "as above", "secondary"), "silent_pj": Fact(2190.0, "as above", "secondary"), "spike_pj": Fact(0.0, "within the above", "inferred"),
+        "synapse_pj": Fact(450.0, ESTIMATORS, "recalled"),
+        "active_pj": Fact(2190.0, ESTIMATORS, "recalled"), "silent_pj": Fact(2190.0, ESTIMATORS, "recalled"), "spike_pj": Fact(0.0, "within the above", "inferred"),
         "power_mw": Fact((390.0, 390.0), f"{LM}: chip during its language model", "secondary"),
     },
     lacks=(

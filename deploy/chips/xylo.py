@@ -28,7 +28,7 @@ XYLO = Chip(
         "relay": Fact("no", DOC), "norm": Fact("no", "only the neuron's update and the weights are computed", "inferred"),
     },
     fan_out=unknown("sparse routing limits fan-in and fan-out; no figure was found"),
-    learning=Fact("none", "no learning is described", "secondary"),
+    learning=Fact("none", f"{DOC}: no learning is described"),
     energy={"power_mw": Fact((0.291, 0.291), "Bos and Muir 2024, arXiv 2406.15112, abstract: 291 uW dynamic on a keyword benchmark, 6.6 uJ per inference; static power not included", "secondary")},
     lacks=(
         "Fan-in by sparse routing: a limit exists, no figure was found, none is applied.",

@@ -32,6 +32,17 @@ def test_every_figure_has_a_source_and_a_standing(name):
         assert ("unknown" in str(fact)) == (fact.value is None), path
 
 
+WORKS = ("akida_examples", "arXiv 2504.00957", "open-neuromorphic.org", "Davies et al. 2018", "nengo-loihi", "lava-nc 0.10.0", "lava-dl", "Loihi 2 technology brief", "sinabs", "rockpool",
+         "arXiv 2312.09084", "Nature Communications 15:4464", "arXiv 2406.15112")  # fmt: skip
+
+
+@EVERY
+def test_what_is_called_documented_names_where(name):
+    """Anything else is recalled, inferred or unknown, and says so wherever it is shown."""
+    loose = [f"{path}: {fact}" for path, fact in facts_of(CHIPS[name]) if fact.standing in ("documented", "secondary") and not any(work in fact.source for work in WORKS)]
+    assert not loose
+
+
 @EVERY
 def test_the_table_is_whole(name):
     c = CHIPS[name]
