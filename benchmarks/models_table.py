@@ -163,7 +163,8 @@ def page(rows: dict[str, Row], steps: int, batch: int) -> str:
 Written by `benchmarks/models_table.py`; torch {torch.__version__.split("+")[0]}, {steps} steps, {batch} recordings of random event counts.
 
 Each column was run on the small form of the model: its structure with less width, image and depth, weights at random, norms settled on the
-input with a gain of 2 and a bias of 0.5. *same class* and *spikes changed*: the integer network on its twin against the float one; *firing*: of the float one, per neuron and step.
+input with a gain of 2 and a bias of 0.5. *same class* and *spikes changed*: the integer network on its twin against the float one, at each step where a model answers
+at every one; *firing*: of the float one, per neuron and step.
 *Lava*: one recording in Lava's simulation, every spike and membrane compared with the twin. *NIR*: exported, and run again from the export before it counts.
 *chips*: those of `neuro map` that hold the model at full size, weights of 8 bits; the rules that refuse it are named below, their limits and sources
 by `neuro map`.
