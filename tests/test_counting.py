@@ -193,6 +193,12 @@ def test_weights_held_are_those_in_memory(name):
     assert found.ac.tolist() == [(2 if name == "rows of it" else 3 * D) * int(x.sum()) for x in X]
 
 
+def test_weights_held_are_those_of_the_sample_that_needs_most():
+    some = torch.cat([torch.ones(1, N, D), torch.zeros(1, N, D)])
+    (found,) = neuro.activity(Call(lambda x, w: x @ w if x.any() else x[..., :2] @ w[:2]), some, batch_axis=0)
+    assert found.weights == D * D and found.dense.tolist() == [N * D * D, N * 2 * D]
+
+
 def test_a_sum_over_a_batch_leaves_once():
     (found,) = neuro.activity(Call(lambda x, w: torch.addbmm(torch.ones(2, D), x.view(2, 2, D), torch.stack([w, w + 1]))), X, batch_axis=0)
     assert found.ac.tolist() == [D * int(x.sum()) for x in X] and found.dense.tolist() == [N * D * D] * B

@@ -83,6 +83,14 @@ def test_names_count_only_in_their_packages():
     assert found["a"].steps.tolist() == [1, 1] and found["a"].updates.tolist() == [T * N] * 2
 
 
+def test_a_graded_spike_is_one_spike():
+    """What is sent once is counted once, whatever it carries, below zero too."""
+    values = torch.tensor([[0.0, 2, 3, -1, 0.5]])
+    graded = type("Graded", (stand_in("snntorch", "SpikingNeuron"),), {"forward": lambda self, x: x * values})
+    found = neuro.activity(nn.Sequential(nn.Flatten(), graded()), torch.ones(1, N), batch_axis=0)["1"]
+    assert (found.spikes.tolist(), found.updates.tolist(), found.rate) == ([4], [5], 0.8)
+
+
 def test_a_neuron_inside_a_neuron_is_counted_once_each():
     """Its own updates and those of the one around it; what lies inside the outer one is no elementwise work."""
 

@@ -9,6 +9,7 @@ import neuro
 from neuro.deploy.energy import (
     ann_once_work,
     ann_work,
+    break_even_rate,
     compare_energy,
     estimate,
     from_activity,
@@ -145,6 +146,14 @@ def test_the_comparison_prints_the_opponent_that_is_run_once():
         with pytest.raises(ParameterError, match="1 to 8 bits"):
             with_activations(int8, bits)
     assert with_activations(fp32, 4).mul == fp32.mul
+
+
+def test_against_the_ann_that_is_run_once_each_is_priced_in_its_own_profile():
+    snn = [Work("fc", 3000.0, 0.0, 30.0, 1000, 100, 200.0, 40.0, False, False, 10, 200.0)]
+    ann = [Work("fc", 0.0, 20_000.0, 50.0, 1000, 100, 100.0, 80.0, False, False, 10, 100.0)]
+    matched, even = compare_energy(snn, ann, ann, once=(ann, 2)).once["int8_45nm"]
+    assert matched == estimate(ann, with_activations(int8, 2), "sparse") and matched.profile.mul == pytest.approx(0.2 * 2 / 8)
+    assert even == break_even_rate(snn, matched, profile=int8) > 0 and even != break_even_rate(snn, matched)
 
 
 def test_traffic_by_hand_and_its_sum_is_the_memory():
