@@ -105,7 +105,7 @@ def _real(x: Tensor) -> str:
     if bool((x >= 0).all()) and bool((x == x.round()).all()):
         return ""
     return (f"the input is no count of events: values {float(x.min()):.3g} .. {float(x.max()):.3g}. A chip takes whole numbers from 0, so the layers up to the first neurons "
-            "stay with the host (neuro export --host-front true), or the network is trained on spikes.")  # fmt: skip
+            "stay with the host (neuro export --host-front true), or the network is trained on spikes. Where it is scaled from whole numbers, as a picture is, give --input-bits.")  # fmt: skip
 
 
 def shape_of(model: nn.Module, title: str) -> tuple[int, ...]:
