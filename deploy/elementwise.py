@@ -20,6 +20,7 @@ from neuro import graph as g
 from neuro.deploy.opponents import ann_values, recording_steps
 from neuro.deploy.profiles import Profile
 from neuro.deploy.traffic import Traffic
+from neuro.errors import ParameterError, explain
 from neuro.graph import Graph, fold_norms
 
 RULE = (
@@ -187,7 +188,13 @@ def _windows(here: Tensor, node: g.MaxPool2d | g.AvgPool2d | g.SumPool2d) -> Ten
 
 
 def parts(work: Iterable[Elementwise], profile: Profile, shared: float = 0.0) -> tuple[float, float]:
-    """(arithmetic, memory) in µJ per recording. shared: as of `Elementwise.traffic`."""
+    """(arithmetic, memory) in µJ per recording. shared: as of `Elementwise.traffic`.
+
+    Raises:
+        ParameterError: a chip, which has no prices for single operations.
+    """
+    if not isinstance(profile, Profile):
+        raise ParameterError(explain(f"Elementwise work: {profile.name} has no prices for single operations.", cure="Take a Profile, such as int8."))
     pairs = [(w.arithmetic(profile), w.memory(profile, shared)) for w in work]
     return sum(a for a, _ in pairs) * 1e-6, sum(m for _, m in pairs) * 1e-6
 

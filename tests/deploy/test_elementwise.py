@@ -19,6 +19,7 @@ from neuro.deploy.energy import (
     from_activity,
     int8,
     int8_shared,
+    loihi1,
     traffic,
     with_activations,
 )
@@ -319,6 +320,8 @@ def test_a_recurrent_network_stands_alone():
         assert "NO ANN beside it" in text and "Elementwise, fp32_45nm: snn" in text and "with it" not in text.split("Elementwise, fp32_45nm")[1][:90]
     with pytest.raises(ParameterError, match="no ANN to compare"):
         found.range()
+    with pytest.raises(ParameterError, match="loihi1 has no prices"):
+        parts(between, loihi1)
 
 
 @pytest.mark.parametrize("lengths", [[1], [0, 3], [4, 1], [1.0, 2.0], [True, True], [[1, 2]]], ids=str)
