@@ -57,6 +57,16 @@ def _gain_of_spikingjelly(part: Part, dt: float | None) -> bool:
     return not np.allclose(r, 1, rtol=1e-6) and (dt is None or not np.allclose(r, tau / dt, rtol=1e-6))
 
 
+def _current_gain(step: Callable[[Part, float | None], float | None]) -> Callable[[Part, float | None], bool]:
+    """A CubaLIF whose r is not tau_mem over this step."""
+
+    def test(part: Part, dt: float | None) -> bool:
+        seconds = step(part, dt)
+        return part.kind == "CubaLIF" and seconds is not None and not np.allclose(part.values["r"], np.asarray(part.values["tau_mem"]) / seconds)
+
+    return test
+
+
 _LIF = _kind("LIF")
 _FIRE = _kind("LIF", "IF", "CubaLIF")
 
@@ -68,15 +78,17 @@ ROWS = (
     Row("snnTorch 1.0.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
     Row("snnTorch 1.0.0", True, _all(_LIF, _uneven_gain), "takes the gain of one neuron for all"),
     Row("snnTorch 1.0.0", True, _all(_kind("SumPool2d"), _other("padding", 0)), "does not pad"),
-    Row("snnTorch 1.0.0", False, _kind("Scale", "Threshold", "LI", "I", "Delay"), "does not know it"),
+    Row("snnTorch 1.0.0", False, _kind("Scale", "Threshold", "LI", "I", "CubaLI", "Delay"), "does not know it"),
+    Row("snnTorch 1.0.0", False, _current_gain(lambda part, dt: 1e-4), "refuses r other than tau_mem / 1e-4 s"),
     Row("Norse 1.1.0", True, _all(_kind("LIF", "IF"), _other("r", 1.0)), "takes r for 1 (a line in the log says so)"),
     Row("Norse 1.1.0", True, _all(_FIRE, _stated_reset), "resets to zero unless told otherwise"),
     Row("Norse 1.1.0", True, _all(_FIRE, _other("v_reset", 0.0)), "resets to zero, whatever v_reset says"),
     Row("Norse 1.1.0", True, _all(_FIRE, _fires_at_equality), "does not fire at the threshold, only above"),
     Row("Norse 1.1.0", True, _all(_kind("SumPool2d"), _other("padding", 0)), "does not pad (a line in the log says so)"),
     Row("Norse 1.1.0", True, _kind("AvgPool2d"), "does not pool as it says: its output has another shape"),
-    Row("Norse 1.1.0", False, _kind("Threshold"), "fails on it"),
-    Row("SpikingJelly 2.0.0", False, _kind("Threshold"), "does not know it"),
+    Row("Norse 1.1.0", True, _kind("Scale", "Threshold", "LI", "I", "CubaLI", "Conv1d", "Delay"), "leaves it out: what it gives is not the network's, if it does not fail"),
+    Row("SpikingJelly 2.0.0", False, _kind("Scale", "Threshold", "LI", "I", "CubaLI", "Delay"), "does not know it"),
+    Row("SpikingJelly 2.0.0", False, _current_gain(lambda part, dt: dt), "refuses r other than tau_mem / dt"),
     Row("SpikingJelly 2.0.0", False, _kind("IF"), "refuses it unless r is 1/dt"),
     Row("SpikingJelly 2.0.0", False, _all(_LIF, _gain_of_spikingjelly), "refuses r other than 1 or tau/dt"),
     Row("SpikingJelly 2.0.0", False, _all(_FIRE, _uneven), "refuses numbers that differ from neuron to neuron"),
@@ -85,10 +97,12 @@ ROWS = (
     Row("sinabs 3.1.3", True, _LIF, "takes tau (seconds) for a number of steps, resets by subtraction, fires more than once a step"),
     Row("sinabs 3.1.3", True, _kind("IF"), "resets by subtraction, fires more than once a step, holds the membrane above -threshold"),
     Row("sinabs 3.1.3", True, _kind("CubaLIF"), "leaves it out: its input is passed on"),
-    Row("sinabs 3.1.3", False, _kind("Threshold"), "fails on it"),
+    Row("sinabs 3.1.3", True, _kind("Linear", "Scale", "Threshold", "I", "CubaLI", "AvgPool2d", "Delay"), "leaves it out: what it gives is not the network's, if it does not fail"),
+    Row("sinabs 3.1.3", True, _kind("LI"), "takes tau (seconds) for a number of steps"),
     Row("Rockpool 3.1.0", False, _LIF, "fails: it asks the node for tau_mem, which NIR's LIF has not"),
     Row("Rockpool 3.1.0", True, _kind("CubaLIF"), "takes a time step of its own, from tau and r"),
-    Row("Rockpool 3.1.0", False, _kind("IF", "Threshold", "Conv2d"), "does not know it"),
+    Row("Rockpool 3.1.0", True, _kind("LI"), "gives other values"),
+    Row("Rockpool 3.1.0", False, _kind("IF", "I", "CubaLI", "Threshold", "Scale", "Conv1d", "Conv2d", "SumPool2d", "AvgPool2d", "Flatten", "Delay"), "does not know it"),
 )
 
 

@@ -1,5 +1,6 @@
 """`neuro nir check`: what a file holds, a run, and remarks on readers; from Python and from the command line."""
 
+import re
 import warnings
 
 import nir
@@ -110,3 +111,13 @@ def test_remarks_follow_the_numbers():
     assert not silent(describe(exported(model, x, dt=1e-4)))
     model[1].w.data[:] = torch.linspace(-1, 1, 4)
     assert silent(describe(exported(model, x, dt=1e-4))) == ["snnTorch 1.0.0 takes the gain of one neuron for all: 1"]
+
+
+def test_pools_and_delays_are_remarked_on():
+    model = layers.Sequential(layers.Conv2d(1, 2, 3, padding=1), neurons.LIF(tau=4.0, spike=ATan(strict=True)), layers.MaxPool2d(2), layers.Delay(2), layers.Flatten())
+    x = torch.rand(9, 2, 1, 4, 4)
+    text = describe(exported(model, x, dt=1e-4))
+    assert re.search(r"2\.sum +SumPool2d", text) and "tau=0.0002" in text and "  2: rate" in text and "2.sum: rate" not in text  # run as the pool it is
+    assert "SpikingJelly 2.0.0 fires at the threshold already: 1\n" in text  # a pool's neuron never meets its threshold
+    assert "snnTorch 1.0.0 (with an error) does not know it: 3" in text and "Norse 1.1.0 leaves it out" in text
+    assert "does not know it: 2, 3" in describe(exported(model, x, dt=1e-4, max_pool="Threshold"))
