@@ -193,6 +193,30 @@ def test_weights_held_are_those_in_memory(name):
     assert found.ac.tolist() == [(2 if name == "rows of it" else 3 * D) * int(x.sum()) for x in X]
 
 
+def test_a_constant_in_a_buffer_is_a_weight():
+    """Present everywhere, its zeros too, as a parameter is; a tensor that nobody holds is an activation."""
+
+    class Fixed(nn.Module):
+        def __init__(self, held):
+            super().__init__()
+            if held:
+                self.register_buffer("m", torch.eye(D))
+            self.held = held
+
+        def forward(self, x):
+            return x @ (self.m if self.held else torch.eye(D))
+
+    for held, fan_out in ((True, D), (False, 1)):
+        found = neuro.activity(Fixed(held), X, batch_axis=0)
+        assert found.total("effective").tolist() == [fan_out * int(x.sum()) for x in X] and found[""].weights == held * D * D
+
+
+def test_what_only_trains_is_off():
+    """Dropout in a network that is still in training mode: every input is there."""
+    net = nn.Sequential(nn.Dropout(0.9), nn.Linear(D, 3)).train()
+    assert neuro.activity(net, torch.ones(B, D), batch_axis=0).total("ac").tolist() == [3 * D] * B and net[0].training
+
+
 def test_weights_held_are_those_of_the_sample_that_needs_most():
     some = torch.cat([torch.ones(1, N, D), torch.zeros(1, N, D)])
     (found,) = neuro.activity(Call(lambda x, w: x @ w if x.any() else x[..., :2] @ w[:2]), some, batch_axis=0)
