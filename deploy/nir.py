@@ -1,7 +1,8 @@
 """NIR, the exchange format of spiking networks: `export` writes it, `load` makes a native network of it.
 
 What our files state beyond NIR stands in its metadata: of the graph `dt` (seconds), `writer`, `readout`; of a node `fires`
-(`>=` or `>`, NIR's rule), `reset`. A reader that ignores metadata reads plain NIR.
+(`>=` or `>`, NIR's rule), `reset`, `neuro_max_pool` (it stands behind the sum of a max pool), `neuro_groups` and `neuro_kernel` (of a
+kernel written out with zeros). A reader that ignores metadata reads plain NIR.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ def tree(path: Path, root: str) -> dict[str, Any]:
         raise FormatError(explain(f"there is no NIR file {path}."))
     try:
         with h5py.File(path, "r") as file, path.open("rb") as raw:
+            if root in file and not isinstance(file.get(root, getlink=True), h5py.HardLink):
+                raise FormatError(explain(f"{path}: /{root} is a link.", cure="A NIR file holds its own data."))
             if not isinstance(file.get(root), h5py.Group):
                 raise FormatError(explain(f"{path} is not a NIR file.", f"it holds {list(file)[:6]}, not a group {root!r}"))
             return _Walk(path, file, raw).group(file[root], 0)

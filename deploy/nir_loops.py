@@ -88,7 +88,8 @@ def looped(net: Net, group: list[str], part: Part, module: Any, shape: Shape, ro
         raise part.refuse("its loop is not over a vector.", f"shape {list(shape)}", cure="Flatten before it.")
     if shape[0] > MOST_LOOPED:
         raise part.refuse("its loop is too large.", f"{shape[0]} neurons   limit {MOST_LOOPED}")
-    room.take(part, shape[0] ** 2, "the matrix of its loop")
+    if not back or net.parts[back[0]].kind == "Scale":  # a matrix that the file does not hold
+        room.take(part, shape[0] ** 2, "the matrix of its loop")
     made = Recurrent(module, 1)  # its matrix is put in its place below
     if not back:  # its spikes enter it as they are
         made.weight = nn.Parameter(torch.eye(shape[0]))

@@ -22,7 +22,7 @@ def check(file: Path, dt: float | None = None) -> None:
     print(describe(file, dt))
 
 
-def export(run: Path, data: Path, dt: float, out: Path | None = None, samples: int = 4, soft_reset: str = "written out") -> None:
+def export(run: Path, data: Path, dt: float, out: Path | None = None, samples: int = 4, soft_reset: str = "written out", max_pool: str = "LIF") -> None:
     """Write a run's model as NIR, network.nir, checked on recordings.
 
     Args:
@@ -32,10 +32,11 @@ def export(run: Path, data: Path, dt: float, out: Path | None = None, samples: i
         out: the file to write; default network.nir in the run's folder.
         samples: recordings to check on, evenly spread over the folder.
         soft_reset: "written out" as nodes that no reader misreads, or "stated" in metadata.
+        max_pool: what stands behind the sum of a window where the model takes the largest spike, "LIF" or "Threshold".
     """
     model = load(run)
     frames = samples_of(model, run, data)
     x, _, _ = collate([frames[i] for i in spread(range(len(frames)), samples)])
     path = out or (run if run.is_dir() else run.parent) / "network.nir"
-    exchange.export(model, x, dt=dt, path=path, soft_reset=soft_reset)
+    exchange.export(model, x, dt=dt, path=path, soft_reset=soft_reset, max_pool=max_pool)
     print(f"written to {path}; look at it with: neuro nir check {path}")

@@ -289,6 +289,17 @@ def test_links_are_refused(tmp_path, how):
         exchange.load(path)
 
 
+@pytest.mark.parametrize("link", [h5py.SoftLink("/other"), h5py.ExternalLink("b.nir", "/node"), h5py.SoftLink("/nowhere")])
+def test_a_root_that_is_a_link_is_refused(tmp_path, link):
+    for name in ("a.nir", "b.nir"):
+        write(tmp_path / name, {**ends(), "a": LINEAR}, ROW)
+    with h5py.File(tmp_path / "a.nir", "a") as f:
+        f.move("node", "other")
+        f["node"] = link
+    with pytest.raises(FormatError, match="is a link|not a group"):
+        exchange.load(tmp_path / "a.nir")
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.nir").write_bytes(b"not HDF5")
     good = write(tmp_path / "b.nir", {**ends(), "a": LINEAR}, ROW).read_bytes()
