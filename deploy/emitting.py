@@ -22,6 +22,7 @@ from neuro.errors import GraphError
 from neuro.graph import Graph
 
 _REFUSED = {  # kind: (fact, cure)
+    "Conv1d": ("the chip's convolutions are of maps.", "Take Conv2d with kernels (1, k) on maps of one row: x.unsqueeze(3), [T, B, C, 1, L]."),
     "Affine": ("no layer can take this norm in.", "Put it right after the one Conv2d or Linear that it normalises."),
 }
 

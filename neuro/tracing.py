@@ -48,6 +48,10 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     """
     if not isinstance(example, Tensor) or example.dim() < 3 or 0 in example.shape:
         raise ParameterError(explain("trace: the example must be one tensor [T, B, ...].", f"got {getattr(example, 'shape', type(example).__name__)}"))
+    if not isinstance(model, nn.Module):
+        raise ParameterError(explain("trace: the model must be a torch.nn.Module.", f"got {type(model).__name__}"))
+    if not example.is_floating_point():
+        raise ParameterError(explain("trace: the example must hold floating-point numbers.", f"got {example.dtype}", cure="Give counts and spikes as x.float()."))
     bare = unwrapped(_native(unwrapped(model), example))
     refuse_misreaders(module_paths(bare), act="trace")
     root = _Root(bare) if _is_leaf(bare) else bare

@@ -253,6 +253,11 @@ def test_an_altered_layer_is_noticed():
 def test_wrong_inputs_are_refused():
     with pytest.raises(ParameterError, match="T, B"):
         neuro.trace(Linear(3, 2), torch.zeros(4, 3))
+    for dtype in (torch.int64, torch.bool):
+        with pytest.raises(ParameterError, match=r"floating(.|\n)*x\.float\(\)"):
+            neuro.trace(Linear(3, 2), torch.ones(4, 1, 3, dtype=dtype))
+    with pytest.raises(ParameterError, match="got NoneType"):
+        neuro.trace(None, frames(3))
     with pytest.raises(ShapeError, match="time"):
         neuro.trace(nn.Sequential(nn.Conv2d(2, 2, 3)), frames(2, 8, 8))
     graph = neuro.trace(Linear(3, 2), frames(3))

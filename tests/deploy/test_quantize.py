@@ -518,3 +518,14 @@ def test_the_report_can_be_read():
     for text in (repr(report), report._repr_html_()):
         for words in ("stem.stages.0.conv", "vth", "changed", "same class"):
             assert words in text
+
+
+def test_a_convolution_over_one_axis_is_refused_with_a_way_out_that_works():
+    x = torch.poisson(torch.full((5, 2, 4, 9), 0.5, dtype=torch.float32))
+    line, row = neuro.layers.Conv1d(4, 8, 3, padding=1), Conv2d(4, 8, (1, 3), padding=(0, 1))
+    row.load_state_dict({k: v.unsqueeze(2) if v.dim() == 3 else v for k, v in line.state_dict().items()})
+    rest = [LIF(), Flatten(), Linear(72, 3), MeanOverTime()]
+    with pytest.raises(GraphError, match=r"Conv1d '0'(.|\n)*\(1, k\)(.|\n)*unsqueeze\(3\)"):
+        quantize(Sequential(line, *rest), x)
+    torch.testing.assert_close(Sequential(row, *rest)(x.unsqueeze(3)), Sequential(line, *rest)(x))
+    assert quantize(Sequential(row, *rest), x.unsqueeze(3))[0].input.shape == (4, 1, 9)
