@@ -32,6 +32,7 @@ from neuro.tracing import trace
 from neuro.training.evaluate import samples, spread
 from neuro.training.runs import load
 
+RECIPES = {**WHERE, "spikformer_nmnist": ("nmnist", "N-MNIST", "")}  # its run: neuro train spikformer_nmnist --data DATA/nmnist --out RUNS/spikformer_nmnist
 BITS = (8, 4, 3)
 KNOWN, BATCH = 48, 50  # training examples that quantising sees; test examples shown at once
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--examples", type=int, default=500, help="of each test part, evenly spread")
-    parser.add_argument("--only", nargs="*", default=list(WHERE), choices=list(WHERE))
+    parser.add_argument("--only", nargs="*", default=list(RECIPES), choices=list(RECIPES))
     given = parser.parse_args()
     if given.data is None:
         print("no data: name DATA, or set NEURO_DATA")
@@ -125,14 +126,14 @@ def main() -> None:
     rows, missing = {}, {}
     for name in given.only:
         if not (given.runs / name / "summary.json").exists():
-            missing[name] = "not trained; `python benchmarks/recipes.py` does it."
+            missing[name] = f"not trained: no run in {given.runs.name}/{name}."
             continue
         try:
-            loss = examine(given.runs / name, Path(given.data) / WHERE[name][0], given.examples)
+            loss = examine(given.runs / name, Path(given.data) / RECIPES[name][0], given.examples)
         except GraphError as error:
             missing[name] = " ".join(str(error).split())
             continue
-        rows[name] = [f"`{name}`", WHERE[name][1], *loss.cells()]
+        rows[name] = [f"`{name}`", RECIPES[name][1], *loss.cells()]
         print("  ".join(rows[name]), flush=True)
     text = page(rows, missing)
     print(text)
