@@ -8,17 +8,22 @@ import pytest
 import torch
 
 from neuro import cli, layers, models, plots
+from neuro.commands.map import write
+from neuro.commands.mapped import Source
 from neuro.datasets import NMNIST, DVSObjects, Frames, Sensor, WISDMWatch, make_events
 from neuro.datasets.encoding import Accelerations
 from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.deploy import examples
 from neuro.deploy import nir as exchange
 from neuro.deploy.chips import CHIPS
+from neuro.deploy.mapping import firing_rates, map_network
 from neuro.errors import ParameterError, ShapeError
 from neuro.models import registry
 from neuro.models.recipes import conv_objects
-from neuro.neurons import LIF
+from neuro.neurons import IF, LIF
 from neuro.plots.placement import placement
+from neuro.reset import subtract
+from neuro.tracing import trace
 from neuro.training import Preprocess, Run, save_model
 from neuro.training.judging import made
 from neuro.training.preprocess import PreprocessArray
@@ -227,3 +232,37 @@ def test_a_damaged_network_is_refused_in_a_sentence(capsys, tmp_path, damage, ch
         path.write_bytes({"empty": b"", "text": b"not a network", "safetensors": b"\x08\0\0\0\0\0\0\0{broken}"}[damage])
     code, out, err = run_cli(capsys, "map", path, "--chip", chip)
     assert code == 2 and path.name in err and "Traceback" not in err + out and not list(tmp_path.glob("map_*"))
+
+
+def fitting(chip):
+    """A small network that this chip holds, an example of its input, and its steps."""
+    how, soft = {"bias": False}, {"reset": subtract}
+    if chip == "xylo":
+        return layers.Sequential(layers.Linear(8, 20, **how), LIF(**soft), layers.Linear(20, 4, **how), LIF(**soft)), (8,), 5
+    if chip == "speck":
+        return layers.Sequential(layers.Conv2d(2, 4, 3, padding=1, **how), IF(**soft), layers.Flatten(), layers.Linear(4 * 64, 5, **how), IF(**soft)), (2, 8, 8), 5
+    readout = (layers.Flatten(), layers.Linear(4 * 64, 5, **how), layers.MeanOverTime())
+    return layers.Sequential(layers.Conv2d(3, 4, 3, padding=1, **how), LIF(), *readout), (3, 8, 8), 1 if chip == "akida" else 5
+
+
+@pytest.mark.parametrize("chip", sorted(CHIPS))
+def test_every_chip_shows_fill_energy_time_power_and_a_picture(chip, tmp_path, capsys):
+    """Each with its range and where it stands, or the word unknown."""
+    torch.manual_seed(0)
+    net, shape, steps = fitting(chip)
+    x = (torch.rand(steps, 2, *shape) < 0.3).float()
+    told = {"steps": steps, "input_bits": 1}
+    first = map_network(trace(net, x[:, :1]), chip, **told)
+    mapped = map_network(trace(net, x[:, :1]), chip, **told, rates=firing_rates(first.graph, x), seconds=0.1)
+    shares = [used / most for used, most in mapped.utilisation().values() if most]
+    assert shares and all(0 <= s <= 1 for s in shares) and max(shares) > 0
+    whats = [e.what for e in mapped.estimates]
+    assert {"energy", "time", "power"} <= set(whats)
+    for e in mapped.estimates:
+        assert (e.low is None and "unknown" in str(e)) or (e.low <= e.high and (e.at_rates is None or e.low <= e.at_rates <= e.high)), e
+        assert e.low is None or "[" in e.why or "over 0.1 s" in e.why, e  # of a figure its standing, or from which it follows
+    write(mapped, mapped.compatibility, tmp_path, [], Source("a test", tmp_path, lambda x: mapped.graph))
+    assert (tmp_path / f"map_{chip}.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / f"map_{chip}.html").exists()
+    document = json.loads((tmp_path / f"map_{chip}.json").read_text())
+    assert [e["what"] for e in document["estimates"]] == whats and document["utilisation"] and document["lacks"]
+    assert sum(p["stop"] - p["start"] for p in document["parts"]) == sum(row["neurons"] for row in document["placed"])
