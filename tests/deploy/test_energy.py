@@ -226,6 +226,7 @@ def test_an_ann_layer_by_hand():
     e = estimate(sparse, int8, "sparse").layers[0]
     word = 10 / 64
     assert e.synapse == pytest.approx(6 * 0.3) and e.neuron == pytest.approx(4 * 2 * 0.1)
+    assert e.addressing == pytest.approx((3 + 4) * 0.1)  # inputs that are not zero, and outputs
     assert e.memory == pytest.approx(word * (6 * 8 + 6 * 8 + 4 * 32 + 1 * 8))
 
 
