@@ -94,7 +94,7 @@ def held(make, rng):
             continue
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 100_000))
 def test_definition_twin_and_torch_agree_on_graded_values(seed):
     rng = np.random.default_rng(seed)
@@ -173,7 +173,7 @@ def lively(net):
     return net.eval()
 
 
-@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("most", [2, 4])
 def test_a_product_of_levels_is_quantised_with_room_for_its_worst_case(most):
     torch.manual_seed(most)
     net, x = lively(Attending(lambda: levels(most))), torch.poisson(torch.full((9, 3, 2, 8, 8), 0.5))
