@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,8 +73,9 @@ def _energy(chip: Chip, layers: Mapping[str, Counted], T: int, of: str, rates: M
             found += synapse * _operations(layer, 0, n, given) + n * (fires * (active + spike) + (1 - fires) * silent)
         return T * found * 1e-6
 
-    return Estimate("energy", "uJ", total(0.0), total(1.0), None if rates is None else total(rates),
-                    f"{of}; from silence to every input and neuron sending 1 in every step; {chip.energy['synapse_pj']}; without static power and routing between cores.")  # fmt: skip
+    low, high, at_rates = _bounded(total, rates)
+    return Estimate("energy", "uJ", low, high, at_rates,
+                    f"{of}; from silence to every input and neuron sending 1 in every step{', or to what was measured' * (high > total(1.0))}; {chip.energy['synapse_pj']}; without static power and routing between cores.")  # fmt: skip
 
 
 def _time(chip: Chip, placement: Placement, layers: Mapping[str, Counted], T: int, of: str, rates: Mapping[str, float] | None) -> Estimate:
@@ -91,8 +92,14 @@ def _time(chip: Chip, placement: Placement, layers: Mapping[str, Counted], T: in
             spent[part.core] += synapse * _operations(layer, part.start, part.stop, given) + part.neurons * (fires * active + (1 - fires) * silent)
         return T * max(spent.values()) * 1e-3
 
-    return Estimate("time", "us", busiest(0.0), busiest(1.0), None if rates is None else busiest(rates),
+    return Estimate("time", "us", *_bounded(busiest, rates),
                     f"{of}; the busiest core, its operations one after another; {chip.energy['synapse_ns']}; the barrier between steps is not included.")  # fmt: skip
+
+
+def _bounded(quantity: Callable[[Mapping[str, float] | float], float], rates: Mapping[str, float] | None) -> tuple[float, float, float | None]:
+    """At silence, at 1 everywhere, at these rates; inputs of several counts may take more than 1 everywhere does, and are then the end of the range."""
+    low, high, at_rates = quantity(0.0), quantity(1.0), None if rates is None else quantity(rates)
+    return low, high if at_rates is None else max(high, at_rates), at_rates
 
 
 def _dynamic(energy: Estimate, seconds: float | None) -> tuple[Estimate, ...]:

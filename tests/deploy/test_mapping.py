@@ -470,6 +470,13 @@ def test_rates_after_a_pool_are_those_that_the_next_layer_reads():
     assert energy.at_rates == pytest.approx((450 * (16 * rates["input"] + 8 / 4) + 2190 * 18) * 1e-6)
 
 
+def test_counts_above_one_stay_within_the_range_that_is_given():
+    graph = graph_of(dense(2, 3), LIF(), MeanOverTime(), shape=(2,))
+    for name in ("loihi1", "spinnaker2"):
+        plain, counted_ = (map_network(graph, name, steps=2, rates=firing_rates(graph, torch.full((2, 1, 2), float(n)))).estimates[0] for n in (1, 9))
+        assert plain.at_rates <= plain.high < counted_.high == counted_.at_rates and "or to what was measured" in counted_.why and "or to what" not in plain.why
+
+
 def test_a_value_that_is_no_count_is_one_event():
     """Currents of a series: not -0.25 events per input, but as many as are not 0; in the steps that count. Counts stay sums."""
     graph = graph_of(dense(2, 3), LIF(), MeanOverTime(), shape=(2,))
