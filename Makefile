@@ -2,6 +2,7 @@
 # make test     install, then every test
 # make test-triton   install Triton too, then test the GPU kernels; without a GPU in Triton's interpreter, and compiled but not run
 # make gpu      the same, then time them on a GPU
+# make test-peers    the tests against live networks of SpikingJelly and Norse, from the environment of make bench
 # make bench    install the libraries we compare with beside ours, then every benchmark
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 SEED ?= 0
 
-.PHONY: demo test test-triton test-full test-pythons lint bench gpu lava clean
+.PHONY: demo test test-triton test-peers test-full test-pythons lint bench gpu lava clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@start=$$(date +%s); \
@@ -38,6 +39,10 @@ test: $(VENV)/installed-test lava
 
 test-full: $(VENV)/installed-test lava
 	@NEURO_TEST_FULL=1 $(BIN)/pytest
+
+# SpikingJelly and Norse stay in an environment of their own; the tests look into its packages behind ours.
+test-peers: $(VENV)/installed-test $(BENCH)/installed
+	@NEURO_PEERS=$$($(BENCH)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") $(BIN)/pytest tests/interop
 
 test-pythons:
 	@$(PYTHON) tests/pythons.py
