@@ -41,7 +41,7 @@ class File(NamedTuple):
 
 
 def main(
-    run: Path, data: Path, shots: int, rule: Literal["rows", "binary"] | None = None, replay: int | None = None, network: Path | None = None, out: Path | None = None,
+    run: Path, data: Path, shots: int, rule: Literal["file", "rows", "binary"] = "file", replay: int | None = None, network: Path | None = None, out: Path | None = None,
     split: str | None = None, samples: int = 500, passes: int | None = None, seed: int = 0, num_neurons: int | None = None, num_weights: int | None = None, least: int | None = None,
     initial_plasticity: float | None = None, min_plasticity: float | None = None, plasticity_decay: float | None = None, learning_competition: float | None = None,
 ) -> None:  # fmt: skip
@@ -56,7 +56,7 @@ def main(
         run: folder of a run, or a model.safetensors: how events become input, and the names of the old classes.
         data: folder that holds .../LABEL/SAMPLE.bin, loose or in zips; every LABEL that is not known is a new class.
         shots: recordings of each new class to learn from, drawn at random.
-        rule: rows or binary; default that of the file, which is rows unless binary made it.
+        rule: rows or binary; file: that by which the network file was made, rows for a run's own.
         replay: recordings of each old class to show, as far as they are there. rows: among the new ones, which so learn to be silent for them,
             default 5. binary: before them, for the first time, default half of those that are there.
         network: the network file; default network.npz in the run's folder. A file that this command wrote may learn further.
@@ -67,7 +67,7 @@ def main(
         seed: of the draw; of a binary layer's first weights and swaps.
         num_neurons: binary: of each class, default 10; no more than its recordings, or some never learn.
         num_weights: binary: ones of each neuron; default 1.2 times the median number of active inputs.
-        least: binary: an input is active that gives so much over a recording; default the least that a quarter of them reach.
+        least: binary: an input is active that gives so much over a recording; default the smallest sum that at most a quarter of them reach.
         initial_plasticity: binary: 0 .. 1, default 1.
         min_plasticity: binary: 0 .. 1, default 0.1.
         plasticity_decay: binary: 0 .. 1, default 0.25; what a neuron loses with each recording that it learns.
@@ -80,7 +80,7 @@ def main(
     target = out or source.with_name("network_learned.npz")
     free(target, source)
     known = opened(source, model.classes)
-    rule = rule or ("rows" if known.binary is None else "binary")
+    rule = rule if rule != "file" else "rows" if known.binary is None else "binary"
     checked(rule, known, settings, shots=shots, replay=replay, samples=samples, passes=passes)
     new = sorted(labels_in(data, split) - set(known.classes), key=lambda name: (len(name), name) if name.isdigit() else (0, name))
     if not new:
