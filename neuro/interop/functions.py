@@ -33,8 +33,9 @@ def _flatten(start_dim: Any = 0, end_dim: Any = -1) -> nn.Module | None:
     return nn.Flatten() if (start_dim, end_dim) == (1, -1) else None
 
 
-def _view(*sizes: Any) -> nn.Module | None:
+def _view(*sizes: Any, **named: Any) -> nn.Module | None:
     """Of a whole sample as one row: the batch's size, whatever says it, and -1."""
+    sizes = (*sizes, *named.values())
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     return nn.Flatten() if len(sizes) == 2 and sizes[1] == -1 and sizes[0] != -1 else None
 

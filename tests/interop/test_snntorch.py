@@ -100,6 +100,7 @@ def test_a_forward_of_its_own():
 FLAT = {
     "flatten": lambda y: torch.flatten(y, 1), "method": lambda y: y.flatten(start_dim=1), "view": lambda y: y.view(y.size(0), -1), "shape": lambda y: y.reshape(y.shape[0], -1),
     "constant": lambda y: y.view(3, -1), "sizes": lambda y: torch.reshape(y, (y.size()[0], -1)),
+    "named": lambda y: torch.reshape(y, shape=(3, -1)),
 }  # fmt: skip
 
 
