@@ -6,6 +6,7 @@ file is not in our hands. By hand, for longer: python tests/deploy/test_nir_fuzz
 
 import copy
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -58,12 +59,13 @@ def written(folder):
 
 
 def spoilt_bytes(held, rng):
-    """A file with a few bytes changed, copied or left out, or cut off."""
+    """A file with a few bytes changed, copied or left out, or cut off; half of them near what HDF5 keeps its order in."""
     if rng.random() < 0.1:
         return held[: rng.randrange(len(held))]
-    b = bytearray(held)
+    b, kept = bytearray(held), [m.start() for m in re.finditer(b"GCOL|TREE|SNOD|HEAP", held)]
     for _ in range(rng.choice([1, 1, 2, 4, 16])):
         i, k, n = rng.randrange(len(b)), rng.random(), rng.choice([1, 2, 4, 8])
+        i = min(len(b) - 1, rng.choice(kept) + rng.randrange(256)) if rng.random() < 0.5 else i
         if k < 0.4:
             b[i] = rng.randrange(256)
         elif k < 0.6:
