@@ -10,7 +10,10 @@ the 16 steps (Braille, where the order tells).
 
 Objects are windows of 100 ms of streams of a DVS128 before a turntable. "Objects, later" is judged on other seconds of the same streams, so that
 each side of an object may have been seen; "Objects, other day" on streams of another day, of which there are box, scissors, and of the old
-classes the mouse alone. Of the streams learned from only the mouse's is of that day: what is new by its light or place is easily taken for one.
+classes the mouse alone, so that two thirds of all are new. Of the streams learned from only the mouse's is of that day: what marks the day
+marks the mouse too. With 20 shots of each new class, of those "later" the binary layer gave 0.39 of the new and 0.82 of the old right, rows with
+replay 0.71 and 0.68, class means of counts 0.54 and 0.78, logistic regression 0.37 and 0.89; of another day 0.26 and 0.77, 0.64 and 0.54,
+0.47 and 0.71, 0.32 and 0.72 (means over three networks and five draws; the penalty of logistic regression is one of 0.1, 1 and 10).
 
 All are judged on recordings that none of them has seen: of all classes together ("all"), of the old, and of the new alone. Means and standard
 deviations over networks, each with its split, and draws of the shots; a picture with --plot. One network alone misleads: at 20 shots on

@@ -11,8 +11,10 @@ with an error of 1 for the right class where another one has the largest acc, an
 of two that keeps them below 32, so that traces stay within their 7 bits and no recording moves a weight by more than 8. Old rows have no error:
 their acc stays the same bit by bit, so that a recording changes its answer only in favour of a new class. How often old
 recordings do that depends on what the new rows have seen; recordings of old classes among those given teach them where to be silent, and
-without any the more new recordings there are the more old ones go over. Class means of the same counts, kept on a host, answered
-better at every number of shots that was measured (`benchmarks/on_chip_learning.py`); they need recordings of all old classes.
+without any the more new recordings there are the more old ones go over: of seven objects the old were right in 0.34 of recordings after 20 of
+each new one, with five of each old one among them in 0.68. Class means of the same counts, kept on a host, answered better over all
+classes at nearly every number of shots that was measured (`benchmarks/on_chip_learning.py`), but where most of what was asked was
+new, from another day; they need recordings of all old classes.
 
 The learned rows are put on the chip's grid of even weights before they answer, while learning too: what was learned is what runs.
 """
