@@ -13,8 +13,8 @@ their acc stays the same bit by bit, so that a recording changes its answer only
 recordings do that depends on what the new rows have seen; recordings of old classes among those given teach them where to be silent, and
 without any the more new recordings there are the more old ones go over: of seven objects the old were right in 0.34 of recordings after 20 of
 each new one, with five of each old one among them in 0.68. Class means of the same counts, kept on a host, answered better over all
-classes at nearly every number of shots that was measured (`benchmarks/on_chip_learning.py`), but where most of what was asked was
-new, from another day; they need recordings of all old classes.
+classes at every number of shots in three of four measurements (`benchmarks/on_chip_learning.py`), and worse in the fourth, where most of
+what was asked was new and from another day; they need recordings of all old classes.
 
 The learned rows are put on the chip's grid of even weights before they answer, while learning too: what was learned is what runs.
 """
