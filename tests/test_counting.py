@@ -331,13 +331,12 @@ def test_memory_that_was_freed_tells_nothing_of_what_lies_there_next():
     """What was computed from weights alone, and what an operator made, is often followed by something else at the same place."""
 
     def after_weights(x, w):
-        found = 0
         for i in range(8):
-            (w[:N] + i).sum()  # of the size of x, and freed
-            found = found + (x * 1) @ w
-        return found
+            w.repeat(512, 1) + i  # as large as what comes next, and freed
+            x.repeat(1, 1024, 1) @ w
+        return x
 
-    assert neuro.activity(Call(after_weights), X, batch_axis=0).total("ac").tolist() == [8 * D * int(x.sum()) for x in X]
+    assert neuro.activity(Call(after_weights), X, batch_axis=0).total("ac").tolist() == [8 * 1024 * D * int(x.sum()) for x in X]
 
     class Unseen(nn.Module):
         def forward(self, x):

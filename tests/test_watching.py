@@ -85,7 +85,7 @@ def test_names_count_only_in_their_packages():
 
 def test_a_graded_spike_is_one_spike():
     """What is sent once is counted once, whatever it carries, below zero too."""
-    values = torch.tensor([[0.0, 2, 3, -1, 0.5]])
+    values = torch.tensor([[0.0, 2, 3, -1, 2.5]])
     graded = type("Graded", (stand_in("snntorch", "SpikingNeuron"),), {"forward": lambda self, x: x * values})
     found = neuro.activity(nn.Sequential(nn.Flatten(), graded()), torch.ones(1, N), batch_axis=0)["1"]
     assert (found.spikes.tolist(), found.updates.tolist(), found.rate) == ([4], [5], 0.8)
