@@ -125,7 +125,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows, missing = {}, {}
     for name in given.only:
-        if not (given.runs / name / "summary.json").exists():
+        if not (given.runs / name / "model.safetensors").exists():
             missing[name] = f"not trained: no run in {given.runs.name}/{name}."
             continue
         try:
