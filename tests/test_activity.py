@@ -99,7 +99,7 @@ def test_the_class_is_that_of_the_values(values, kind, column):
 def test_a_mixed_tensor_is_split_by_value():
     found = layer(nn.Linear(6, 10), torch.tensor([[0.0, 1, -1, 2, 0.5, 7]]))
     assert (found.ac[0], found.graded[0], found.mac[0], found.dense[0]) == (20, 20, 10, 60)
-    assert (found.unit[0], found.integer[0], found.real[0], found.events[0]) == (2, 2, 1, 5)
+    assert (found.unit[0], found.integer[0], found.real[0], found.events[0], found.padded[0]) == (2, 2, 1, 5, 60)
 
 
 def test_all_ones_is_dense_and_zeros_still_update_neurons():
@@ -442,6 +442,8 @@ def test_only_steps_that_were_executed_are_counted():
         assert found["fc"].ac[b] == 3 * x[:ran, b].count_nonzero() and found["fc"].dense[b] == 18 * ran
     assert found.executed == {n: runs.count(n) / 4 for n in sorted(set(runs))} and len(set(runs)) > 1 and sum(found.executed.values()) == 1
     assert f"Steps run, of 20 given: {min(runs)} in {runs.count(min(runs)) / 4:.1%}, " in repr(found)
+    head = neuro.activity(nn.Sequential(net.fc, net.lif, neuro.layers.LastStep(), nn.Unflatten(0, (1, -1)), neuro.neurons.IF()), x)
+    assert head.executed == {20: 1.0} and head["4"].steps.tolist() == [1] * 4  # the layer that ran most tells
     whole = neuro.activity(Sequential(net.fc, net.lif), x, torch.tensor([20, 3, 20, 7]))
     assert whole.executed == {3: 0.25, 7: 0.25, 20: 0.5} and "Steps run" not in repr(whole) and neuro.activity(net.fc, x).executed == {}
 

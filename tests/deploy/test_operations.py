@@ -94,6 +94,20 @@ def test_analog_input_and_residual_sums():
     assert sop_convention(sums, integers="mac", first="every step").layers["0"][0] == pytest.approx(4.6 * T * 30)
 
 
+def test_only_the_first_layer_may_be_charged_once():
+    T, x = 4, torch.rand(4, 1, 6) + 0.1
+    found = sop_convention(neuro.activity(nn.Sequential(Linear(6, 5), Linear(5, 2)), x))
+    assert found.layers["0"][0] == pytest.approx(4.6 * 30) and found.layers["1"][0] == pytest.approx(4.6 * T * 10)
+
+
+def test_a_product_of_elements_is_one_multiplication_and_a_sum_one_addition():
+    class Both(nn.Module):
+        def forward(self, x):
+            return x * x + x
+
+    assert operations_energy(neuro.activity(Both(), spikes(2, 8), batch_axis=0)).layers[""] == (0.0, 0.0, pytest.approx(8 * (3.7 + 0.9)))
+
+
 def test_a_rate_that_breaks_even_with_a_dense_ann():
     """At r T = 4.6 / 0.9 the convention's spiking layer costs what the ANN's dense one does."""
     T = 46
