@@ -29,8 +29,11 @@ def measure() -> Costs:
 
 def _linear(generator: torch.Generator) -> dict[str, float]:
     w = torch.randn(_WIDTH, _WIDTH, generator=generator)
-    own = {f"dense_{n}": _seconds(lambda x: F.linear(x, w), torch.rand(n, _WIDTH, generator=generator)) / (n * w.numel()) for n in (16, 128, 1024)}
-    other = _seconds(lambda x: dense.product(x, w, None, onednn=True), torch.rand(_BATCH, _WIDTH, generator=generator)) / (_BATCH * w.numel())
+    own = {f"dense_{n}": _seconds(lambda x: F.linear(x, w), torch.rand(n, _WIDTH, generator=generator)) / (n * w.numel()) for n in (16, 128)}
+    many = torch.rand(_BATCH, _WIDTH, generator=generator)
+    usual, other = _in_turns(lambda x: F.linear(x, w), lambda x: dense.product(x, w, None, onednn=True), given=many)
+    own["dense_1024"] = usual / (_BATCH * w.numel())
+    own["onednn_1024"] = other / (_BATCH * w.numel()) if dense.has_onednn(w.dtype) else 0.0
     empty, spikes = torch.zeros(_BATCH, _WIDTH), _spikes((_BATCH, _WIDTH), generator)
     silent, active = _pair(lambda kept: spike_linear.forward(kept, w, None), empty, spikes)
     add = max(0.0, active - silent) / (int(spikes.sum()) * _WIDTH)
@@ -38,7 +41,6 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
     quiet, driven = _pair(lambda kept: spike_linear.weight_gradient(kept, g), empty, spikes)
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _WIDTH)
     outputs = _BATCH * _WIDTH
-    own["onednn_1024"] = other if dense.has_onednn(w.dtype) else 0.0
     return {**own, "linear_add": add, "linear_output": silent / outputs, "linear_gradient_add": gradient, "linear_gradient_output": quiet / outputs}
 
 
@@ -107,10 +109,16 @@ def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _seconds(call: Callable[[Any], Any], given: Any) -> float:
-    """The shortest of twenty calls after one that is not counted: others may be using the machine. One thread is timed by the processor."""
-    times, clock = [], time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    return _in_turns(call, given=given)[0]
+
+
+def _in_turns(*calls: Callable[[Any], Any], given: Any) -> list[float]:
+    """The shortest of twenty turns of each after one that is not counted: others may be using the machine. One thread is timed by the processor."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(21):
-        start = clock()
-        call(given)
-        times.append(clock() - start)
-    return min(times[1:])
+        for call, spent in zip(calls, times, strict=True):
+            start = clock()
+            call(given)
+            spent.append(clock() - start)
+    return [min(spent[1:]) for spent in times]
