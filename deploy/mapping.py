@@ -177,6 +177,13 @@ class Mapped:
 ORDER = (FITS, CHANGE, RETRAIN, CANNOT)
 
 
+def _graph_given(act: str, graph: Any) -> Graph:
+    """The graph, or ParameterError where it is something else, a module most often."""
+    if not isinstance(graph, Graph):
+        raise ParameterError(explain(f"{act}: takes a graph.", f"got {type(graph).__name__}", cure="neuro.trace(model, x) makes one from a model and a batch [T, B, ...]."))
+    return graph
+
+
 def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: int | None = None, steps: int | None = None) -> Compatibility:
     """Hold every layer against the chip's limits; nothing is refused.
 
@@ -194,7 +201,7 @@ def assess(graph: Graph, chip: Chip | str, *, weight_bits: int = 8, input_bits: 
     for name, value in (("weight_bits", weight_bits), ("input_bits", input_bits), ("steps", steps)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ParameterError(explain(f"map: {name} must be a whole number from 1.", f"{name} {value!r}"))
-    graph = folded(graph)
+    graph = folded(_graph_given("assess", graph))
     network = layers_of(graph)
     asked = Question(graph, network, chip, bits_on(chip, network, weight_bits), input_bits, steps)
     unchecked = () if input_bits is not None else (f"bits of an input value (input_bits); the chip takes {chip.input_bits}",)
@@ -230,12 +237,12 @@ def map_network(
     >>> [(p.layer, p.core, p.start, p.stop) for p in mapped.placement.parts]
     [('1', 0, 0, 1024), ('1', 1, 1024, 2000)]
     """
-    without = folded(graph)
+    without = folded(_graph_given("map_network", graph))
     found = assess(without, chip, weight_bits=weight_bits, input_bits=input_bits, steps=steps)
     found.refuse()
     chip = found.chip
     named = _bits_by_node(chip, found.network, weight_bits)
-    changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits), without)
+    changed, changes = rewritten(graph, chip, lambda name: named.get(name, weight_bits), without, input_bits)
     network = layers_of(changed)
     bits = bits_on(chip, network, weight_bits)
     if changed is not without:  # a change may break another rule: pools that become neurons delay their branch

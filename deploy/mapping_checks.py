@@ -11,7 +11,7 @@ from neuro import graph as g
 from neuro.deploy.chips import Chip, Fact, Shapes
 from neuro.deploy.mapping_counts import counted, demand
 from neuro.deploy.mapping_layers import Layer, Network, Product
-from neuro.deploy.mapping_rewrites import binary, divisible, on_grid
+from neuro.deploy.mapping_rewrites import binary, divisible, on_grid, width_of
 from neuro.deploy.shift_decay import dash_of
 from neuro.graph import Graph
 
@@ -87,15 +87,16 @@ def _operations(asked: Question, layer: Layer) -> Iterator[Finding]:
             yield Finding(layer.name, name, CANNOT, what, fact)
         elif name in ("bias", "readout"):
             yield Finding(layer.name, name, RETRAIN, what, fact, fact.value)
-        elif not _rewritable(asked.graph, name, node):
+        elif not _rewritable(asked, name, node):
             yield Finding(layer.name, name, CANNOT, f"{what}, and the change does not apply: {WHY_NOT[name]}", fact)
         else:
             yield Finding(layer.name, name, CHANGE, what, fact, fact.value)
 
 
-def _rewritable(graph: Graph, name: str, node: str) -> bool:
+def _rewritable(asked: Question, name: str, node: str) -> bool:
+    graph = asked.graph
     if name == "max_pool":
-        return binary(graph, graph[node].inputs[0])
+        return binary(graph, graph[node].inputs[0], asked.input_bits)
     if name == "avg_pool":
         return divisible(graph, graph[node])
     return name == "groups"
@@ -168,8 +169,9 @@ def _weights(asked: Question, layer: Layer) -> Iterator[Finding]:
         if p.weight is not None and not on_grid(p.weight, asked.bits(layer, p.name)):
             bits = asked.bits(layer, p.name)
             fact = widths(asked.chip, asked.network, layer)
-            dtype = str(p.weight.dtype).removeprefix("torch.")
-            yield Finding(layer.name, "weight bits", CHANGE, f"{p.name} holds {dtype} weights", fact, f"round them to {bits} bits, one scale per layer")
+            whole = bool((p.weight == p.weight.round()).all())
+            held = f"whole numbers of {width_of(p.weight)} bits" if whole else f"{str(p.weight.dtype).removeprefix('torch.')} weights"
+            yield Finding(layer.name, "weight bits", CHANGE, f"{p.name} holds {held}", fact, f"round them to {bits} bits, one scale per layer")
 
 
 def _messages(asked: Question, layer: Layer) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from neuro.surrogate import ATan
 Weights = dict[str, int]  # node -> bits
 
 
-def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int], without: Graph | None = None) -> tuple[Graph, tuple[str, ...]]:
+def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int], without: Graph | None = None, input_bits: int | None = None) -> tuple[Graph, tuple[str, ...]]:
     """The graph as this chip takes it, and what was changed, one line each.
 
     Norms are folded (`without`: the graph after that, where it is known); then what `REWRITES` can do and the chip asks for; then weights are rounded to `bits(node name)`, one scale per
@@ -37,7 +37,7 @@ def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int], without: Gra
     graph = without
     for operation, rewrite in REWRITES.items():
         if needs(chip, operation):
-            graph, made = rewrite(graph)
+            graph, made = rewrite(graph, input_bits)
             changes += made
     graph, made = rounded(graph, bits)
     return graph, (*changes, *made)
@@ -87,12 +87,21 @@ def on_grid(weight: Tensor, bits: int) -> bool:
     return bool(torch.equal(to_grid(weight, bits), weight))
 
 
-def _or_neurons(graph: Graph) -> tuple[Graph, list[str]]:
+def width_of(weight: Tensor) -> int:
+    """Bits of the narrowest grid on which whole numbers stand, as multiples of their common step.
+
+    >>> width_of(torch.tensor([-256.0, 4.0, 254.0])), width_of(torch.tensor([-256.0, 3.0]))
+    (8, 9)
+    """
+    return next((bits for bits in range(1, 64) if on_grid(weight, bits)), 64)
+
+
+def _or_neurons(graph: Graph, input_bits: int | None = None) -> tuple[Graph, list[str]]:
     """A max pool of binary spikes becomes neurons without memory that fire where any input fires. Exact; one more step of delay."""
     nodes: list[g.Node] = []
     changes: list[str] = []
     for node in graph:
-        if isinstance(node, g.MaxPool2d) and binary(graph, node.inputs[0]):
+        if isinstance(node, g.MaxPool2d) and binary(graph, node.inputs[0], input_bits):
             C = graph.shapes[node.inputs[0]][0]
             weight = torch.ones(C, 1, *node.kernel)
             conv = g.Conv2d(f"{node.name}.any", node.inputs, weight, None, node.stride, node.padding, (1, 1), C)
@@ -104,7 +113,7 @@ def _or_neurons(graph: Graph) -> tuple[Graph, list[str]]:
     return (Graph(nodes, graph.removed) if changes else graph), changes
 
 
-def _sum_pools(graph: Graph) -> tuple[Graph, list[str]]:
+def _sum_pools(graph: Graph, input_bits: int | None = None) -> tuple[Graph, list[str]]:
     """A mean over windows becomes a sum, its divisor taken into the weights that read it. Exact up to rounding."""
     scale: dict[str, float] = {}  # value of the old graph = scale * value of the new
     nodes: list[g.Node] = []
@@ -134,7 +143,7 @@ def divisible(graph: Graph, node: g.Node) -> bool:
     return bool(readers) and all(isinstance(r, (g.Conv1d, g.Conv2d, g.Linear)) or (isinstance(r, (*through, g.AvgPool2d)) and divisible(graph, r)) for r in readers)
 
 
-def _full_kernels(graph: Graph) -> tuple[Graph, list[str]]:
+def _full_kernels(graph: Graph, input_bits: int | None = None) -> tuple[Graph, list[str]]:
     """Grouped convolutions as full ones, zero outside the groups. Exact."""
     nodes: list[g.Node] = []
     changes: list[str] = []
@@ -157,15 +166,17 @@ def full(weight: Tensor, groups: int) -> Tensor:
     return whole
 
 
-def binary(graph: Graph, name: str) -> bool:
-    """Whether a node gives only 0 and 1: a neuron that fires once at most, also pooled by maximum or reshaped."""
+def binary(graph: Graph, name: str, input_bits: int | None = None) -> bool:
+    """Whether a node gives only 0 and 1: a neuron that fires once at most, an input of one bit, also pooled by maximum or reshaped."""
     node = graph[name]
     if isinstance(node, (g.MaxPool2d, g.Flatten, g.Tokens)):
-        return binary(graph, node.inputs[0])
+        return binary(graph, node.inputs[0], input_bits)
+    if isinstance(node, g.Input):
+        return input_bits == 1
     inner: Any = node.neuron if isinstance(node, g.Recurrent) else node
     if not isinstance(inner, g.Neuron) or "spike" not in inner.choices:
         return False
     return set(inner.choices["spike"](torch.tensor([-1e30, 1e30])).tolist()) <= {0.0, 1.0}
 
 
-REWRITES: dict[str, Callable[[Graph], tuple[Graph, list[str]]]] = {"max_pool": _or_neurons, "avg_pool": _sum_pools, "groups": _full_kernels}
+REWRITES: dict[str, Callable[[Graph, int | None], tuple[Graph, list[str]]]] = {"max_pool": _or_neurons, "avg_pool": _sum_pools, "groups": _full_kernels}

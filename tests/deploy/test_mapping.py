@@ -317,6 +317,32 @@ def test_a_rule_of_a_chip(layers, shape, chip, rule, verdict):
         assert found[rule].limit.source in str(found[rule])
 
 
+def test_a_max_pool_of_the_input_becomes_neurons_where_the_input_is_told_to_be_one_bit():
+    graph = graph_of(MaxPool2d(2), conv(2, 2), LIF(), shape=(2, 8, 8))
+    verdicts = {bits: {f.rule: f.verdict for f in assess(graph, "loihi2", input_bits=bits).findings}["max_pool"] for bits in (None, 1, 8)}
+    assert verdicts == {None: CANNOT, 1: CHANGE, 8: CANNOT}
+    mapped = map_network(graph, "loihi2", input_bits=1)
+    pool = next(n for n in graph if isinstance(n, g.MaxPool2d))
+    assert isinstance(mapped.graph[pool.name], g.Neuron)
+    x = (torch.rand(6, 2, 2, 8, 8) < 0.2).float()
+    assert torch.equal(mapped.graph.values(x)[pool.name], graph.values(x)[pool.name])
+
+
+def test_weights_of_whole_numbers_are_called_so_and_a_module_is_refused():
+    layer = dense(4, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(-8.0, 8.0).view(4, 4))
+    found = {f.rule: f for f in assess(graph_of(layer, SOFT(), shape=(4,)), "akida", weight_bits=4, steps=1).findings}
+    assert "weight bits" not in found
+    with torch.no_grad():
+        layer.weight[0, 0] = -9.0
+    found = {f.rule: f for f in assess(graph_of(layer, SOFT(), shape=(4,)), "akida", weight_bits=4, steps=1).findings}
+    assert "whole numbers of 5 bits" in str(found["weight bits"])
+    for act in (assess, map_network):
+        with pytest.raises(ParameterError, match="neuro.trace"):
+            act(Sequential(layer, SOFT()), "akida")
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
