@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -94,6 +95,7 @@ def membrane_constants(
     - `tau` with `exact=True`: decay = exp(-dt/tau), gain = 1 - decay.
     - `decay` alone: gain = 1 (snnTorch's beta).
     """
+    one_number(name, tau=tau, decay=decay, dt=dt)
     if tau is not None and decay is not None:
         raise ParameterError(
             explain(f"{name}: both tau={tau} and decay={decay} were given.", "Each fixes the leak.", cure="Give one of them.")
@@ -122,8 +124,18 @@ def membrane_constants(
     return 1 - 1 / steps, 1 / steps
 
 
+def one_number(name: str, **values: Any) -> None:
+    """Refuse what is not one real number, tensors of many values among it; None is let through."""
+    for key, value in values.items():
+        if isinstance(value, bool) or not (value is None or isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1)):
+            got = f"a {type(value).__name__} of shape {list(value.shape)}" if hasattr(value, "shape") else repr(value)
+            cure = "One for all neurons of a layer; where each has its own, PLIF(shape=...) learns decays, and a threshold is a divisor of the weights before it."
+            raise ParameterError(explain(f"{name}: {key} must be a number.", f"got {got}", cure=cure))
+
+
 def positive(name: str, **values: float) -> None:
     """Refuse values that are not positive and finite."""
+    one_number(name, **values)
     for key, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise ParameterError(explain(f"{name}: {key}={value} must be positive."))

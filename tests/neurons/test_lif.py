@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -260,3 +261,15 @@ def test_gradient_without_reset_is_the_convolution():
 def test_names_and_classes_are_no_rules(wrong):
     with pytest.raises(ParameterError, match="Give an object"):
         neuro.neurons.LIF(**wrong)
+
+
+@pytest.mark.parametrize("how", [{"threshold": torch.linspace(0.5, 1, 3)}, {"tau": torch.tensor([2.0, 3.0])}, {"decay": np.array([0.5, 0.9])}, {"threshold": "1"}, {"tau": True}])
+def test_what_is_not_one_number_is_refused_by_name(how):
+    (name,) = how
+    with pytest.raises(ParameterError, match=f"LIF: {name} must be a number"):
+        LIF(**how)
+
+
+@pytest.mark.parametrize("how", [{"threshold": np.float32(0.5)}, {"tau": np.int64(3)}, {"decay": torch.tensor(0.5)}, {"threshold": 2}])
+def test_numbers_of_other_libraries_are_numbers(how):
+    assert LIF(**how)(torch.ones(3, 1, 2)).shape == (3, 1, 2)
