@@ -60,7 +60,7 @@ $(BENCH)/installed: pyproject.toml constraints.txt benchmarks/peers.txt
 
 bench: $(BENCH)/installed
 	@mkdir -p runs; failed=; for script in benchmarks/*.py; do \
-		case $$script in */nir_conformance.py) with="--out runs/nir_conformance.md";; *) with=;; esac; \
+		case $$script in */nir_conformance.py|*/models_table.py) with="--out runs/$$(basename $$script .py).md";; *) with=;; esac; \
 		echo; echo "== $$script"; $(BENCH)/bin/python $$script $$with || failed="$$failed $$script"; \
 	done; \
 	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }

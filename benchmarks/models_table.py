@@ -1,6 +1,6 @@
 """What can be done with each registered model: trace, quantise, twin, Lava, NIR, chips; the reason for every "no".
 
-    python benchmarks/models_table.py [--out docs/models.md] [--steps 4] [--batch 8] [--lava-seconds 300] [--only NAME ...]
+    python benchmarks/models_table.py [--out docs/models.md] [--steps 6] [--batch 8] [--lava-seconds 300] [--only NAME ...]
 
 Every column is run, on the small form of the model (its structure with less width, image and depth; weights at random, norms as after
 passes over the input, with a gain of 2 and a bias of 0.5, seed 0), on random event counts. Models with one small form share its result. Chips are asked for the model at full size.
@@ -181,7 +181,7 @@ These networks are not trained, so that a class here is no accuracy; those of tr
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/models.md"))
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--lava-seconds", type=float, default=300.0)
     parser.add_argument("--only", nargs="*", default=[], help="names of models; all if none is given")
