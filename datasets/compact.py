@@ -7,8 +7,6 @@ quarter of it.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -19,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from neuro.datasets.loading import Batch, Sample, collate
 from neuro.errors import ParameterError, explain
+from neuro.memory import keep_small_blocks
 
 MOST = 255  # of a byte
-TRIM, MAP, KEPT = -1, -3, 32 << 20  # numbers of glibc's malloc.h, and bytes
+KEPT = 32 << 20  # bytes
 
 
 class Counted(Protocol):
@@ -64,10 +63,7 @@ def start_worker(given: Callable[[int], Any] | None, number: int) -> None:
     """What a worker does first: it keeps up to 32 MiB that it has freed, because pages that are given back and asked for
     again with each batch take a third of its time; then what the caller wants.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # glibc has it, musl has not
-    if mallopt is not None:
-        mallopt(MAP, KEPT)
-        mallopt(TRIM, KEPT)
+    keep_small_blocks(KEPT)
     if given is not None:
         given(number)
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4  # of glibc's malloc.h
 _KEEP = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1, _TOP_PAD: 16 << 20}
 _USUAL = {_MMAP_MAX: 65536, _TRIM_THRESHOLD: 128 << 10, _TOP_PAD: 0}
+
+
+def keep_small_blocks(most: int) -> bool:
+    """As `keep_memory`, of blocks of up to `most` bytes, 32 MB at the largest, and of as much that lies free at the heap's end: for workers."""
+    return _set({_MMAP_THRESHOLD: most, _TRIM_THRESHOLD: most})
 
 
 def keep_memory(on: bool = True) -> bool:
@@ -27,12 +32,16 @@ def keep_memory(on: bool = True) -> bool:
     >>> keep_memory(False) == kept
     True
     """
+    done = _set(_KEEP if on else _USUAL)
+    if done and not on:
+        ctypes.CDLL(None).malloc_trim(0)
+    return done
+
+
+def _set(choices: dict[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not (hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version")):  # musl's mallopt does nothing
         return False
-    done = all([library.mallopt(name, value) == 1 for name, value in (_KEEP if on else _USUAL).items()])
-    if not on:
-        library.malloc_trim(0)
-    return done
+    return all([library.mallopt(name, value) == 1 for name, value in choices.items()])
