@@ -29,7 +29,6 @@ from neuro.kernels import cache
 FORMAT, VERSION = "neuro-product-costs", 6
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
-FASTER = 0.95  # share of torch's time that oneDNN may take to be preferred
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
@@ -94,7 +93,7 @@ class Costs:
 
     def prefers_onednn(self, work: Work) -> bool:
         """Whether the dense products of a linear layer of many rows are oneDNN's."""
-        return work.kind == "linear" and work.rows >= _MANY and 0 < self.onednn_1024 < FASTER * self.dense_1024
+        return work.kind == "linear" and work.rows >= _MANY and 0 < self.onednn_1024 < self.dense_1024
 
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""
