@@ -54,9 +54,9 @@ def _masks(context: Any, x: Any, at: Any, above: Any) -> Any:
 
 
 @machine
-def pack(x, above, words, low, high):
-    """Bits of `x > above` into words[low:high]. Returns how many are set, and whether an element is neither 0 nor 1."""
-    level = x.dtype.type(above)
+def pack(x, words, low, high):
+    """Bits of `x > 0` into words[low:high]. Returns how many are set, and whether an element is neither 0 nor 1."""
+    level = x.dtype.type(0)
     active, odd = 0, np.uint64(0)
     for w in range(low, high):
         start = 64 * w

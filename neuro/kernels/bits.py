@@ -84,7 +84,7 @@ def _bits(x: Tensor, words: Tensor) -> tuple[int, bool]:
     from neuro.kernels import bit_loops
 
     flat, into, found = x.view(-1).numpy(), words.numpy().view(np.uint64), []
-    _over(into.size, lambda low, high: found.append(bit_loops.pack(flat, 0.0, into, low, high)))
+    _over(into.size, lambda low, high: found.append(bit_loops.pack(flat, into, low, high)))
     return sum(active for active, _ in found), any(odd for _, odd in found)
 
 

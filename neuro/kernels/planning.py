@@ -61,14 +61,15 @@ def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
     table = current()
     if table == "dense":
         return None
+    flat = x.detach().contiguous()
     if table == "events":
-        packed = _packed(x)
+        packed = _packed(x, flat)
         return Plan(packed, True, True) if packed.is_planes else None
-    expected = expected_events(x)
+    expected = expected_events(flat)
     kept = keeps and table.may_keep(work)
     if expected is None or not (kept or table.prefers_events(work, expected)):
         return None
-    packed = _packed(x)
+    packed = _packed(x, flat)
     forward = packed.is_planes and table.prefers_events(work, packed.events)
     if not forward and (not kept or packed.data.dtype == x.dtype):
         return None
@@ -93,12 +94,13 @@ def packed_once(x: Tensor) -> Iterator[None]:
         _shared.input = before
 
 
-def _packed(x: Tensor) -> Packed:
+def _packed(x: Tensor, flat: Tensor) -> Packed:
+    """The bits of x, whose values lie contiguous in `flat`."""
     shared = getattr(_shared, "input", None)
     if shared is None or shared[0] is not x:
-        return pack(x)
+        return pack(flat)
     if shared[1] is None:
-        shared[1] = pack(x)
+        shared[1] = pack(flat)
     return shared[1]
 
 
@@ -118,8 +120,8 @@ def refuse_again(name: str) -> None:
 
 
 def expected_events(x: Tensor) -> float | None:
-    """Sum of x from a sample of its elements, or None where they are not small whole numbers."""
+    """Sum of x, contiguous and without history, from a sample of its elements, or None where they are not small whole numbers."""
     from neuro.kernels import bit_loops
 
-    total, seen, odd = bit_loops.look(x.detach().contiguous().view(-1).numpy())
+    total, seen, odd = bit_loops.look(x.view(-1).numpy())
     return None if odd else total * x.numel() / seen
