@@ -74,6 +74,7 @@ def narrow(value):
 
 F = np.float32
 _LOG2E, _LN2_HIGH, _LN2_LOW = F(1.44269504088896341), F(0.693359375), F(-2.12194440e-4)
+_SHIFT = F(1.5 * 2.0**23)  # added to a number, it leaves no place for a fraction: the sum is rounded to a whole number
 _EXP_MOST, _EXP_LEAST = F(88.72283), F(-87.33654)  # beyond: infinity, and zero in place of subnormal numbers
 
 
@@ -95,24 +96,20 @@ def _tanh(x):
     return _tanh32 if x == types.float32 else lambda x: math.tanh(x)
 
 
-@register_jitable
+@register_jitable(fastmath={"contract"})
 def _exp32(x):
-    inside = where(x > _EXP_MOST, _EXP_MOST, where(x < _EXP_LEAST, _EXP_LEAST, x))
-    inside = where(inside == inside, inside, F(0.0))
-    n = np.rint(inside * _LOG2E)
-    r = inside - n * _LN2_HIGH - n * _LN2_LOW
+    shifted = x * _LOG2E + _SHIFT  # its last bits are the whole number n
+    n = shifted - _SHIFT
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
     p = F(1.9875691500e-4)
     p = p * r + F(1.3981999507e-3)
     p = p * r + F(8.3334519073e-3)
     p = p * r + F(4.1665795894e-2)
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
-    p = p * r * r + r + F(1.0)
-    whole = np.int32(n)
-    half = whole >> np.int32(1)  # 2^n in two factors: 2^128 is no float32
-    p = p * _bits_to_float(np.uint32((half + np.int32(127)) << np.int32(23))) * _bits_to_float(np.uint32((whole - half + np.int32(127)) << np.int32(23)))
-    p = where(x > _EXP_MOST, F(np.inf), where(x < _EXP_LEAST, F(0.0), p))
-    return where(x == x, p, x)
+    p = p * (r * r) + r + F(1.0)
+    p = _bits_to_float(np.uint32(_float_to_bits(p) + np.uint32(_float_to_bits(shifted) << np.uint32(23))))  # n is added to the exponent
+    return where(x <= _EXP_MOST, where(x >= _EXP_LEAST, p, F(0.0)), x + F(np.inf))  # the last is infinity, or NaN of NaN
 
 
 @register_jitable

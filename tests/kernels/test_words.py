@@ -54,9 +54,9 @@ def test_within_two_units_of_the_last_place(function, exact, reach):
 
 
 def test_edges():
-    x = np.array([-np.inf, -200, -0.0, 0.0, 88.7, 88.8, 200, np.inf, np.nan], np.float32)
+    x = np.array([-np.inf, -200, -0.0, 0.0, 88.72283, 88.8, 200, np.inf, np.nan, -87.33655, -87.33654], np.float32)
     y = over(exp)(x)
-    assert y[:4].tolist() == [0, 0, 1, 1] and np.isfinite(y[4]) and np.isinf(y[5:8]).all() and np.isnan(y[8])
+    assert y[:4].tolist() == [0, 0, 1, 1] and np.isfinite(y[4]) and np.isinf(y[5:8]).all() and np.isnan(y[8]) and y[9] == 0 and 1.1e-38 < y[10] < 1.2e-38
     assert over(tanh)(x)[[0, 1, 2, 3, 6, 7]].tolist() == [-1, -1, 0, 0, 1, 1] and np.isnan(over(tanh)(x)[8])
 
 
