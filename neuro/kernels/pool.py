@@ -1,7 +1,8 @@
 """Threads for serial kernels that release the GIL, spread over contiguous ranges of items.
 
 Not Numba's `parallel=True`: its OpenMP layer kills workers forked after its first use, its workqueue layer dies when two
-threads enter it. A pool of ours is remade in a forked child, and may be entered from any number of threads.
+threads enter it. Ranges run on torch's own threads (`neuro.kernels.openmp`), which would otherwise spin on the cores that ours
+need; where there are none, on a pool of ours, which is remade in a forked child. Both may be entered from any number of threads.
 """
 
 from __future__ import annotations
@@ -9,25 +10,35 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
+
+from neuro.kernels import openmp
+
+WORTH_A_THREAD = 50e-6  # seconds of work that pay for waking a thread
+WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
+MOST_RANGES = 4  # of a thread
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _size = 0
+_here = threading.local()
 
 
 def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None:
     """Call `work(low, high)` on ranges that together cover `0 .. items`, side by side on at most `torch.get_num_threads()` threads.
 
+    A thread takes the next range when it is done with one: there are several for each where they are long, so that a thread that
+    comes late, or whose core others use, does less. It may be called from within `work`.
+
     Args:
         work: releases the GIL and writes only what belongs to its items; then the result does not depend on the split.
         items: number of items.
-        cost: estimated time of one item in seconds; a thread of its own is worth about 50 us of work.
+        cost: estimated time of one item in seconds; a thread of its own is worth `WORTH_A_THREAD`.
 
     Raises:
-        whatever `work` raised first, after every range has ended.
+        whatever `work` raised first, after every range that began has ended.
 
     >>> done = [0] * 5
     >>> def work(low, high):
@@ -37,24 +48,54 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
     >>> done
     [1, 1, 1, 1, 1]
     """
-    ranges = min(torch.get_num_threads(), items, max(1, int(items * cost / WORTH_A_THREAD)))
-    if ranges <= 1:
+    seconds = items * cost
+    threads = min(torch.get_num_threads(), items, max(1, int(seconds / WORTH_A_THREAD)))
+    if threads <= 1 or getattr(_here, "is_ours", False):
         if items:
             work(0, items)
         return
-    cuts = [items * k // ranges for k in range(ranges + 1)]
-    pool = _threads(ranges - 1)
-    others: list[Future[None]] = [pool.submit(work, low, high) for low, high in zip(cuts[1:-1], cuts[2:], strict=True)]
+    ranges = min(items, threads * max(1, min(MOST_RANGES, int(seconds / (threads * WORTH_A_RANGE)))))
+    ahead = [(items * k // ranges, items * (k + 1) // ranges) for k in reversed(range(ranges))]
+    ended: list[int] = []
+    failures: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            while (limits := _next(ahead)) is not None:
+                work(*limits)
+        except BaseException as failure:  # also an interrupt: raised below, once no thread writes any longer
+            failures.append(failure)
+            ahead.clear()
+        ended.append(threading.get_ident())
+
+    run = openmp.team()
+    if run is None:
+        _on_pool(take, threads)
+    else:
+        run(take, torch.get_num_threads())  # not fewer: GNU's library ends threads that it must make anew for torch
+    if failures:
+        raise failures.pop(0)  # not kept here: the arrays of its frames would outlive it in a cycle
+    if threading.get_ident() not in ended:
+        ahead.clear()
+        take()  # for want of stack this fails again
+        raise KeyboardInterrupt  # it came in the caller's thread outside `try`, and ctypes printed and lost it
+
+
+def _next(ahead: list[tuple[int, int]]) -> tuple[int, int] | None:
     try:
-        work(cuts[0], cuts[1])
+        return ahead.pop()  # whole under any thread
+    except IndexError:
+        return None
+
+
+def _on_pool(take: Callable[[], None], threads: int) -> None:
+    pool = _threads(threads - 1)
+    others = [pool.submit(take) for _ in range(threads - 1)]
+    try:
+        take()
     finally:
-        failures = [f.exception() for f in others]
-    for failure in failures:
-        if failure is not None:
-            raise failure
-
-
-WORTH_A_THREAD = 50e-6  # seconds of work that pay for waking a thread
+        for other in others:
+            other.exception()
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
@@ -62,8 +103,13 @@ def _threads(count: int) -> ThreadPoolExecutor:
     with _lock:
         if _pool is None or _size < count:
             # An outgrown pool ends by itself once its work is done: other threads may still be waiting on it.
-            _pool, _size = ThreadPoolExecutor(count, thread_name_prefix="neuro-kernel"), count
+            _pool, _size = ThreadPoolExecutor(count, "neuro-kernel", _mark), count
         return _pool
+
+
+def _mark() -> None:
+    """A thread of the pool that waited for another one of the pool might wait for ever, so it is told apart."""
+    _here.is_ours = True
 
 
 def _forget() -> None:

@@ -1,19 +1,31 @@
 """The threads that kernels run on: every item once, whatever the split, also after a fork and from several threads."""
 
+import ctypes
+import gc
 import os
+import signal
+import subprocess
+import sys
 import threading
+import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
 
+from neuro.kernels import openmp, pool
 from neuro.kernels.pool import spread
 
 
-@pytest.fixture
-def two_threads():
+@pytest.fixture(params=["torch's threads", "threads of ours"])
+def two_threads(request, monkeypatch):
+    if request.param == "threads of ours":
+        monkeypatch.setattr(openmp, "team", lambda: None)
+    elif openmp.team() is None:
+        pytest.skip("torch has no OpenMP library with GNU's entry point here")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield
+    yield request.param
     torch.set_num_threads(before)
 
 
@@ -33,27 +45,113 @@ def test_every_item_is_done_once(two_threads, items):
     assert times_done(items) == [1] * items
 
 
-def test_work_is_shared_only_where_it_pays(two_threads):
-    def names(cost):
-        seen = set()
-        spread(lambda low, high: seen.add(threading.current_thread().name), 100, cost=cost)
-        return seen
-
-    assert names(1e-8) == {threading.current_thread().name}
-    assert len(names(1.0)) == 2
-
-
-def test_a_failure_reaches_the_caller_after_all_ranges_ended(two_threads):
-    ended = []
+def threads_used(items, cost):
+    """Waits, where there is more than one range, until two threads are at work."""
+    seen, both = set(), threading.Barrier(2)
 
     def work(low, high):
-        if low:
-            raise ZeroDivisionError(f"range from {low}")
-        ended.append(high)
+        if (low, high) != (0, items):
+            both.wait(10)
+        seen.add(threading.get_ident())
 
-    with pytest.raises(ZeroDivisionError, match="range from 5"):
-        spread(work, 10, cost=1.0)
-    assert ended == [5]
+    spread(work, items, cost=cost)
+    return seen
+
+
+def test_work_is_shared_only_where_it_pays(two_threads):
+    here = threading.get_ident()
+    assert threads_used(100, 1e-8) == {here}
+    assert threads_used(1, 1.0) == {here}
+    both = threads_used(2, 1e-4)
+    assert len(both) == 2 and here in both
+
+
+def test_a_thread_that_is_held_up_leaves_ranges_to_the_other(two_threads):
+    many, free, seen = 2 * pool.MOST_RANGES, threading.Event(), []
+
+    def work(low, high):
+        seen.append((low, high))
+        if low == 0:
+            assert free.wait(10), "the other thread does the rest meanwhile"
+        elif len(seen) == many:
+            free.set()
+
+    spread(work, many, cost=1.0)
+    assert sorted(seen) == [(k, k + 1) for k in range(many)]
+
+
+def test_ranges_are_few_where_they_are_short(two_threads):
+    seen = []
+    spread(lambda low, high: seen.append((low, high)), 1000, cost=pool.WORTH_A_RANGE / 1000)
+    assert sorted(seen) == [(0, 500), (500, 1000)]
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, IndexError, KeyboardInterrupt, SystemExit])
+def test_a_failure_reaches_the_caller_after_all_ranges_ended(two_threads, kind):
+    began, ended, both = [], [], threading.Barrier(2)
+
+    def work(low, high):
+        began.append(low)
+        if low < 2:
+            both.wait(10)  # the two first ranges run side by side
+        if low == 1:
+            raise kind("range from 1")
+        if low == 0:
+            threading.Event().wait(0.05)
+        ended.append(low)
+
+    with pytest.raises(kind, match="range from 1"):
+        spread(work, 8, cost=1.0)
+    assert (sorted(began), ended) == ([0, 1], [0]), "what had begun ended, and nothing began after the failure"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_reaches_the_caller_and_the_next_call_works(two_threads):
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals go to the main thread")
+
+    def work(low, high):
+        if low == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        spread(work, 8, cost=1.0)
+    assert times_done(8) == [1] * 8
+
+
+def test_an_interrupt_that_ctypes_lost_is_raised_all_the_same(monkeypatch, two_threads):
+    def loses(task, threads):  # as where the signal comes before the first line of the task in the caller's thread
+        other = threading.Thread(target=task)
+        other.start()
+        other.join()
+
+    monkeypatch.setattr(openmp, "team", lambda: loses)
+    with pytest.raises(KeyboardInterrupt):
+        times_done(10)
+
+
+def test_a_call_within_a_call(two_threads):
+    done = [[0] * 40 for _ in range(8)]
+
+    def outer(low, high):
+        for k in range(low, high):
+
+            def inner(first, last, k=k):
+                for i in range(first, last):
+                    done[k][i] += 1
+
+            spread(inner, 40, cost=1.0)
+
+    spread(outer, 8, cost=1.0)
+    assert done == [[1] * 40] * 8
+
+
+def test_the_number_of_threads_changes_between_calls(two_threads):
+    for threads in (2, 5, 1, 3, 2):
+        torch.set_num_threads(threads)
+        assert times_done(60) == [1] * 60
+        assert torch.ones(200_000).sum().item() == 200_000, "torch's own operations between ours"
 
 
 def test_three_threads_at_once(two_threads):
@@ -66,12 +164,95 @@ def test_three_threads_at_once(two_threads):
     assert results == {k: [[1] * 50] * 50 for k in range(3)}
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_the_work_used_is_let_go_at_once(two_threads, fails):
+    held = torch.zeros(1)
+    gone = weakref.ref(held)
+
+    def work(low, high, held=held):
+        if fails:
+            raise ZeroDivisionError
+
+    gc.disable()  # else a cycle would be found by chance
+    try:
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+            spread(work, 8, cost=1.0)
+        del work, held
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_makes_its_own_threads(two_threads):
     times_done(10)
     child = os.fork()
     if child == 0:
-        os._exit(0 if times_done(10) == [1] * 10 else 1)
+        signal.alarm(20)  # a child that waits for threads it lacks ends by this
+        os._exit(0 if openmp.team() is None and times_done(10) == [1] * 10 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_ranges_run_on_the_threads_of_torch():
+    """The library found is the very one that torch's operations use: torch's number of threads is its own."""
+    if not sys.platform.startswith("linux") or not torch.backends.openmp.is_available():
+        pytest.skip("torch is built without OpenMP here")
+    assert openmp.team() is not None
+    found = openmp._entry()
+    library = ctypes.CDLL(None, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(7)
+        assert library.omp_get_max_threads() == 7
+    finally:
+        torch.set_num_threads(before)
+    address = ctypes.cast(found, ctypes.c_void_p).value
+    assert address == ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value
+
+
+@pytest.mark.parametrize("missing", ["openmp", "symbol", "system", "closures"])
+def test_without_such_a_library_a_pool_does_the_work(monkeypatch, missing):
+    def refuses(*args):
+        raise MemoryError
+
+    if missing == "openmp":
+        monkeypatch.setattr(torch.backends.openmp, "is_available", lambda: False)
+    elif missing == "symbol":
+        monkeypatch.setattr(openmp.ctypes, "CDLL", lambda *args, **how: object())
+    elif missing == "system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    else:
+        monkeypatch.setattr(openmp, "_CALLED", refuses)
+    openmp._found.cache_clear()
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert openmp.team() is None
+        assert times_done(100) == [1] * 100
+    finally:
+        torch.set_num_threads(before)
+        openmp._found.cache_clear()
+
+
+FEWER = """
+import threading, torch
+from neuro.kernels.pool import spread
+torch.set_num_threads(2)
+done, seen = [0] * 64, set()
+def work(low, high):
+    seen.add(threading.get_ident())
+    for i in range(low, high):
+        done[i] += 1
+spread(work, 64, cost=1.0)
+assert done == [1] * 64, done
+print(len(seen))
+"""
+
+
+def test_fewer_threads_than_asked_for_do_all_the_work():
+    env = os.environ | {"OMP_THREAD_LIMIT": "1"}
+    told = subprocess.run([sys.executable, "-c", FEWER], env=env, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.strip() == "1" or openmp.team() is None
