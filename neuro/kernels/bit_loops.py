@@ -10,24 +10,14 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-machine = njit(nogil=True, error_model="numpy", cache=True)
+from neuro.kernels.shared_loops import LANES, machine, popcount
 
-LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
+PARTS = "97232687e484"  # of shared_loops.py, which says why
 _ONE = np.uint64(1)
 _LOW = np.uint64(0xFFFF)
-
-
-@intrinsic
-def popcount(context: Any, word: Any) -> Any:
-    """How many bits of a uint64 are set."""
-
-    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return types.int64(types.uint64), write
 
 
 @intrinsic
@@ -146,17 +136,28 @@ def unpack(planes, x, low, high):
 
 
 @machine
-def look(x):
-    """From 32 stretches of 64 elements: their sum, their number, and how many are not whole numbers of 0 .. 8."""
+def look(x, found):
+    """Into found[p], from 32 stretches of 64 elements: how many are above p. Returns how many were seen, and how many are not whole numbers of 0 .. found.size."""
     length = min(64, x.size)
     stretches = min(32, x.size // length)
     step = (x.size - length) // max(1, stretches - 1)
-    total, odd = 0.0, 0
+    odd = 0
+    found[:] = 0
     for k in range(stretches):
         for j in range(k * step, k * step + length):
             v = x[j]
-            if v >= 0 and v <= 8 and v == np.floor(v):
-                total += v
+            if v >= 0 and v <= found.size and v == np.floor(v):
+                for p in range(int(v)):
+                    found[p] += 1
             else:
                 odd += 1
-    return total, stretches * length, odd
+    return stretches * length, odd
+
+
+@machine
+def count(words):
+    """How many bits are set."""
+    n = 0
+    for w in range(words.size):
+        n += popcount(words[w])
+    return n

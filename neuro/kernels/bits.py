@@ -12,7 +12,7 @@ from torch import Tensor
 from neuro.kernels.memory import fresh
 from neuro.kernels.pool import spread
 
-PLANES = 8  # an element's value is the number of planes that have its bit; above this many, bytes are smaller
+PLANES = 16  # an element's value is the number of planes that have its bit; two bytes at most, for what a deep residual sum may hold
 _SECONDS = 64 * 0.05e-9  # of a word, one thread; only decides how many threads are worth waking
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -38,6 +38,12 @@ class Packed:
         """uint64 [P, words] for the loops."""
         return self.data.numpy().view(np.uint64)
 
+    def by_plane(self) -> tuple[int, ...]:
+        """How many bits each plane has; their sum is `events`."""
+        from neuro.kernels import bit_loops
+
+        return (self.events,) if len(self.data) == 1 else tuple([bit_loops.count(plane) for plane in self.planes])
+
     def unpack(self) -> Tensor:
         """The tensor again, contiguous."""
         if not self.is_planes:
@@ -53,7 +59,7 @@ class Packed:
 def pack(x: Tensor) -> Packed:
     """Keep a tensor in as little memory as it can be read back from: `pack(x).unpack()` equals x.
 
-    Whole numbers 0 .. 8 of any floating type become planes of bits (-0 becomes 0), up to 255 bytes, the rest stays itself: other
+    Whole numbers 0 .. 16 of any floating type become planes of bits (-0 becomes 0), up to 255 bytes, the rest stays itself: other
     values, other types, other devices.
 
     >>> kept = pack(torch.eye(100))

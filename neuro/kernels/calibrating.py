@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import dense, spike_attention, spike_conv, spike_linear
+from neuro.kernels import dense, spike_attention, spike_conv, spike_linear, spike_lookup
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
@@ -41,6 +41,7 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
     quiet, driven = _pair(lambda kept: spike_linear.weight_gradient(kept, g), empty, spikes)
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _WIDTH)
     outputs = _BATCH * _WIDTH
+    own |= _looked_up("linear", spikes, spikes.numel() * _WIDTH, lambda kept: spike_lookup.linear(kept, 1, w, None), lambda kept: spike_lookup.linear_gradient(kept, 1, g))
     return {**own, "linear_add": add, "linear_output": silent / outputs, "linear_gradient_add": gradient, "linear_gradient_output": quiet / outputs}
 
 
@@ -57,7 +58,8 @@ def _conv(generator: torch.Generator) -> dict[str, float]:
     quiet, driven = _pair(lambda kept: spike_conv.weight_gradient(kept, g, sizes), torch.zeros(shape), spikes)
     gradient = max(0.0, driven - quiet) / (int(spikes.sum()) * _CHANNELS * 9)
     outputs = spikes.numel()  # as many as inputs
-    return {"dense_conv": usual, "conv_add": add, "conv_output": silent / outputs, "conv_gradient_add": gradient, "conv_gradient_output": quiet / outputs}
+    looked = _looked_up("conv", spikes, products, lambda kept: spike_lookup.convolution(kept, 1, w, None, sizes), lambda kept: spike_lookup.convolution_gradient(kept, 1, g, sizes))
+    return {**looked, "dense_conv": usual, "conv_add": add, "conv_output": silent / outputs, "conv_gradient_add": gradient, "conv_gradient_output": quiet / outputs}
 
 
 def _attention(generator: torch.Generator) -> dict[str, float]:
@@ -98,6 +100,13 @@ def _common(generator: torch.Generator) -> dict[str, float]:
         "weight": _seconds(spike_linear.turned, w) / w.numel(),
         "call": _seconds(lambda x: spike_linear.forward(pack(x), small, None), few),
     }
+
+
+def _looked_up(kind: str, spikes: Tensor, products: int, forward: Callable[..., Any], gradient: Callable[..., Any]) -> dict[str, float]:
+    if not spike_lookup.has_lookup(spikes.dtype):
+        return {}
+    kept = pack(spikes)
+    return {f"lookup_{kind}": _seconds(forward, kept) / products, f"lookup_{kind}_gradient": _seconds(gradient, kept) / products}
 
 
 def _pair(product: Callable[..., Any], *inputs: Tensor) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Which form a product with spikes takes: dense, or driven by its events.
+"""Which form a product with spikes takes: dense, driven by its events, or looked up.
 
 The choice is a function of the layer's sizes, the number of events and a table of measured costs. The table is measured once per
 machine, number of threads, way of waiting of OpenMP and versions, kept in the user's cache folder, and put into the folder of every run, so that a resumed
@@ -13,7 +13,7 @@ import os
 import platform
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -26,14 +26,15 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 6
+FORMAT, VERSION = "neuro-product-costs", 7
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
 
-Fixed = Literal["dense", "events"]
+Fixed = Literal["dense", "events", "lookup"]
+_FIXED = ("dense", "events", "lookup")
 
 
 class Work(NamedTuple):
@@ -75,6 +76,10 @@ class Costs:
     unpack: float
     call: float  # of a product by events, whatever its size
     onednn_1024: float = 0.0  # as dense_1024, by oneDNN; 0: it is not there, or the table is of before it was measured
+    lookup_linear: float = 0.0  # of a product that is looked up, for each plane; 0: as with oneDNN
+    lookup_linear_gradient: float = 0.0
+    lookup_conv: float = 0.0
+    lookup_conv_gradient: float = 0.0
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
     attention_output: float = 0.0
     attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
@@ -109,8 +114,37 @@ class Costs:
         add, output = getattr(self, f"{work.kind}_gradient_add"), getattr(self, f"{work.kind}_gradient_output")
         return self.call + self.weight * work.weights + output * work.outputs + add * events * work.fan
 
-    def prefers_events_in_gradient(self, work: Work, events: float) -> bool:
-        return self.gradient(work, events) < MARGIN * (self.dense(work) + self.unpack * work.inputs)
+    def lookup(self, work: Work, *, gradient: bool = False) -> float:
+        """Seconds that a plane takes when it is looked up; 0.0 where that was not measured. Lanes come in blocks of 64."""
+        rate = getattr(self, f"lookup_{work.kind}{'_gradient' if gradient else ''}")
+        lanes = 64 if work.kind == "conv" else work.inputs // work.rows if gradient else work.rows
+        return rate and rate * work.products * (-(-lanes // 64) * 64 / lanes) + self.weight * work.weights
+
+    def form(self, work: Work, counts: Sequence[float], *, looks: bool) -> int | None:
+        """How many planes of so many events each are best looked up, the rest driven by its events; None: dense is best.
+
+        Args:
+            looks: whether any may be looked up.
+        """
+        packing, limit = self.call + self.pack * work.inputs, MARGIN * self.dense(work)
+        return self._best(work, counts, self.events, packing, limit, looks, gradient=False)
+
+    def form_of_gradient(self, work: Work, counts: Sequence[float], *, looks: bool) -> int | None:
+        """The same of the weight's gradient; the input is packed already."""
+        limit = MARGIN * (self.dense(work) + self.unpack * work.inputs)
+        return self._best(work, counts, self.gradient, self.call, limit, looks, gradient=True)
+
+    def _best(
+        self, work: Work, counts: Sequence[float], driven: Callable[[Work, float], float], start: float, limit: float, looks: bool, *, gradient: bool
+    ) -> int | None:
+        plane = self.lookup(work, gradient=gradient)
+        best, form = limit, None
+        for looked in range(len(counts) + 1 if looks and plane else 1):
+            rest = sum(counts[looked:])
+            seconds = looked * plane + (driven(work, rest) if rest or not looked else start)
+            if seconds < best:
+                best, form = seconds, looked
+        return form
 
     def prefers_bits_in_training(self, work: Work, queries: float, events: float) -> bool:
         """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone."""
@@ -151,7 +185,7 @@ def load(path: str | Path) -> Costs | Fixed:
     whole = read_json(path, FORMAT, VERSION)
     found, names = whole.get("seconds"), {f.name for f in fields(Costs)}
     needed = {f.name for f in fields(Costs) if f.default is MISSING}
-    if found is None and whole.get("form") in ("dense", "events"):
+    if found is None and whole.get("form") in _FIXED:
         return whole["form"]
     if not isinstance(found, dict) or not needed <= set(found) <= names or not all(isinstance(v, (int, float)) and v >= 0 for v in found.values()):
         raise FormatError(explain(f"{path} does not hold the costs of products.", f"expected {sorted(names)}, numbers >= 0", cure="Remove it; it is measured anew."))
@@ -159,21 +193,23 @@ def load(path: str | Path) -> Costs | Fixed:
 
 
 _chosen: Costs | Fixed | None = None
-_always_events = os.environ.get("NEURO_PRODUCTS") == "events"
+_never_dense = os.environ.get("NEURO_PRODUCTS") in _FIXED[1:]
 _lock = threading.RLock()
 
 
 def use(table: Costs | Fixed | None) -> None:
     """Choose by this table from now on, in all threads; or always the one form; None: by the machine's own table."""
-    global _chosen, _always_events
-    if not (table is None or isinstance(table, Costs) or table in ("dense", "events")):
-        raise ParameterError(explain("choosing.use: there is no such form.", f"got {table!r}", cure='A table of costs, "dense", "events" or None.'))
-    _chosen, _always_events = table, table == "events" or (table is None and os.environ.get("NEURO_PRODUCTS") == "events")
+    global _chosen, _never_dense
+    if not (table is None or isinstance(table, Costs) or table in _FIXED):
+        raise ParameterError(explain("choosing.use: there is no such form.", f"got {table!r}", cure='A table of costs, "dense", "events", "lookup" or None.'))
+    _chosen, _never_dense = table, (os.environ.get("NEURO_PRODUCTS") if table is None else table) in _FIXED[1:]
 
 
 @contextmanager
 def deterministic(table: Costs | Fixed = "dense") -> Iterator[None]:
-    """Inside, products with spikes take one form whatever the machine: the dense one, or what the given table chooses.
+    """Inside, products with spikes take one form whatever the machine: "dense", "events", or what the given table chooses.
+
+    "lookup" looks sums up where the processor can (`neuro.kernels.spike_lookup`) and goes by events elsewhere.
 
     >>> with deterministic():
     ...     current()
@@ -203,7 +239,7 @@ def kept_in(path: str | Path, *, write: bool = True) -> Iterator[None]:
 
 
 def asked() -> Costs | Fixed | None:
-    """What was asked for: by `use`, else by `NEURO_PRODUCTS` (dense, events, or the path of a table). None: nothing was."""
+    """What was asked for: by `use`, else by `NEURO_PRODUCTS` (dense, events, lookup, or the path of a table). None: nothing was."""
     if _chosen is not None:
         return _chosen
     return _from_environment()
@@ -211,7 +247,7 @@ def asked() -> Costs | Fixed | None:
 
 def is_small(products: int) -> bool:
     """Whether a dense product of so many multiplications is not worth a question. Every layer asks this, so it is quick."""
-    return products < WORTH and not _always_events
+    return products < WORTH and not _never_dense
 
 
 def current() -> Costs | Fixed:
@@ -223,7 +259,7 @@ def current() -> Costs | Fixed:
 @functools.cache
 def _from_environment() -> Costs | Fixed | None:
     named = os.environ.get("NEURO_PRODUCTS")
-    if named in ("dense", "events"):
+    if named in _FIXED:
         return named  # type: ignore[return-value]
     return Costs.load(named) if named else None
 

@@ -7,20 +7,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neuro.errors import NeuroError, explain
-from neuro.kernels.bits import Packed, pack
+from neuro.kernels.bits import PLANES, Packed, pack
 from neuro.kernels.choosing import Work, current
+from neuro.kernels.spike_lookup import has_lookup
 
 
 class Plan(NamedTuple):
-    """The packed input, and which products are driven by its events."""
+    """The packed input, and how the product and the weight's gradient are formed.
+
+    A form is None for dense, else how many of the input's planes are looked up; the rest is driven by its events.
+    """
 
     packed: Packed
-    forward: bool
-    gradient: bool  # the weight's
+    forward: int | None
+    gradient: int | None
     onednn: bool = False  # whether the dense products among them are oneDNN's
 
 
@@ -52,28 +57,31 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def plan(x: Tensor, work: Work, *, keeps: bool) -> Plan | None:
+def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | None:
     """How to form this product, or None for plain torch. Where nothing is to be kept, a plan's forward is by events.
 
     Args:
         keeps: whether backward will need x.
+        looks: whether the weight's gradient may be looked up.
     """
     table = current()
     if table == "dense":
         return None
-    flat = x.detach().contiguous()
-    if table == "events":
+    flat, can = x.detach().contiguous(), has_lookup(x.dtype)
+    if isinstance(table, str):
         packed = _packed(x, flat)
-        return Plan(packed, True, True) if packed.is_planes else None
+        planes = len(packed.data) if table == "lookup" and can else 0
+        return Plan(packed, planes, planes if looks else 0) if packed.is_planes else None
     expected = expected_events(flat)
     kept = keeps and table.may_keep(work)
-    if expected is None or not (kept or table.prefers_events(work, expected)):
+    if expected is None or not (kept or table.form(work, expected, looks=can) is not None):
         return None
     packed = _packed(x, flat)
-    forward = packed.is_planes and table.prefers_events(work, packed.events)
-    if not forward and (not kept or packed.data.dtype == x.dtype):
+    counts = packed.by_plane() if packed.is_planes else None
+    forward = None if counts is None else table.form(work, counts, looks=can)
+    if forward is None and (not kept or packed.data.dtype == x.dtype):
         return None
-    gradient = packed.is_planes and keeps and table.prefers_events_in_gradient(work, packed.events)
+    gradient = None if counts is None or not keeps else table.form_of_gradient(work, counts, looks=can and looks)
     return Plan(packed, forward, gradient, table.prefers_onednn(work))
 
 
@@ -119,9 +127,10 @@ def refuse_again(name: str) -> None:
         )
 
 
-def expected_events(x: Tensor) -> float | None:
-    """Sum of x, contiguous and without history, from a sample of its elements, or None where they are not small whole numbers."""
+def expected_events(x: Tensor) -> tuple[float, ...] | None:
+    """How many elements of x, contiguous and without history, are above 0, 1 and so on, from a sample, or None where they are not small whole numbers."""
     from neuro.kernels import bit_loops
 
-    total, seen, odd = bit_loops.look(x.view(-1).numpy())
-    return None if odd else total * x.numel() / seen
+    found = np.empty(PLANES, np.int64)
+    seen, odd = bit_loops.look(x.view(-1).numpy(), found)
+    return None if odd else tuple(n * x.numel() / seen for n in found.tolist() if n) or (0.0,)

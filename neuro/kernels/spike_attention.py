@@ -60,10 +60,10 @@ def _plan(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -> tuple[Pa
     table = current()
     if table == "dense":
         return None
-    if table != "events":
+    if not isinstance(table, str):
         work = Work("attention", 3 * q.numel(), 0, q.numel(), q.shape[-2], q.shape[-1] // heads)
-        events = [expected_events(x.detach().contiguous()) for x in (q, k, v)]
-        if None in events or not _prefers_bits(table, work, events, needs_gradient(q, k, v)):  # type: ignore[arg-type]
+        expected = [expected_events(x.detach().contiguous()) for x in (q, k, v)]
+        if None in expected or not _prefers_bits(table, work, [sum(e) for e in expected if e], needs_gradient(q, k, v)):
             return None
     packed = pack(q), pack(k), pack(v)
     return packed if all(p.is_planes and len(p.planes) == 1 for p in packed) else None

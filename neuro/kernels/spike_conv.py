@@ -1,4 +1,4 @@
-"""Convolutions whose inputs are spikes: each output sums the rows of the weight that its active inputs name."""
+"""Convolutions whose inputs are spikes: each output sums the rows of the weight that its active inputs name, or sums are looked up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuro.kernels import spike_lookup
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
@@ -66,11 +67,11 @@ def spike_conv2d(
     N, taps = x.shape[0], sizes.K_h * sizes.K_w
     fan = max(1, taps * sizes.D // (sizes.s_h * sizes.s_w))
     work = Work("conv", x.numel(), weight.numel(), N * groups * sizes.D * sizes.H_out * sizes.W_out, N, fan)
-    planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad)
+    planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad, looks=stride == (1, 1))
     if planned is None:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if not needs_gradient(x, weight, bias):
-        return forward(planned.packed, weight, bias, sizes)
+        return forward(planned.packed, weight, bias, sizes, planned.forward or 0)
     return _SpikeConv.apply(x, weight, bias, sizes, planned)
 
 
@@ -98,10 +99,10 @@ class _SpikeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan) -> Tensor:
         packed = planned.packed
-        ctx.packed, ctx.by_events, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
+        ctx.packed, ctx.form, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
-        return forward(packed, weight, bias, sizes) if planned.forward else F.conv2d(x, weight, bias, *_arguments(sizes))
+        return F.conv2d(x, weight, bias, *_arguments(sizes)) if planned.forward is None else forward(packed, weight, bias, sizes, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -113,8 +114,8 @@ class _SpikeConv(torch.autograd.Function):
             grad_x = _dense_backward(grad, nothing, weight, ctx.sizes, (True, False, False))[0]
         if data is not None:
             packed = Packed(data, *ctx.packed)
-            if ctx.by_events:
-                grad_weight = weight_gradient(packed, grad, ctx.sizes)
+            if ctx.form is not None:
+                grad_weight = weight_gradient(packed, grad, ctx.sizes, ctx.form)
             else:
                 nothing = grad.new_empty(1).expand(ctx.kernel)
                 grad_weight = _dense_backward(grad, packed.unpack(), nothing, ctx.sizes, (False, True, False))[1]
@@ -131,28 +132,34 @@ def _dense_backward(grad: Tensor, x: Tensor, weight: Tensor, sizes: Sizes, wants
     return torch.ops.aten.convolution_backward(grad, x, weight, None, stride, padding, dilation, False, (0, 0), groups, wants)
 
 
-def forward(packed: Packed, weight: Tensor, bias: Tensor | None, sizes: Sizes) -> Tensor:
-    """The convolution driven by events; packed [N, C, H, W] -> [N, D, H', W']."""
+def forward(packed: Packed, weight: Tensor, bias: Tensor | None, sizes: Sizes, looked: int = 0) -> Tensor:
+    """The convolution with so many planes looked up, and the rest driven by events; packed [N, C, H, W] -> [N, D, H', W']."""
     from neuro.kernels import spike_loops
 
     s, N = sizes, packed.shape[0]
-    y = fresh((N, s.groups * s.D, s.H_out, s.W_out), weight.dtype)
+    y = spike_lookup.convolution(packed, looked, weight, bias, s) if looked else fresh((N, s.groups * s.D, s.H_out, s.W_out), weight.dtype)
+    planes = packed.planes[looked:]
+    if looked and not len(planes):
+        return y
     first = (torch.zeros(s.groups * s.D, dtype=weight.dtype) if bias is None else bias.detach().contiguous()).numpy()
     rows = weight.detach().unflatten(0, (s.groups, s.D)).flatten(3)  # [groups, D, C, taps]
     dense = rows.permute(0, 3, 2, 1).contiguous().view(-1).numpy()  # [groups, taps, C, D]
-    flat, planes, plain = y.view(-1).numpy(), packed.planes, tuple(s)
+    flat, add, plain = y.view(-1).numpy(), looked > 0, tuple(s)
     items = N * s.groups
     cost = s.C * s.H * s.W * _MOVE + packed.events / items * s.K_h * s.K_w * s.D * _ADD
-    spread(lambda low, high: spike_loops.convolve(planes, plain, dense, first, flat, low, high), items, cost=cost)
+    spread(lambda low, high: spike_loops.convolve(planes, plain, dense, first, flat, add, low, high), items, cost=cost)
     return y
 
 
-def weight_gradient(packed: Packed, grad: Tensor, sizes: Sizes) -> Tensor:
-    """The weight's gradient [D, C / groups, K, K], driven by events; packed [N, C, H, W], grad [N, D, H', W']."""
+def weight_gradient(packed: Packed, grad: Tensor, sizes: Sizes, looked: int = 0) -> Tensor:
+    """The weight's gradient [D, C / groups, K, K], with so many planes looked up, and the rest driven by events; packed [N, C, H, W], grad [N, D, H', W']."""
     from neuro.kernels import spike_loops
 
     s, N, taps = sizes, packed.shape[0], sizes.K_h * sizes.K_w
-    g, planes, plain = grad.detach().contiguous().view(-1).numpy(), packed.planes, tuple(sizes)
+    by_lookup = spike_lookup.convolution_gradient(packed, looked, grad, s) if looked else None
+    g, planes, plain = grad.detach().contiguous().view(-1).numpy(), packed.planes[looked:], tuple(sizes)
+    if by_lookup is not None and not len(planes):
+        return by_lookup
     C, width, cost = s.C * s.groups, s.groups * s.D, packed.events * taps * s.D * _ADD
     found = torch.zeros((C, taps, s.D), dtype=grad.dtype)
     flat = found.view(-1).numpy()
@@ -172,7 +179,8 @@ def weight_gradient(packed: Packed, grad: Tensor, sizes: Sizes) -> Tensor:
             C, cost=images / N * cost / C,
         )  # fmt: skip
     rows = found.view(s.groups, s.C, taps, s.D).permute(0, 3, 1, 2)
-    return rows.reshape(width, s.C, s.K_h, s.K_w)
+    grad_weight = rows.reshape(width, s.C, s.K_h, s.K_w)
+    return grad_weight if by_lookup is None else by_lookup.add_(grad_weight)
 
 
 def _frame(s: Sizes) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Dense layers whose inputs are spikes: the rows of the weight that spikes name are summed."""
+"""Dense layers whose inputs are spikes: the rows of the weight that spikes name are summed, or sums are looked up (`spike_lookup.py`)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuro.kernels import spike_lookup
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.dense import input_gradient, product
@@ -21,8 +22,8 @@ _ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide 
 def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x W^T + b` on the last axis, as torch.nn.functional.linear, up to the order of summation.
 
-    Where x holds spikes (0, 1 or counts up to 8) and the table of costs says so, only the active inputs are touched, forward and in
-    the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
+    Where x holds spikes (0, 1 or counts up to 16) and the table of costs says so, only the active inputs are touched, or sums are looked
+    up by bits, forward and in the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
     float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A second
     derivative is refused where the event-driven form was taken.
 
@@ -41,7 +42,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if planned is None:
         return F.linear(x, weight, bias)
     if not needs_gradient(x, weight, bias):
-        return forward(planned.packed, weight, bias)
+        return forward(planned.packed, weight, bias, planned.forward or 0)
     return _SpikeLinear.apply(x, weight, bias, planned)
 
 
@@ -54,10 +55,10 @@ class _SpikeLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan) -> Tensor:
         packed = planned.packed
-        ctx.packed, ctx.by_events, ctx.onednn = (packed.shape, packed.dtype, packed.events), planned.gradient, planned.onednn
+        ctx.packed, ctx.form, ctx.onednn = (packed.shape, packed.dtype, packed.events), planned.gradient, planned.onednn
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
-        return forward(packed, weight, bias) if planned.forward else product(x, weight, bias, onednn=planned.onednn)
+        return product(x, weight, bias, onednn=planned.onednn) if planned.forward is None else forward(packed, weight, bias, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -69,37 +70,43 @@ class _SpikeLinear(torch.autograd.Function):
             grad_x = input_gradient(g, weight, onednn=ctx.onednn).view(ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
-            grad_weight = weight_gradient(packed, g) if ctx.by_events else g.t() @ packed.unpack().view(g.shape[0], -1)
+            grad_weight = g.t() @ packed.unpack().view(g.shape[0], -1) if ctx.form is None else weight_gradient(packed, g, ctx.form)
         grad_bias = g.sum(0) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None
 
 
-def forward(packed: Packed, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The product driven by events. packed [..., C], weight [D, C] -> [..., D]."""
+def forward(packed: Packed, weight: Tensor, bias: Tensor | None, looked: int = 0) -> Tensor:
+    """The product with so many planes looked up, and the rest driven by events. packed [..., C], weight [D, C] -> [..., D]."""
     from neuro.kernels import spike_loops
 
     D, C = weight.shape
     rows = packed.shape.numel() // C
     dense = weight.detach().contiguous().view(-1).numpy()
-    y = fresh((*packed.shape[:-1], D), weight.dtype)
+    y = spike_lookup.linear(packed, looked, weight, bias) if looked else fresh((*packed.shape[:-1], D), weight.dtype)
+    planes = packed.planes[looked:]
+    if looked and not len(planes):
+        return y
     first = (weight.new_zeros(D) if bias is None else bias.detach().contiguous()).detach().numpy()
-    flat, planes = y.view(-1).numpy(), packed.planes
+    flat, add = y.view(-1).numpy(), looked > 0
     cost = D * _ADD * (4 + packed.events / max(1, rows))
-    spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, low, high), rows, cost=cost)
+    spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, add, low, high), rows, cost=cost)
     return y
 
 
-def weight_gradient(packed: Packed, g: Tensor) -> Tensor:
-    """g^T x, [D, C], driven by the events of x; packed [..., C], g [rows, D]."""
+def weight_gradient(packed: Packed, g: Tensor, looked: int = 0) -> Tensor:
+    """g^T x, [D, C], with so many planes of x looked up, and the rest driven by its events; packed [..., C], g [rows, D]."""
     from neuro.kernels import spike_loops
 
     rows, D = g.shape
-    C = packed.shape[-1]
+    C, planes = packed.shape[-1], packed.planes[looked:]
+    found = spike_lookup.linear_gradient(packed, looked, g) if looked else None
+    if found is not None and not len(planes):
+        return found
     turned_grad = fresh((C, D), g.dtype)
-    flat, dense, planes = turned_grad.view(-1).numpy(), g.detach().contiguous().view(-1).numpy(), packed.planes
+    flat, dense = turned_grad.view(-1).numpy(), g.detach().contiguous().view(-1).numpy()
     cost = D * _ADD * (4 + packed.events / C)
     spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost)
-    return turned(turned_grad)
+    return turned(turned_grad) if found is None else found.add_(turned(turned_grad))
 
 
 def turned(a: Tensor) -> Tensor:

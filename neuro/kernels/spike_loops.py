@@ -2,8 +2,7 @@
 
 Spikes come as planes of bits, 64 elements to a word, element 64*w + b at bit b of word w; an element's value is the number of
 planes that have its bit set. All arrays are flat but the planes. Every sum is taken in an order that depends on shapes alone,
-never on how a call is split over threads. All loops in one file: Numba keeps machine code by the time stamp of the file of the
-function called, and would not see a change in another one.
+never on how a call is split over threads.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from numba import types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-from neuro.kernels.bit_loops import LANES, machine, popcount
+from neuro.kernels.shared_loops import LANES, aligned, columns_of_bits, machine, popcount, turn
 
+PARTS = "97232687e484"  # of shared_loops.py, which says why
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _LISTED = 4096  # rows of spikes listed at a time
 _SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
@@ -126,66 +126,21 @@ def _sum_rows(source, s, target, t, width, rows, origin, stride, index, first, l
         target[t + j] = total
 
 
-@intrinsic
-def _square(context: Any, a: Any, at: Any, a_stride: Any, b: Any, bt: Any, b_stride: Any) -> Any:
-    """b[bt + i + j * b_stride] = a[at + i * a_stride + j] for i, j in 0 .. 16, in registers: four rounds of riffling."""
-
-    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element = context.get_value_type(signature.args[0].dtype)
-        size, word, half = context.get_abi_sizeof(element), ir.IntType(64), LANES // 2
-
-        def line(array: int, start: Any, i: int) -> Any:
-            data = context.make_array(signature.args[array])(context, builder, args[array]).data
-            place = builder.add(start, builder.mul(args[array + 2], ir.Constant(word, i)))
-            return builder.bitcast(builder.gep(data, [place]), ir.VectorType(element, LANES).as_pointer())
-
-        lines = [builder.load(line(0, args[1], i), align=size) for i in range(LANES)]
-        masks = [
-            ir.Constant(ir.VectorType(ir.IntType(32), LANES), [n for j in range(first, first + half) for n in (j, LANES + j)]) for first in (0, half)
-        ]
-        for _ in range(4):
-            lines = [builder.shuffle_vector(lines[i], lines[i + half], mask) for i in range(half) for mask in masks]
-        for i, value in enumerate(lines):
-            builder.store(value, line(3, args[4], i), align=size)
-        return context.get_dummy_value()
-
-    return types.void(a, types.intp, types.intp, b, types.intp, types.intp), write
-
-
-@machine
-def _turn(a, at, a_stride, rows, columns, b, bt, b_stride):
-    """b[bt + c * b_stride + r] = a[at + r * a_stride + c] for r in 0 .. rows, c in 0 .. columns."""
-    whole_r, whole_c = rows - rows % 16, columns - columns % 16
-    for c in range(0, whole_c, 16):
-        for r in range(0, whole_r, 16):
-            _square(a, at + r * a_stride + c, a_stride, b, bt + c * b_stride + r, b_stride)
-    for c in range(columns):
-        for r in range(whole_r if c < whole_c else 0, rows):
-            b[bt + c * b_stride + r] = a[at + r * a_stride + c]
-
-
 @machine
 def transpose(a, rows, columns, b, low, high):
     """b [columns, rows] = a [rows, columns] transposed, for columns low .. high."""
-    _turn(a, low, columns, rows, high - low, b, low * rows, rows)
+    turn(a, low, columns, rows, high - low, b, low * rows, rows)
 
 
 @machine
-def _on_a_line(size, kind):
-    """An uninitialised array that starts on a cache line: a wide vector that lies on two lines takes twice as long."""
-    whole = np.empty(size + 64, kind)
-    return whole[(-whole.ctypes.data % 64) // whole.itemsize :]
-
-
-@machine
-def times(planes, inner, weight, columns, bias, y, low, high):
-    """y[low:high] = bias + X[low:high] @ weight.T; X [rows, inner] spikes, weight [columns, inner], y [rows, columns].
+def times(planes, inner, weight, columns, bias, y, add, low, high):
+    """y[low:high] = bias (with `add`, y itself) + X[low:high] @ weight.T; X [rows, inner] spikes, weight [columns, inner], y [rows, columns].
 
     128 rows of the weight at a time are turned into a panel [inner, 128] that stays in L2. Beside each other its rows fill the
     cache evenly; rows of a whole turned matrix lie a power of two apart.
     """
     ends = np.empty(_LISTED + 1, np.int64)
-    panel = _on_a_line(inner * min(_WIDE, columns), weight.dtype)
+    panel = aligned(inner * min(_WIDE, columns), weight.dtype)
     for start in range(low, high, _LISTED):
         rows, n = min(_LISTED, high - start), 0
         lists = np.empty(_bits_in(planes, start * inner, (start + rows) * inner), np.uint32)
@@ -196,9 +151,13 @@ def times(planes, inner, weight, columns, bias, y, low, high):
             ends[r + 1] = n
         for c in range(0, columns, _WIDE):
             width = min(_WIDE, columns - c)
-            _turn(weight, c * inner, inner, width, inner, panel, 0, width)
+            turn(weight, c * inner, inner, width, inner, panel, 0, width)
             for r in range(rows):
-                _sum_rows(bias, c, y, (start + r) * columns + c, width, panel, 0, width, lists, ends[r], ends[r + 1])
+                t = (start + r) * columns + c
+                if add:
+                    _sum_rows(y, t, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
+                else:
+                    _sum_rows(bias, c, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
 
 
 @machine
@@ -228,8 +187,8 @@ def transposed_times(planes, rows, inner, dense, columns, y, low, high):
 
 
 @machine
-def convolve(planes, sizes, dense, bias, y, low, high):
-    """Items low .. high of a convolution; an item is one image and one group: y[n, group] = bias + taps of active inputs.
+def convolve(planes, sizes, dense, bias, y, add, low, high):
+    """Items low .. high of a convolution; an item is one image and one group: y[n, group] = bias (with `add`, y itself) + taps of active inputs.
 
     sizes: C, H, W of a group's input, D, H, W of its output, kernel, stride, padding, dilation (each for H and W), groups.
     dense [groups, taps * C, D]: row tap * C + c. y [N, groups * D, H_out, W_out].
@@ -270,12 +229,17 @@ def convolve(planes, sizes, dense, bias, y, low, high):
                             lists[n] = tap + channels[h, w, k]
                             n += 1
                 ends[wo + 1] = n
-            origin = group * K_h * K_w * C * D
+            origin, at = group * K_h * K_w * C * D, item * D * H_out * W_out + ho * W_out
+            if add:
+                turn(y, at, H_out * W_out, D, W_out, line, 0, D)
             for c in range(0, D, _WIDE):
                 width = min(_WIDE, D - c)
                 for wo in range(W_out):
-                    _sum_rows(bias, group * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
-            _turn(line, 0, D, W_out, D, y, item * D * H_out * W_out + ho * W_out, H_out * W_out)
+                    if add:
+                        _sum_rows(line, wo * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
+                    else:
+                        _sum_rows(bias, group * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
+            turn(line, 0, D, W_out, D, y, at, H_out * W_out)
 
 
 @machine
@@ -286,7 +250,7 @@ def frame_gradient(g, channels, rows, columns, framed, frame_h, frame_w, top, le
         framed[start : start + frame_h * frame_w * channels] = 0
         for h in range(rows):
             at = start + ((h + top) * frame_w + left) * channels
-            _turn(g, n * channels * rows * columns + h * columns, rows * columns, channels, columns, framed, at, channels)
+            turn(g, n * channels * rows * columns + h * columns, rows * columns, channels, columns, framed, at, channels)
 
 
 @machine
@@ -325,44 +289,6 @@ def convolve_gradient(planes, sizes, first, images, framed, frame_h, frame_w, to
 
 
 @machine
-def _bits_at(words, start, n):
-    """Bits start .. start + n, at most 64, as one word."""
-    w, shift = start >> 6, start & 63
-    word = words[w] >> np.uint64(shift)
-    if shift + n > 64:
-        word |= words[w + 1] << np.uint64(64 - shift)
-    return word if n == 64 else word & ((_ONE << np.uint64(n)) - _ONE)
-
-
-@machine
-def _turn_bits(block):
-    """Transpose 64 words of 64 bits in place: exchange halves, then halves of halves, down to single bits."""
-    j, mask = 32, np.uint64(0xFFFFFFFF)
-    while j:
-        for base in range(0, 64, 2 * j):
-            for k in range(base, base + j):
-                moved = ((block[k] >> np.uint64(j)) ^ block[k + j]) & mask
-                block[k] ^= moved << np.uint64(j)
-                block[k + j] ^= moved
-        j >>= 1
-        mask ^= mask << np.uint64(j)
-
-
-@machine
-def _tokens_of_channels(words, start, tokens, width, found, block):
-    """found[w * width + c]: tokens 64 * w .. of channel c; bits [tokens, width] begin at start."""
-    for w in range((tokens + 63) >> 6):
-        n = min(64, tokens - 64 * w)
-        for c in range(0, width, 64):
-            m = min(64, width - c)
-            for j in range(n):
-                block[j] = _bits_at(words, start + (64 * w + j) * width + c, m)
-            block[n:] = 0
-            _turn_bits(block)
-            found[w * width + c : w * width + c + m] = block[:m]
-
-
-@machine
 def _pairs(k, v, first, d, width, tokens, kv, counts):
     """kv [d, d] = K^T V of the head whose channels begin at first: for each pair of channels, how many tokens have both active."""
     for c in range(d):
@@ -382,11 +308,11 @@ def attend(q, k, v, tokens, heads, d, scale, y, low, high):
     width = heads * d
     of_k, of_v = np.empty((tokens + 63) // 64 * width, np.uint64), np.empty((tokens + 63) // 64 * width, np.uint64)
     block, counts, found = np.empty(64, np.uint64), np.empty(d, np.int64), np.empty(d, np.uint32)
-    kv, zeros, factor = _on_a_line(d * d, y.dtype), np.zeros(d, y.dtype), y.dtype.type(scale)
+    kv, zeros, factor = aligned(d * d, y.dtype), np.zeros(d, y.dtype), y.dtype.type(scale)
     for image in range(low, high):
         start = image * tokens * width
-        _tokens_of_channels(k[0], start, tokens, width, of_k, block)
-        _tokens_of_channels(v[0], start, tokens, width, of_v, block)
+        columns_of_bits(k[0], image * tokens, tokens, width, 0, width, of_k, 0, block)
+        columns_of_bits(v[0], image * tokens, tokens, width, 0, width, of_v, 0, block)
         for head in range(heads):
             _pairs(of_k, of_v, head * d, d, width, tokens, kv, counts)
             for i in range(tokens):
@@ -406,13 +332,13 @@ def attend_gradients(q, k, v, g, tokens, heads, d, scale, gq, gk, gv, low, high)
     width, words, P = heads * d, (tokens + 63) >> 6, d * d
     of_q, of_k, of_v = (np.empty(words * width, np.uint64), np.empty(words * width, np.uint64), np.empty(words * width, np.uint64))
     block, counts, found = np.empty(64, np.uint64), np.empty(d, np.int64), np.empty(max(d, tokens), np.uint32)
-    vk, p, turned, zeros = _on_a_line(P, g.dtype), _on_a_line(P, g.dtype), _on_a_line(P, g.dtype), np.zeros(d, g.dtype)
+    vk, p, turned, zeros = aligned(P, g.dtype), aligned(P, g.dtype), aligned(P, g.dtype), np.zeros(d, g.dtype)
     factor = g.dtype.type(scale)
     for image in range(low, high):
         start = image * tokens * width
-        _tokens_of_channels(q[0], start, tokens, width, of_q, block)
-        _tokens_of_channels(k[0], start, tokens, width, of_k, block)
-        _tokens_of_channels(v[0], start, tokens, width, of_v, block)
+        columns_of_bits(q[0], image * tokens, tokens, width, 0, width, of_q, 0, block)
+        columns_of_bits(k[0], image * tokens, tokens, width, 0, width, of_k, 0, block)
+        columns_of_bits(v[0], image * tokens, tokens, width, 0, width, of_v, 0, block)
         for head in range(heads):
             first, at = head * d, start + head * d
             for c in range(d):
@@ -428,7 +354,7 @@ def attend_gradients(q, k, v, g, tokens, heads, d, scale, gq, gk, gv, low, high)
             for c in range(P):
                 p[c] *= factor
                 vk[c] *= factor
-            _turn(p, 0, d, d, d, turned, 0, d)
+            turn(p, 0, d, d, d, turned, 0, d)
             for j in range(tokens):
                 row = at + j * width
                 n = _positions(k[0], row, row + d, found, 0)

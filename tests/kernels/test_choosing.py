@@ -5,6 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import neuro
@@ -38,7 +40,8 @@ def spikes(density, *shape):
 
 def planned(x, keeps=True):
     found = plan(x, WIDE, keeps=keeps)
-    return None if found is None else ({(True, True): "events", (False, True): "events in gradient", (True, False): "events in forward"}.get((found.forward, found.gradient), "dense, kept"), found.packed.data.dtype)
+    names = {(0, 0): "events", (None, 0): "events in gradient", (0, None): "events in forward", (None, None): "dense, kept"}
+    return None if found is None else (names[found.forward, found.gradient], found.packed.data.dtype)
 
 
 def test_what_a_layer_does_over_densities_and_values():
@@ -77,6 +80,39 @@ def test_a_layer_by_a_table_learns_as_a_dense_one(density):
         assert torch.equal(a, b)  # sums of multiples of 2^-12, exact
 
 
+LOOKS = replace(TABLE, lookup_linear=5e-12, lookup_linear_gradient=6e-12, lookup_conv=7e-12, lookup_conv_gradient=8e-12)
+
+
+@pytest.mark.parametrize(("densities", "form", "of_gradient"), [
+    ([0.01], 0, 0), ([0.5], 1, 1), ([1.0], 1, 1), ([0.5, 0.01], 1, 1), ([0.5, 0.4], 2, 2), ([0.4, 0.4, 0.4, 0.4], None, None), ([0.0], 0, 0),
+])  # fmt: skip
+def test_dense_planes_are_looked_up_and_the_others_driven_by_events(densities, form, of_gradient):
+    counts = [d * WIDE.inputs for d in densities]
+    assert LOOKS.form(WIDE, counts, looks=True) == form and LOOKS.form_of_gradient(WIDE, counts, looks=True) == of_gradient
+    assert LOOKS.form(WIDE, counts, looks=False) == TABLE.form(WIDE, counts, looks=True)  # of a table without lookup
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    densities=st.lists(st.floats(0, 1), min_size=1, max_size=5).map(lambda d: sorted(d, reverse=True)),
+    work=st.sampled_from([WIDE, Work("conv", 64 * 64 * 400, 64 * 64 * 9, 64 * 64 * 400, 64, 576)]), gradient=st.booleans(),
+)  # fmt: skip
+def test_the_form_is_the_cheapest_of_all(densities, work, gradient):
+    """By brute force over how many planes are looked up."""
+    counts, plane = [d * work.inputs for d in densities], LOOKS.lookup(work, gradient=gradient)
+    driven = LOOKS.gradient if gradient else LOOKS.events
+    most = choosing.MARGIN * (LOOKS.dense(work) + (LOOKS.unpack * work.inputs if gradient else 0))
+    start = LOOKS.call + (0 if gradient else LOOKS.pack * work.inputs)
+    costs = [driven(work, sum(counts))] + [k * plane + (driven(work, sum(counts[k:])) if sum(counts[k:]) else start) for k in range(1, len(counts) + 1)]
+    found = (LOOKS.form_of_gradient if gradient else LOOKS.form)(work, counts, looks=True)
+    assert found == (costs.index(min(costs)) if min(costs) < most else None)
+
+
+def test_lanes_come_in_blocks():
+    few, more = WIDE._replace(rows=1, inputs=512, outputs=512), WIDE._replace(rows=64, inputs=64 * 512, outputs=64 * 512)
+    assert LOOKS.lookup(few) == pytest.approx(LOOKS.lookup(more)) and LOOKS.lookup(WIDE) < 17 * LOOKS.lookup(more)
+
+
 def test_small_layers_ask_nothing(monkeypatch):
     monkeypatch.setattr(choosing, "_from_environment", lambda: None)
     monkeypatch.setattr(choosing, "_of_machine", lambda threads: pytest.fail("a table was asked for"))
@@ -104,7 +140,7 @@ def test_measuring_gives_a_table():
     assert all(v >= 0 for v in asdict(found).values()) and found.call > 0 and found.dense_1024 > 0
 
 
-@pytest.mark.parametrize("choice", [TABLE, "dense", "events"])
+@pytest.mark.parametrize("choice", [TABLE, "dense", "events", "lookup"])
 def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
     path = tmp_path / "products.json"
     with choosing.deterministic(choice), choosing.kept_in(path):
