@@ -46,6 +46,7 @@ class Config:
     channels: int = 3  # of the frames
     image: int = 224  # height and width of the frames
     pools: tuple[bool, bool, bool, bool] = (True, True, True, True)  # stages of the stem that halve the map
+    cml: bool = False  # pool before the neuron (Conv-BN-MaxPool-LIF, arXiv:2305.05954; SpikingJelly's order), not after it
     v2_stem: bool = False
     scale: float = 0.125  # of the attention product
     qkv_bias: bool = False
@@ -59,6 +60,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.dim % 8 or self.dim % self.heads:
             raise ParameterError(explain(f"Spikformer: dim={self.dim} must be a multiple of 8 and of heads={self.heads}."))
+        if self.cml and self.v2_stem:
+            raise ParameterError(explain("Spikformer: cml=True with v2_stem=True.", "The stem of V2 has no pooling.", cure="Give one of them."))
 
     def neuron(self, threshold: float) -> LIF:
         """The neuron of every layer: LIF of one time constant; 0.5 after the attention product, else 1."""
@@ -99,7 +102,7 @@ class Spikformer(nn.Module):
         super().__init__()
         c = self.config = config
         self.input = ExpectFrames(c.channels, c.image, c.image)
-        self.stem = ConvStem(c.channels, c.dim, c.neuron) if c.v2_stem else PatchSplitting(c.channels, c.dim, c.neuron, c.pools)
+        self.stem = ConvStem(c.channels, c.dim, c.neuron) if c.v2_stem else PatchSplitting(c.channels, c.dim, c.neuron, c.pools, cml=c.cml)
         self.tokens = Tokens()
         self.blocks = nn.Sequential(*(Block(c) for _ in range(c.depth)))
         self.pool = MeanOverTokens()

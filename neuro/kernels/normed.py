@@ -3,6 +3,10 @@
 `y = (x - mean) * scale + shift`, with scale = weight / sqrt(var + eps), is made part of the neuron's step, and the three are parameters
 of it, one value for each channel. The kernel's backward gives the gradient by `x` through `y` and those of scale and shift; that through
 the batch's own mean and variance is `slope * x + offset` for each channel, and is added in one pass.
+
+With max pooling between the two, what is pooled is x itself: `scale * x + shift` is largest where x is, where the scale is negative where x is
+smallest, and rounding keeps that order. Mean and variance are those of the whole x. Places of a window that differ in x, but no longer once they are
+normalised and rounded, are told apart: the gradient goes to the larger x, where pooling what is rounded takes the first.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neuro.kernels import cpu, programs
+from neuro.kernels import cpu, max_pooling, programs
 from neuro.kernels.calls import Call
+from neuro.kernels.max_pooling import Windows
 from neuro.kernels.pool import spread
 from neuro.kernels.programs import Found
 
@@ -102,8 +107,9 @@ def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices:
 
 
 def run(
-    found: Found, x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool
-) -> tuple[Tensor, Any, tuple[Tensor, Tensor]]:
+    found: Found, x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool,
+    windows: Windows | None = None,
+) -> tuple[Tensor, Any, tuple[Tensor, Tensor]]:  # fmt: skip
     """Outputs, state afterwards, and the mean and variance (divided by n, in double) that were used.
 
     Args:
@@ -111,56 +117,62 @@ def run(
         weight, bias: [C], of the normalisation.
         inner, state, params, choices: as of `neuro.scan`; tensors among the parameters have one value or one for each channel.
         keep: whether gradients are wanted.
+        windows: of a max pooling between the two, of x [T, B, C, H, W]; states are of the pooled size.
     """
-    at = places(x.shape, last)
+    whole = places(x.shape, last)
     states, given = programs.tensors(state), programs.tensors(params)
     numbers = [] if found.baked else programs.numbers(params)
     with torch.no_grad():
-        mean, var = moments(x, at) if norm.mean is None or norm.var is None else (norm.mean.double(), norm.var.double())
+        mean, var = moments(x, whole) if norm.mean is None or norm.var is None else (norm.mean.double(), norm.var.double())
     loop = programs.by_loop(inner, x, state, params, None, choices)
 
     def by_loop(x: Tensor, weight: Tensor, bias: Tensor, states: Any, given: Any) -> list[Tensor]:
-        return loop([_defined(x, last, norm, weight, bias)], states, given)
+        return loop([_defined(x, last, norm, weight, bias, windows)], states, given)
 
-    results = _Normed.apply(found.program, at, norm.mean is None, norm.eps, tuple(numbers), by_loop, len(states), keep, mean, var, x, weight, bias, *states, *given)
+    results = _Normed.apply(found.program, windows, last, norm.mean is None, norm.eps, tuple(numbers), by_loop, len(states), keep, mean, var, x, weight, bias, *states, *given)
     after = results[1:]
     return results[0], type(state)(*after) if hasattr(state, "_fields") else tuple(after), (mean, var)
 
 
-def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor) -> Tensor:
+def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, windows: Windows | None) -> Tensor:
     """The normalisation in torch's own operations: gradients that are to be differentiated again are taken from here."""
     axis = x.dim() - 1 if last else 2
     others = [a for a in range(x.dim()) if a != axis]
     shape = [-1 if a == axis else 1 for a in range(x.dim())]
     mean = x.mean(others) if norm.mean is None else norm.mean
     var = (x - mean.view(shape)).square().mean(others) if norm.var is None else norm.var
-    return (x - mean.view(shape)) * (weight / (var + norm.eps).sqrt()).view(shape) + bias.view(shape)
+    y = (x - mean.view(shape)) * (weight / (var + norm.eps).sqrt()).view(shape) + bias.view(shape)
+    return y if windows is None else torch.nn.functional.max_pool2d(y.flatten(0, 1), *windows).unflatten(0, y.shape[:2])
 
 
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, program: str, at: Places, batch: bool, eps: float, numbers: tuple[float, ...], by_loop: Callable[..., Any], states: int, keep: bool,
+        ctx: Any, program: str, windows: Windows | None, last: bool, batch: bool, eps: float, numbers: tuple[float, ...], by_loop: Callable[..., Any], states: int, keep: bool,
         mean: Tensor, var: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *rest: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         each = 1.0 / (var + eps).sqrt()  # in double
         scale = (weight.detach().double() * each).to(x.dtype)
-        xs, state, params = _viewed(at, x, mean.to(x.dtype), scale, bias, rest, states)
+        z, *taps = (x,) if windows is None else max_pooling.forward(x.detach(), windows, weight.detach().sign())
+        at = places(z.shape, last)
+        xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, states)
         results = cpu.forward(program, xs, state, params, numbers, None, keep, call=_call(at, x.shape[0], params))
         ctx.set_materialize_grads(False)
-        ctx.program, ctx.at, ctx.batch, ctx.numbers, ctx.by_loop, ctx.states = program, at, batch, numbers, by_loop, states
-        ctx.save_for_backward(x, weight, bias, mean, each, scale, *rest, *results[1 + states :])
-        return (results[0].view(x.shape), *[r.view(x.shape[1:]) for r in results[1 : 1 + states]])
+        ctx.program, ctx.windows, ctx.last, ctx.batch, ctx.numbers, ctx.by_loop, ctx.states = program, windows, last, batch, numbers, by_loop, states
+        ctx.save_for_backward(x, z, *taps, weight, bias, mean, each, scale, *rest, *results[1 + states :])
+        return (results[0].view(z.shape), *[r.view(z.shape[1:]) for r in results[1 : 1 + states]])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        x, weight, bias, mean, each, scale, *saved = ctx.saved_tensors
+        x, z, *saved = ctx.saved_tensors
+        taps = None if ctx.windows is None else saved.pop(0)
+        weight, bias, mean, each, scale, *saved = saved
         rest, kept = saved[: len(saved) - ctx.states], saved[len(saved) - ctx.states :]
-        needs = ctx.needs_input_grad[10:]
+        needs = ctx.needs_input_grad[11:]
         if torch.is_grad_enabled():  # create_graph=True
-            return (None,) * 10 + tuple(_again(ctx.by_loop, x, weight, bias, rest, ctx.states, needs, grads))
-        at = ctx.at
-        xs, state, params = _viewed(at, x, mean.to(x.dtype), scale, bias, rest, ctx.states)
+            return (None,) * 11 + tuple(_again(ctx.by_loop, x, weight, bias, rest, ctx.states, needs, grads))
+        at = places(z.shape, ctx.last)
+        xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, ctx.states)
         call = _call(at, x.shape[0], params)
         need_params = needs[3 + ctx.states :]
         wants = (True, False, True, True, *need_params)
@@ -168,18 +180,23 @@ class _Normed(torch.autograd.Function):
         grad_y = [None if grads[0] is None else grads[0].contiguous().view(call.T, at.R, at.K)]
         grad_state = [None if g is None else g.contiguous().view(at.R, at.K) for g in grads[1:]]
         found = cpu.backward(ctx.program, grad_y, grad_state, xs, state, params, kept, ctx.numbers, None, wants, wants_state, call=call)
-        grad_x = found[0].view(x.shape)
-        begins = [g.view(x.shape[1:]) for g in found[1 : 1 + ctx.states]] if wants_state else [None] * ctx.states
+        grad_x = found[0].view(z.shape)
+        begins = [g.view(z.shape[1:]) for g in found[1 : 1 + ctx.states]] if wants_state else [None] * ctx.states
         by_scale, by_shift, *by_params = found[1 + ctx.states * wants_state :]
         by_scale, by_shift, wide = _by_channel(by_scale, at), _by_channel(by_shift, at), scale.double()
-        if ctx.batch and needs[0]:
-            n = x.numel() // at.channels
-            slope = -wide * each.square() * by_scale / n
-            _finish(grad_x, x, at, slope, -wide * by_shift / n - slope * mean)
+        n = x.numel() // at.channels
+        slope = -wide * each.square() * by_scale / n
+        affine = (slope.to(x.dtype), (-wide * by_shift / n - slope * mean).to(x.dtype)) if ctx.batch else None
+        if not needs[0]:
+            grad_x = None
+        elif taps is not None:
+            grad_x = max_pooling.backward(grad_x, taps, ctx.windows, x.shape, None if affine is None else (x, *affine))
+        elif affine is not None:
+            _finish(grad_x, x, at, *affine)
         rest_of = iter(by_params)
         given = [_by_channel(next(rest_of), at).view(p.shape).to(p.dtype) if p.numel() > 1 and need else next(rest_of).view(p.shape) if need else None for p, need in zip(rest[ctx.states :], need_params, strict=True)]
         by_weight, by_bias = (by_scale * each).to(weight.dtype), by_shift.to(bias.dtype)
-        return (None,) * 10 + (grad_x, by_weight, by_bias, *begins, *given)
+        return (None,) * 11 + (grad_x, by_weight, by_bias, *begins, *given)
 
 
 def _call(at: Places, steps: int, params: list[Tensor]) -> Call:
@@ -213,7 +230,7 @@ def _finish(grad: Tensor, x: Tensor, at: Places, slope: Tensor, offset: Tensor) 
 
     shape = (-1, at.channels) if at.last else (x.shape[0] * x.shape[1] * at.channels, -1)
     g, v = grad.view(shape).numpy(), x.detach().view(shape).numpy()
-    a, b = slope.to(x.dtype).numpy(), offset.to(x.dtype).numpy()
+    a, b = slope.numpy(), offset.numpy()
     work = norm_loops.finish_rows if at.last else norm_loops.finish_planes
     spread(lambda low, high: work(g, v, a, b, low, high), len(g), cost=g.shape[1] * _READ)
 

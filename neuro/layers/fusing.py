@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from neuro.kernels import normed, programs
+from neuro.kernels import max_pooling, normed, programs
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
+from neuro.layers.pool import MaxPool2d
 from neuro.neurons.base import Neuron, one_step
 from neuro.scanning import takes_kernels
 from neuro.state import lengths, recall, recomputing, remember
@@ -15,12 +16,16 @@ from neuro.state import lengths, recall, recomputing, remember
 _WORTH = 1 << 14  # values from which one kernel is faster than two
 
 
-def fire(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """`neuron(norm(x))`, and the same up to rounding in one kernel, which neither writes nor keeps what lies between them.
+def fire(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None = None) -> Tensor:
+    """`neuron(norm(x))` or `neuron(pool(norm(x)))`, and the same up to rounding in one kernel, which neither writes nor keeps what lies between them.
 
     On the CPU in float32 and float64, for `BatchNorm` or `ThresholdBN` and a neuron of `neuro.neurons` (or a subclass that keeps `forward`)
     without hooks. Everything else is called as written: other modules, padded batches, several processes, torch.compile,
-    transforms of torch.func, small inputs. The module calls stay visible to whoever hooks them.
+    transforms of torch.func, small inputs. The module calls stay visible to whoever hooks them. A `MaxPool2d` between the two is taken of x itself: of
+    values that are equal once they are normalised and rounded, the gradient goes to that of the larger x instead of to the first.
+
+    Args:
+        pool: `MaxPool2d` between norm and neuron (any other module is called as written); None or torch.nn.Identity: nothing.
 
     Shapes: x [T, B, C, ...], or [T, B, ..., C] where the norm's axis is -1 -> the neuron's output.
 
@@ -29,20 +34,27 @@ def fire(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     >>> x = torch.randn(4, 8, 2, 32, 32)
     >>> torch.equal(fire(lif, norm, x), lif(norm(x)))
     True
+    >>> fire(lif, norm, x, MaxPool2d(2)).shape
+    torch.Size([4, 8, 2, 16, 16])
     """
-    y = _fused(neuron, norm, x)
-    return neuron(norm(x)) if y is None else y
+    if type(pool) is nn.Identity and not _is_watched(pool):
+        pool = None
+    y = _fused(neuron, norm, x, pool)
+    return y if y is not None else neuron(norm(x)) if pool is None else neuron(pool(norm(x)))
 
 
-def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor | None:
-    if torch.compiler.is_compiling() or type(x) is not Tensor or not is_pair(neuron, norm) or not _takes(norm, x):
+def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None) -> Tensor | None:
+    if torch.compiler.is_compiling() or type(x) is not Tensor or not (is_pair(neuron, norm) if pool is None else is_three(neuron, pool, norm)) or not _takes(norm, x):
+        return None
+    windows = None if pool is None else pool.windows()
+    if windows is not None and (x.dim() != 5 or norm.axis != 2 or not max_pooling.fits(x.shape, windows)):
         return None
     params, choices, step = neuron.params(), neuron.choices(), type(neuron).step
     given = programs.tensors(params)
     axis = norm.axis % x.dim()
     if not all(_is_of_channels(p, x, axis) for p in given) or not takes_kernels((x, norm.weight, norm.bias, *given)):
         return None
-    initial = neuron.initial(one_step(x))
+    initial = neuron.initial(one_step(x if windows is None else x.new_empty(()).expand(windows.out(x.shape))))
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, norm.weight, norm.bias, *given))
     found = normed.find(x, step, initial, params, choices, keep)
     if found is None:
@@ -52,7 +64,7 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor | None:
     weight = norm.weight * norm.scale if norm.scale != 1.0 else norm.weight
     by_batch = norm.training
     used = normed.Norm(None, None, norm.eps) if by_batch else normed.Norm(norm.running_mean, norm.running_var, norm.eps)
-    y, after, (mean, var) = normed.run(found, x, axis == x.dim() - 1, used, weight, norm.bias, step, state, params, choices, keep)
+    y, after, (mean, var) = normed.run(found, x, axis == x.dim() - 1, used, weight, norm.bias, step, state, params, choices, keep, windows)
     if by_batch and not recomputing():
         n = x.numel() // norm.channels
         norm.follow(mean, var * (n / (n - 1)))
@@ -63,7 +75,16 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor) -> Tensor | None:
 def is_pair(neuron: nn.Module, norm: nn.Module) -> bool:
     """Whether these are of classes whose forward is known here, with nobody looking at their calls."""
     known = type(norm) in (BatchNorm, ThresholdBN) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
-    return known and not any("forward" in vars(m) or _is_hooked(m) for m in (neuron, norm))
+    return known and not _is_watched(neuron) and not _is_watched(norm)
+
+
+def is_three(neuron: nn.Module, pool: nn.Module, norm: nn.Module) -> bool:
+    """The same with max pooling between the two, of a kind that has a kernel."""
+    return type(pool) is MaxPool2d and pool.windows() is not None and not _is_watched(pool) and is_pair(neuron, norm)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    return "forward" in vars(module) or _is_hooked(module)
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
-from neuro.kernels.max_pooling import max_pool2d
+from neuro.kernels.max_pooling import Windows, max_pool2d
 from neuro.layers.folding import expect, fold, unfold
 
 
@@ -23,9 +23,14 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         expect("MaxPool2d", x, "TBCHW")
+        windows = self.windows()
+        return unfold(super().forward(fold(x)) if windows is None else max_pool2d(fold(x), *windows), x)
+
+    def windows(self) -> Windows | None:
+        """What our kernels take; None where the windows are of a kind that only torch has."""
         if self.ceil_mode or _pair(self.dilation) != (1, 1):
-            return unfold(super().forward(fold(x)), x)
-        return unfold(max_pool2d(fold(x), _pair(self.kernel_size), _pair(self.stride), _pair(self.padding)), x)
+            return None
+        return Windows(_pair(self.kernel_size), _pair(self.stride), _pair(self.padding))
 
 
 class AvgPool2d(nn.AvgPool2d):

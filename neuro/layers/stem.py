@@ -15,7 +15,7 @@ NeuronMaker = Callable[[float], nn.Module]
 
 
 class ConvNormLIF(nn.Module):
-    """LIF(BN(Conv(x))): [T, B, C, H, W] -> spikes [T, B, C', H', W']."""
+    """LIF(BN(Conv(x))), or LIF(pool(BN(Conv(x)))): [T, B, C, H, W] -> spikes [T, B, C', H', W']."""
 
     def __init__(self, c_in: int, c_out: int, neuron: NeuronMaker, *, kernel: int = 3, stride: int = 1, padding: int = 1):
         super().__init__()
@@ -23,8 +23,8 @@ class ConvNormLIF(nn.Module):
         self.norm = BatchNorm(c_out)
         self.lif = neuron(1.0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return fire(self.lif, self.norm, self.conv(x))
+    def forward(self, x: Tensor, pool: nn.Module | None = None) -> Tensor:
+        return fire(self.lif, self.norm, self.conv(x), pool)
 
 
 class PatchSplitting(nn.Module):
@@ -34,15 +34,18 @@ class PatchSplitting(nn.Module):
 
     Args:
         channels: C of the frames; dim: D, a multiple of 8; neuron: makes a neuron from its threshold;
-        pools: after which of the four stages the map is halved.
+        pools: after which of the four stages the map is halved;
+        cml: pool before the neuron, Conv3x3-BN[-MaxPool 3x3/2]-LIF. Of spikes, the gradient goes to the first that fired in a window;
+            of what the neuron would have taken, to the largest.
 
     Shapes: [T, B, C, H, W] -> [T, B, D, H', W'].
 
-    Source: Zhou et al. 2023, arXiv:2209.15425, section 3.2.
+    Source: Zhou et al. 2023, arXiv:2209.15425, section 3.2; ConvBN-MaxPooling-LIF (CML): Zhou et al. 2023, arXiv:2305.05954.
     """
 
-    def __init__(self, channels: int, dim: int, neuron: NeuronMaker, pools: Sequence[bool] = (True,) * 4):
+    def __init__(self, channels: int, dim: int, neuron: NeuronMaker, pools: Sequence[bool] = (True,) * 4, *, cml: bool = False):
         super().__init__()
+        self.cml = cml
         widths = [channels, dim // 8, dim // 4, dim // 2, dim]
         self.stages = nn.ModuleList(ConvNormLIF(a, b, neuron) for a, b in zip(widths, widths[1:], strict=False))
         self.pools = nn.ModuleList(MaxPool2d(3, 2, 1) if pool else nn.Identity() for pool in pools)
@@ -50,7 +53,7 @@ class PatchSplitting(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for stage, pool in zip(self.stages, self.pools, strict=True):
-            x = pool(stage(x))
+            x = stage(x, pool) if self.cml else pool(stage(x))
         return x + self.position(x)
 
 

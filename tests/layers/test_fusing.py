@@ -9,7 +9,7 @@ from torch import nn
 
 import neuro
 from neuro.kernels import normed
-from neuro.layers import BatchNorm, Conv2d, Sequential, ThresholdBN, fire
+from neuro.layers import BatchNorm, Conv2d, MaxPool2d, Sequential, ThresholdBN, fire
 from neuro.layers.fusing import is_pair
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
 from neuro.reset import subtract
@@ -17,6 +17,9 @@ from neuro.surrogate import Sigmoid, Surrogate
 
 SHAPES = {"maps": ((5, 3, 4, 33, 31), 2), "small maps": ((4, 9, 32, 4, 4), 2), "tokens": ((4, 3, 7, 200), -1), "one step": ((1, 4, 16, 16, 16), 2)}
 EVERY = pytest.mark.parametrize(("shape", "axis"), SHAPES.values(), ids=SHAPES)
+
+
+WEIGHTS = {"positive": lambda n: torch.rand(n) + 0.5, "mixed": lambda n: torch.tensor([1.0, -0.8, 0.0, 0.6]).repeat(n)[:n]}
 
 
 def pair(shape, axis, neuron, norm=BatchNorm, **choices):
@@ -28,13 +31,13 @@ def pair(shape, axis, neuron, norm=BatchNorm, **choices):
     return neuron, norm
 
 
-def both(neuron, norm, x, carried=None):
+def both(neuron, norm, x, carried=None, pool=None):
     """(outputs, state, gradients by input, state and parameters, norm afterwards) one after the other and in one kernel."""
     found = []
     for fused in (False, True):
         a, b = copy.deepcopy(neuron), copy.deepcopy(norm)
         net = nn.ModuleList([a, b])
-        net.forward = lambda x, a=a, b=b, fused=fused: fire(a, b, x) if fused else a(b(x))
+        net.forward = lambda x, a=a, b=b, fused=fused: fire(a, b, x, pool) if fused else a(b(x)) if pool is None else a(pool(b(x)))
         leaf = x.clone().requires_grad_()
         state = None if carried is None else {k: v.clone().requires_grad_() for k, v in carried.items()}
         y, after = neuro.run(net, leaf, state)
@@ -212,3 +215,106 @@ def test_backward_lets_go_of_the_input_while_the_graph_lives(fused):
     assert seen() is not None
     y.sum().backward()
     assert seen() is None and y.grad_fn is not None
+
+
+POOLED = {"odd": ((3, 2, 6, 37, 35), MaxPool2d(3, 2, 1)), "small": ((4, 5, 12, 9, 10), MaxPool2d(2)), "one step": ((1, 4, 8, 32, 32), MaxPool2d((3, 2), (1, 2), (1, 0)))}
+
+
+@pytest.mark.parametrize(("shape", "pool"), POOLED.values(), ids=POOLED)
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_between_the_two(shape, pool, weights, training):
+    torch.manual_seed(9)
+    neuron, norm = pair(shape, 2, LIF(), momentum=0.3)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.weight.data = WEIGHTS[weights](shape[2])
+    norm.train(training)
+    compare(both(neuron, norm.double(), torch.randn(shape, dtype=torch.float64) * 2 + 0.7, pool=pool), tolerance=1e-10)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_pooling_in_single_precision(weights):
+    torch.manual_seed(10)
+    shape, pool = POOLED["odd"]
+    neuron, norm = pair(shape, 2, LIF(), ThresholdBN, threshold=0.8)
+    norm.weight.data = WEIGHTS[weights](shape[2])
+    compare(both(neuron, norm, torch.randn(shape) * 2 + 0.7, pool=pool), tolerance=5e-5)
+
+
+def test_state_goes_through_pooling():
+    torch.manual_seed(11)
+    shape, pool = POOLED["odd"]
+    neuron, norm = pair(shape, 2, LIF())
+    state = {"0#0": torch.rand(2, 6, 19, 18, dtype=torch.float64)}
+    compare(both(neuron, norm.double(), torch.randn(shape, dtype=torch.float64) + 0.4, carried=state, pool=pool), tolerance=1e-10)
+
+
+def test_values_equal_after_rounding_share_one_gradient():
+    """What is guaranteed of ties: the same output, and the same gradient in sum; it goes to the largest input, not to the first."""
+    x = torch.zeros(1, 2, 4, 64, 64, dtype=torch.float64)
+    x[..., 1, 1] = 1e-30  # the larger one in its window, lost beside the mean
+    norm, neuron, pool = BatchNorm(4).double(), LIF(), MaxPool2d(2)
+    norm.eval()
+    norm.running_mean.fill_(-3.0)
+    found = []
+    for fused in (False, True):
+        leaf = x.clone().requires_grad_()
+        y = fire(neuron, norm, leaf, pool) if fused else neuron(pool(norm(leaf)))
+        found.append((y, torch.autograd.grad(y.sum(), leaf)[0]))
+    (slow, by_slow), (fast, by_fast) = found
+    assert torch.equal(slow, fast) and slow.sum() > 0
+    torch.testing.assert_close(pool(by_slow) * 4, pool(by_fast) * 4)
+    assert (by_slow[..., 0, 0] != 0).all() and (by_fast[..., 0, 0] == 0).all() and (by_fast[..., 1, 1] != 0).all()
+
+
+def test_a_second_derivative_through_pooling():
+    torch.manual_seed(12)
+    shape, pool = POOLED["odd"]
+    neuron, norm = pair(shape, 2, LIF(spike=Sigmoid(4.0)))
+    neuron, norm, x = neuron, norm.double(), torch.randn(shape, dtype=torch.float64)
+    found = []
+    for fused in (False, True):
+        leaf = x.clone().requires_grad_()
+        y = fire(neuron, norm, leaf, pool) if fused else neuron(pool(norm(leaf)))
+        (first,) = torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), leaf, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), leaf)[0])
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("pool", [MaxPool2d(3, 2, 1), MaxPool2d(3, 2, ceil_mode=True), nn.Identity(), None], ids=["pool", "ceil", "identity", "none"])
+def test_sequential_and_fire_find_the_three(monkeypatch, pool):
+    calls = []
+    run = normed.run
+    monkeypatch.setattr(normed, "run", lambda *a: calls.append(a[-1]) or run(*a))
+    torch.manual_seed(13)
+    norm, neuron, x = BatchNorm(8), LIF(), torch.randn(4, 2, 8, 32, 32)
+    y = fire(neuron, norm, x, pool)
+    assert len(calls) == (0 if getattr(pool, "ceil_mode", False) else 1) and (not calls or (calls[0] is not None) == (type(pool) is MaxPool2d))
+    assert torch.equal(y, neuron(norm(x) if pool is None else pool(norm(x))))
+    if type(pool) is MaxPool2d:
+        calls.clear()
+        assert torch.equal(Sequential(norm, pool, neuron, nn.Identity())(x), y) and len(calls) == (0 if pool.ceil_mode else 1)
+        seen = []
+        handle = pool.register_forward_hook(lambda m, a, z: seen.append(z))
+        calls.clear()
+        assert torch.equal(fire(neuron, norm, x, pool), y) and len(seen) == 1 and not calls
+        handle.remove()
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    torch.manual_seed(14)
+    x, found, threads = torch.randn(4, 4, 16, 32, 32), [], torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            for pool in (None, MaxPool2d(3, 2, 1)):
+                neuron, norm = LIF(), BatchNorm(16)
+                leaf = x.clone().requires_grad_()
+                y = fire(neuron, norm, leaf, pool)
+                found.append((y, *torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), [leaf, *norm.parameters()]), norm.running_var))
+    finally:
+        torch.set_num_threads(threads)
+    for a, b in ((0, 2), (1, 3)):
+        assert all(torch.equal(v, w) for v, w in zip(found[a], found[b], strict=True))

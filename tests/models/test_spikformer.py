@@ -216,6 +216,28 @@ def test_changes_reach_every_layer():
         model(torch.zeros(4, 2, 2, 32, 32))
 
 
+def test_cml_pools_what_the_neurons_would_have_taken():
+    """ConvBN-MaxPooling-LIF: the same weights, in stages put together by hand; the order is another function."""
+    torch.manual_seed(0)
+    model = models.small("spikformer_2_256", cml=True, init_std=None)
+    stem = model.stem
+    x = y = frames(model, steps=3, batch=2)
+    for stage, pool in zip(stem.stages, stem.pools, strict=True):
+        y = stage.lif(pool(stage.norm(stage.conv(y))))
+    y = y + stem.position(y)
+    assert torch.equal(stem(x), y) and y.sum() > 0
+    usual = models.small("spikformer_2_256", init_std=None)
+    usual.load_state_dict(model.state_dict())
+    assert not torch.equal(usual.stem(x), y) and usual.stem(x).shape == y.shape
+    (stem(x) * torch.rand(y.shape)).sum().backward()
+    assert all(stage.conv.weight.grad.abs().sum() > 0 for stage in stem.stages)
+
+
+def test_cml_needs_a_stem_that_pools():
+    with pytest.raises(neuro.errors.ParameterError, match="no pooling"):
+        models.small("spikformer_v2_8_384", cml=True)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
