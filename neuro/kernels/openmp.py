@@ -3,6 +3,9 @@
 An OpenMP library keeps its threads between operations, and by default lets them spin for some milliseconds in wait for the
 next one. Threads of our own would share the cores with those; the same threads share nothing. GNU's entry point
 `GOMP_parallel` runs one function on all of them. Intel's and LLVM's libraries have it too on Linux.
+
+With `OMP_WAIT_POLICY=PASSIVE` in the environment before torch is loaded they sleep instead. Then threads of our own are left in
+peace, and are woken sooner than these (an empty call on two cores: 0.03 to 0.05 ms against 0.07 to 0.1).
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ def team() -> Callable[[Task, int], None] | None:
 
     How many there are is the library's decision (`OMP_THREAD_LIMIT`; one where the caller itself is in such a region), so the
     function takes its work from a common list. An exception that leaves the function is printed and lost. None: there is no
-    such library, or this is a forked child, in which the library's threads are missing while it believes in them.
+    such library, its threads sleep, or this is a forked child, in which they are missing while the library believes in them.
 
     >>> done = []
     >>> run = team() or (lambda task, threads: task())
@@ -40,7 +43,8 @@ def team() -> Callable[[Task, int], None] | None:
 
 @functools.cache
 def _found() -> Callable[[Task, int], None] | None:
-    parallel = _entry() if sys.platform == "linux" and torch.backends.openmp.is_available() else None
+    spins = os.environ.get("OMP_WAIT_POLICY", "").strip().upper() != "PASSIVE"
+    parallel = _entry() if spins and sys.platform == "linux" and torch.backends.openmp.is_available() else None
     if parallel is None:
         return None
     try:

@@ -18,7 +18,7 @@ from neuro.kernels import openmp
 
 WORTH_A_THREAD = 50e-6  # seconds of work that pay for waking a thread
 WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
-MOST_RANGES = 4  # of a thread
+MOST_RANGES = 8  # of a thread
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
