@@ -1,8 +1,8 @@
 """Which form a product with spikes takes: dense, driven by its events, or looked up.
 
 The choice is a function of the layer's sizes, the number of events and a table of measured costs. The table is measured once per
-machine, number of threads, way of waiting of OpenMP and versions, kept in the user's cache folder, and put into the folder of every run, so that a resumed
-run chooses as it did before.
+machine and versions, on one thread by the processor's clock, which others on the machine hardly change; kept in the user's cache folder, divided by
+the number of threads, and put into the folder of every run, so that a resumed run chooses as it did before.
 """
 
 from __future__ import annotations
@@ -155,6 +155,10 @@ class Costs:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
         return (self.pack + self.unpack) * work.inputs < KEPT * 3 * self.dense(work)
 
+    def on(self, threads: int) -> Costs:
+        """The same products shared by so many threads; a call's own cost is not shared."""
+        return Costs(**{name: seconds if name == "call" else seconds / threads for name, seconds in asdict(self).items()})
+
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, whole or not at all; WriteError where that is refused."""
         save(path, self)
@@ -272,12 +276,14 @@ def _of_machine(threads: int) -> Costs:
     if found is not None:
         return found
     with _lock:
-        if threads not in _measured:
-            path = cache.folder().parent / f"products-{_key(threads)}.json"
+        if 1 not in _measured:
+            path = cache.folder().parent / f"products-{_key()}.json"
             try:
-                _measured[threads] = Costs.load(path)
+                _measured[1] = Costs.load(path)
             except FormatError:  # none yet, or not ours: measured and written
-                _measured[threads] = _measure_into(path)
+                _measured[1] = _measure_into(path)
+        if threads not in _measured:
+            _measured[threads] = _measured[1].on(threads)
         return _measured[threads]
 
 
@@ -292,11 +298,10 @@ def _measure_into(path: Path) -> Costs:
     return costs
 
 
-def _key(threads: int) -> str:
+def _key() -> str:
     import numba
 
-    waiting = os.environ.get("OMP_WAIT_POLICY", "").upper()  # OpenMP's threads that spin while they wait take a core from ours
-    parts = (_processor(), str(threads), waiting, torch.__version__, numba.__version__, str(VERSION))
+    parts = (_processor(), torch.__version__, numba.__version__, str(VERSION))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, machine, turn
@@ -27,6 +27,8 @@ _TERMS = 1024  # terms whose subtotals are at hand at a time: 256 kB for 16 outp
 _LISTED = 1024  # rows of spikes, lanes, taken at a time
 _LOW = np.uint64(0xFFFFFFFF)
 _VECTORS = BLOCK // LANES
+
+inlined = njit(nogil=True, error_model="numpy", inline="always")  # a call costs more than the few operations
 
 
 @intrinsic
@@ -221,7 +223,7 @@ def transposed_times(bits, planes, rows, inner, lanes, dense, outputs, one, y, l
             y[(o + i) * inner : (o + i + 1) * inner] = found[i * lanes : i * lanes + inner]
 
 
-@machine
+@inlined
 def _appended(acc, fill, piece, n, bits, at, lanes):
     """A line's next n bits, at most 32; full words go to bits[at], bits[at + lanes] and so on. Returns the bits left over, their number, the next place."""
     acc |= piece << np.uint64(fill)
@@ -245,6 +247,8 @@ def convolve(planes, sizes, images, weight, bias, one, y, low, high):
     most = _whole(min(images, high - low) * places)
     bits, tables, found = np.empty(P * words * most, np.int32), _room(terms), aligned(ROWS * most, np.float32)
     channels, block = np.empty(pieces * H * W, np.uint64), np.empty(64, np.uint64)
+    wide = W + 2 * p_w
+    framed = np.zeros((H + 2 * p_h) * wide * pieces, np.uint64)  # the channels of every place, inside a frame of zeros
     for start in range(low, high, images):
         some = min(images, high - start)
         lanes = _whole(some * places)
@@ -253,17 +257,18 @@ def convolve(planes, sizes, images, weight, bias, one, y, low, high):
                 first = p * words * lanes
                 for n in range(some):
                     columns_of_bits(planes[p], ((start + n) * groups + group) * C, C, H * W, 0, H * W, channels, 0, block)
+                    for h in range(H):
+                        for w in range(W):
+                            for k in range(pieces):
+                                framed[((h + p_h) * wide + w + p_w) * pieces + k] = channels[k * H * W + h * W + w]
                     for ho in range(H_out):
                         for wo in range(W_out):
                             at, acc, fill = first + n * places + ho * W_out + wo, np.uint64(0), 0
                             for a in range(K_h):
-                                h = ho * s_h - p_h + a * d_h
                                 for b in range(K_w):
-                                    w = wo * s_w - p_w + b * d_w
-                                    inside = 0 <= h and h < H and 0 <= w and w < W
+                                    place = ((ho * s_h + a * d_h) * wide + wo * s_w + b * d_w) * pieces
                                     for k in range(pieces):
-                                        m = min(64, C - 64 * k)
-                                        word = channels[k * H * W + h * W + w] if inside else np.uint64(0)
+                                        m, word = min(64, C - 64 * k), framed[place + k]
                                         acc, fill, at = _appended(acc, fill, word & _LOW, min(32, m), bits, at, lanes)
                                         if m > 32:
                                             acc, fill, at = _appended(acc, fill, word >> np.uint64(32), m - 32, bits, at, lanes)
@@ -284,35 +289,52 @@ def convolve(planes, sizes, images, weight, bias, one, y, low, high):
 
 
 @machine
+def _placed(words, start, n, into, line, shift):
+    """Bits start .. start + n go to bits line + shift .. of `into`; a line begins with a word, and is zero before its bits and behind them."""
+    into[line >> 6 : (line + n + shift + 63) >> 6] = 0
+    for k in range(0, n, 64):
+        m, w = min(64, n - k), (line + shift + k) >> 6
+        word, inside = bits_at(words, start + k, m), (shift + k) & 63
+        into[w] |= word << np.uint64(inside)
+        if inside + m > 64:
+            into[w + 1] |= word >> np.uint64(64 - inside)
+
+
+@machine
 def taps(planes, sizes, first, lanes, bits, low, high):
     """Inputs under the taps of a convolution with stride 1: bits [images, P, groups, words, lanes]; a lane is c * taps + tap, a term a place of the output.
 
     Images first + low .. first + high of planes go to low .. high of bits.
     """
     C, H, W, D, H_out, W_out, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w, groups = sizes
-    P, used, words = planes.shape[0], C * K_h * K_w, (H_out * W_out + 31) // 32
+    P, places = planes.shape[0], H_out * W_out
+    wide, words = (W + 2 * p_w + 63) // 64 * 64, (places + 31) // 32
+    frame = (H + 2 * p_h) * wide  # bits of a channel inside a frame of zeros
+    framed = np.zeros(C * frame // 64 + 1, np.uint64)
+    lines, sizes_of, shifts = np.empty(32, np.int64), np.empty(32, np.int64), np.empty(32, np.uint64)
     for n in range(low, high):
         for p in range(P):
             for group in range(groups):
-                begin = ((n * P + p) * groups + group) * words * lanes
-                for k in range(words):
-                    bits[begin + k * lanes + used : begin + (k + 1) * lanes] = 0
                 for c in range(C):
                     plane = (((first + n) * groups + group) * C + c) * H * W
-                    for a in range(K_h):
-                        for b in range(K_w):
-                            at, acc, fill = begin + (c * K_h + a) * K_w + b, np.uint64(0), 0
-                            for ho in range(H_out):
-                                h = ho - p_h + a * d_h
-                                for wo in range(0, W_out, 32):
-                                    m, piece = min(32, W_out - wo), np.uint64(0)
-                                    begins = wo - p_w + b * d_w
-                                    left, right = max(0, begins), min(W, begins + m)
-                                    if h >= 0 and h < H and left < right:
-                                        piece = bits_at(planes[p], plane + h * W + left, right - left) << np.uint64(left - begins)
-                                    acc, fill, at = _appended(acc, fill, piece, m, bits, at, lanes)
-                            if fill:
-                                bits[at] = np.int32(acc & _LOW)
+                    for h in range(H):
+                        _placed(planes[p], plane + h * W, W, framed, c * frame + (h + p_h) * wide, p_w)
+                for k in range(words):
+                    place, parts = 32 * k, 0  # a word of places is a part of a row, or of several
+                    while place < min(places, 32 * k + 32):
+                        m = min(W_out - place % W_out, 32 * k + 32 - place, places - place)
+                        lines[parts], sizes_of[parts], shifts[parts] = place // W_out * wide + place % W_out, m, place - 32 * k
+                        place, parts = place + m, parts + 1
+                    at = (((n * P + p) * groups + group) * words + k) * lanes
+                    for c in range(C):
+                        for a in range(K_h):
+                            for b in range(K_w):
+                                tap, word = c * frame + a * d_h * wide + b * d_w, np.uint64(0)
+                                for i in range(parts):
+                                    word |= bits_at(framed, tap + lines[i], sizes_of[i]) << shifts[i]
+                                bits[at] = np.int32(word & _LOW)
+                                at += 1
+                    bits[at : at + lanes - C * K_h * K_w] = 0
 
 
 @machine

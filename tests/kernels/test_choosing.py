@@ -130,13 +130,19 @@ def test_the_table_is_measured_once_and_kept(monkeypatch, tmp_path):
     (file,) = tmp_path.glob("products-*.json")
     choosing._measured.clear()  # as in another process
     assert choosing.current() == TABLE and len(asked) == 1
+    torch.set_num_threads(4)  # the same table, shared by four
+    assert choosing.current() == TABLE.on(4) and len(asked) == 1
+    assert (TABLE.on(4).dense_conv, TABLE.on(4).call) == (TABLE.dense_conv / 4, TABLE.call)
+    torch.set_num_threads(1)
     file.write_text("damaged")
     choosing._measured.clear()
     assert choosing.current() == TABLE and len(asked) == 2 and Costs.load(file) == TABLE
 
 
 def test_measuring_gives_a_table():
+    torch.set_num_threads(2)
     found = calibrating.measure()
+    assert torch.get_num_threads() == 2
     assert all(v >= 0 for v in asdict(found).values()) and found.call > 0 and found.dense_1024 > 0
 
 
