@@ -23,11 +23,13 @@ class ExpectFrames(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Every position of a map becomes a token, row by row: [T, B, C, H, W] -> [T, B, H*W, C]."""
+    """Every position of a map becomes a token, row by row: [T, B, C, H, W] -> [T, B, H*W, C], contiguous."""
 
     def forward(self, x: Tensor) -> Tensor:
         expect("Tokens", x, "TBCHW")
-        return x.flatten(3).transpose(2, 3)
+        # Copied once: sums keep the order of axes in memory of their first term, so a transposed stream would stay transposed
+        # through all blocks, to be copied by every product.
+        return x.flatten(3).transpose(2, 3).contiguous()
 
 
 class Flatten(nn.Module):

@@ -80,3 +80,12 @@ def test_tokens_go_row_by_row():
     x = torch.arange(12.0).view(1, 1, 2, 2, 3)
     assert Tokens()(x)[0, 0].tolist() == [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11]]
     assert torch.equal(Flatten()(x), x.flatten(2))
+
+
+def test_tokens_and_all_sums_with_them_lie_in_memory_as_products_take_them():
+    x = torch.randn(3, 2, 4, 2, 5, requires_grad=True)
+    y = Tokens()(x)
+    assert y.is_contiguous() and (y + torch.zeros(3, 2, 10, 4)).is_contiguous()
+    assert torch.equal(y[1, 0, 7], x[1, 0, :, 1, 2])
+    (grad,) = torch.autograd.grad(y, x, Tokens()(x.detach()))
+    assert torch.equal(grad, x), "the gradient is turned back"
