@@ -36,11 +36,11 @@ class Kernels:
         self.reads = (True,) * self.program.inputs  # backward runs forward again
         self._made: dict[Any, Any] = {}
 
-    def forward(self, layout: Layout, keep: bool) -> tuple[Callable[..., Any], int]:
+    def forward(self, layout: Layout, keep: bool, after: bool = True) -> tuple[Callable[..., Any], int]:
         """The kernel, and how many neurons it may take at once."""
-        key = (layout, keep)
+        key = (layout, keep, after)
         if key not in self._made:
-            source, held = forward_source(self.program, layout, keep)
+            source, held = forward_source(self.program, layout, keep, after)
             self._made[key] = (cache.function(self.header + source, "forward"), _most(held))
         return self._made[key]
 
@@ -70,7 +70,7 @@ def kernels(program: str) -> Kernels:
 
 def forward(
     program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool,
-    *, call: Call | None = None,
+    *, call: Call | None = None, after: bool = True,
 ) -> list[Tensor]:  # fmt: skip
     """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` the states that backward starts from [segments, R, C].
 
@@ -81,19 +81,20 @@ def forward(
         numbers: the step's Python numbers.
         lengths: int64 [B] or None.
         call: how tensors of the shape [T, R, C] are cut up, where parameters vary in a way that their shapes do not say.
+        after: whether the states afterwards are wanted.
     """
     made = kernels(program)
     traced, first = made.program, x[0]
     call = call or calls.of(first.shape, params, lengths)
     outputs = [fresh(first.shape, first.dtype) for _ in traced.outputs]
-    ends = [fresh(s.shape, traced.dtype) for s in state]
+    ends = [fresh(s.shape, traced.dtype) for s in state] if after else []
     kept = [fresh(kept_shape(call), dtype) for dtype in made.kept] if keep else []
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [_array(y).reshape(steps) for y in outputs]
     arrays += [e.numpy().reshape(rows) for e in ends]
     arrays += [k.numpy() for k in kept]
-    kernel, most = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), keep)
+    kernel, most = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state)), keep, after)
     _spread(kernel, arrays, call, _block(call, most), made.seconds)
     return [*outputs, *ends, *kept]
 
@@ -110,7 +111,7 @@ def backward(
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants = tuple(wants)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
-    kernel, most, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None), wants, ends)
+    kernel, most, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state)), wants, ends)
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
     block = _block(call, most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
@@ -148,13 +149,18 @@ def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, block: in
 def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, call: Call) -> list[Any]:
     """The arrays that both kernels begin with."""
     arrays = [_array(v).reshape(call.T, call.R, call.C) for v in x]
-    arrays += [_array(s).reshape(call.R, call.C) for s in state]
+    arrays += [_array(s[(0,) * s.dim()].view(1)) for s in state] if _alike(state) else [_array(s).reshape(call.R, call.C) for s in state]
     sizes = {"one": (1,), "row": (-1,), "column": (call.C,), "each": (call.R, call.C)}
     arrays += [_array(calls.param_values(p, kind, x[0].shape[1:])).reshape(sizes[kind]) for p, kind in zip(params, call.params, strict=True)]
     arrays.append(np.array(numbers, np.float64))
     if lengths is not None:
         arrays.append(_array(lengths))
     return arrays
+
+
+def _alike(state: Sequence[Tensor]) -> bool:
+    """Whether each state is one number, expanded to the shape of the neurons."""
+    return bool(state) and all([s.dim() > 0 and s.numel() > 0 and not any(s.stride()) for s in state])
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -42,12 +42,14 @@ class Layout:
 
     half: inputs and outputs are bfloat16, given as uint16. params: "one" value, one for each "row" (rows beyond the values given begin
     again with the first), a "column" [C] over the neurons of a row, or
-    "each" neuron of every sample [R, C]. lengths: samples have their own number of steps.
+    "each" neuron of every sample [R, C]. lengths: samples have their own number of steps. alike: a state begins with one number for all neurons,
+    and that alone is given.
     """
 
     half: bool
     params: tuple[str, ...]
     lengths: bool
+    alike: bool = False
 
 
 class Ends(NamedTuple):
@@ -113,20 +115,31 @@ class Kernel:
 
     @contextmanager
     def items(self) -> Iterator[None]:
-        """Over the blocks of neurons, and what belongs to a block."""
-        text = self.text
-        text("blocks = (C + block - 1) // block")
+        """Over the blocks of neurons, and what belongs to a block.
+
+        Where parameters vary over the neurons of a row, the same block of all rows comes first: its parameters stay in `work`.
+        """
+        text, columns = self.text, "column" in self.layout.params
+        text("rows, blocks = x0.shape[1], (C + block - 1) // block")
         with text.block("for item in range(low, high):"):
-            text("row = item // blocks")
-            text("left = (item - row * blocks) * block")
+            text("row = item % rows" if columns else "row = item // blocks")
+            text("left = item // rows * block" if columns else "left = (item - row * blocks) * block")
             text("n = min(block, C - left)")
             text("right = left + n")
             text("steps = min(max(lengths[row], 0), T)" if self.layout.lengths else "steps = T")
             for k, kind in enumerate(self.layout.params):
-                text({"one": f"p{k}r = p{k}[0]", "row": f"p{k}r = p{k}[row % len(p{k})]", "column": f"p{k}r = p{k}[left:right]", "each": f"p{k}r = p{k}[row, left:right]"}[kind])
-                if kind not in SINGLE:
+                if kind != "column":
+                    text({"one": f"p{k}r = p{k}[0]", "row": f"p{k}r = p{k}[row % len(p{k})]", "each": f"p{k}r = p{k}[row, left:right]"}[kind])
+                if kind == "each":
                     with text.block("for i in range(n):"):
                         text(f"{self.at(f'p{k}')} = p{k}r[i]")
+            if columns:
+                with text.block("if row == 0 or item == low:"):
+                    for k, kind in enumerate(self.layout.params):
+                        if kind == "column":
+                            text(f"p{k}r = p{k}[left:right]")
+                            with text.block("for i in range(n):"):
+                                text(f"{self.at(f'p{k}')} = p{k}r[i]")
             yield
 
     def loop(self, order: Sequence[int], leaves: dict[int, str], writes: Sequence[tuple[str, str]]) -> None:
@@ -176,11 +189,14 @@ def _double(value: float | int | None) -> str:
     return f'np.float64("{text}")' if text in ("inf", "-inf", "nan") else text
 
 
-def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, int]:
-    """Source of `forward`, and how many numbers it holds for one neuron. With `keep` it writes the states that backward starts from."""
+def forward_source(program: Program, layout: Layout, keep: bool, after: bool = True) -> tuple[str, int]:
+    """Source of `forward`, and how many numbers it holds for one neuron.
+
+    keep: it writes the states that backward starts from. after: it writes the states afterwards.
+    """
     states = range(program.states)
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
-    arguments += ["lengths"] * layout.lengths + [f"y{k}" for k in range(len(program.outputs))] + [f"e{k}" for k in states]
+    arguments += ["lengths"] * layout.lengths + [f"y{k}" for k in range(len(program.outputs))] + [f"e{k}" for k in states] * after
     arguments += [f"c{k}" for k in states] * keep + ["T", "C", "block", "low", "high"]
     kernel = Kernel(program.nodes, layout)
     text = kernel.text
@@ -191,7 +207,7 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, i
         text("work = np.empty(WORK, F)")
         kernel.rounded_numbers()
         with kernel.items():
-            _load_states(kernel, program, "s{k}[row, left:right]")
+            _begin(kernel, program)
             with text.block("for t in range(steps):"):
                 if keep:
                     with text.block(f"if t > 0 and t % {SEGMENT} == 0:"):
@@ -202,19 +218,19 @@ def forward_source(program: Program, layout: Layout, keep: bool) -> tuple[str, i
                 kernel.rows("x", len(xs), "t, row, left:right")
                 kernel.rows("y", len(ys), "t, row, left:right")
                 leaves = _forward_leaves(kernel, order, staged)
-                after = [(kernel.at(f"s{k}"), f"n{i}") for k, i in enumerate(program.after)]
+                carried = [(kernel.at(f"s{k}"), f"n{i}") for k, i in enumerate(program.after)]
                 if staged:
                     kernel.copy_in(xs)
-                    kernel.loop(order, leaves, [(kernel.at(f"y{k} staged"), f"n{i}") for k, i in enumerate(program.outputs)] + after)
+                    kernel.loop(order, leaves, [(kernel.at(f"y{k} staged"), f"n{i}") for k, i in enumerate(program.outputs)] + carried)
                     kernel.copy_out(ys)
                 else:
                     out = [kernel.stored(f"y{k}", f"n{i}").split(" = ", 1) for k, i in enumerate(program.outputs)]
-                    kernel.loop(order, leaves, [(a, b) for a, b in out] + after)
+                    kernel.loop(order, leaves, [(a, b) for a, b in out] + carried)
             if layout.lengths:
                 with text.block("for t in range(steps, T):"):
                     for y in ys:
                         text(f"{y}[t, row, left:right] = 0")
-            for k in states:
+            for k in states if after else ():
                 text(f"e{k}r = e{k}[row, left:right]")
                 with text.block("for i in range(n):"):
                     text(f"e{k}r[i] = {kernel.at(f's{k}')}")
@@ -280,6 +296,17 @@ def _forward_leaves(kernel: Kernel, order: Sequence[int], staged: bool) -> dict[
     return leaves
 
 
+def _begin(kernel: Kernel, program: Program) -> None:
+    """The states before the first step."""
+    if not kernel.layout.alike:
+        _load_states(kernel, program, "s{k}[row, left:right]")
+        return
+    for k in range(program.states):
+        kernel.text(f"s{k}r = s{k}[0]")
+        with kernel.text.block("for i in range(n):"):
+            kernel.text(f"{kernel.at(f's{k}')} = s{k}r")
+
+
 def _load_states(kernel: Kernel, program: Program, source: str) -> None:
     for k in range(program.states):
         kernel.text(f"s{k}r = {source.format(k=k)}")
@@ -294,7 +321,7 @@ def _again(kernel: Kernel, program: Program, cut: Sequence[int], forward: Sequen
     inputs = [f"x{k}" for k in range(program.inputs)]
     staged = kernel.is_staged(len(inputs), 1)
     with text.block("if segment == 0:"):
-        _load_states(kernel, program, "s{k}[row, left:right]")
+        _begin(kernel, program)
     with text.block("else:"):
         _load_states(kernel, program, "c{k}[segment - 1, row, left:right]")
     with text.block("for t in range(first, last):"):

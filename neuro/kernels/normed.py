@@ -108,9 +108,9 @@ def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices:
 
 def run(
     found: Found, x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool,
-    windows: Windows | None = None,
+    windows: Windows | None = None, after: bool = True,
 ) -> tuple[Tensor, Any, tuple[Tensor, Tensor]]:  # fmt: skip
-    """Outputs, state afterwards, and the mean and variance (divided by n, in double) that were used.
+    """Outputs, state afterwards (with `after`, else None), and the mean and variance (divided by n, in double) that were used.
 
     Args:
         x: [T, B, C, ...] or, with `last`, [T, B, ..., C], contiguous, float32 or float64, on the CPU.
@@ -129,9 +129,9 @@ def run(
     def by_loop(x: Tensor, weight: Tensor, bias: Tensor, states: Any, given: Any) -> list[Tensor]:
         return loop([_defined(x, last, norm, weight, bias, windows)], states, given)
 
-    results = _Normed.apply(found.program, windows, last, norm.mean is None, norm.eps, tuple(numbers), by_loop, len(states), keep, mean, var, x, weight, bias, *states, *given)
-    after = results[1:]
-    return results[0], type(state)(*after) if hasattr(state, "_fields") else tuple(after), (mean, var)
+    results = _Normed.apply(found.program, windows, last, norm.mean is None, norm.eps, tuple(numbers), by_loop, len(states), keep, after, mean, var, x, weight, bias, *states, *given)
+    end = (type(state)(*results[1:]) if hasattr(state, "_fields") else tuple(results[1:])) if after else None
+    return results[0], end, (mean, var)
 
 
 def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, windows: Windows | None) -> Tensor:
@@ -148,7 +148,7 @@ def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, wi
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, program: str, windows: Windows | None, last: bool, batch: bool, eps: float, numbers: tuple[float, ...], by_loop: Callable[..., Any], states: int, keep: bool,
+        ctx: Any, program: str, windows: Windows | None, last: bool, batch: bool, eps: float, numbers: tuple[float, ...], by_loop: Callable[..., Any], states: int, keep: bool, after: bool,
         mean: Tensor, var: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *rest: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         each = 1.0 / (var + eps).sqrt()  # in double
@@ -156,11 +156,12 @@ class _Normed(torch.autograd.Function):
         z, *taps = (x,) if windows is None else max_pooling.forward(x.detach(), windows, weight.detach().sign())
         at = places(z.shape, last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, states)
-        results = cpu.forward(program, xs, state, params, numbers, None, keep, call=_call(at, x.shape[0], params))
+        results = cpu.forward(program, xs, state, params, numbers, None, keep, call=_call(at, x.shape[0], params), after=after)
+        ends, kept = results[1 : 1 + states * after], results[1 + states * after :]
         ctx.set_materialize_grads(False)
         ctx.program, ctx.windows, ctx.last, ctx.batch, ctx.numbers, ctx.by_loop, ctx.states = program, windows, last, batch, numbers, by_loop, states
-        ctx.save_for_backward(x, z, *taps, weight, bias, mean, each, scale, *rest, *results[1 + states :])
-        return (results[0].view(z.shape), *[r.view(z.shape[1:]) for r in results[1 : 1 + states]])
+        ctx.save_for_backward(x, z, *taps, weight, bias, mean, each, scale, *rest, *kept)
+        return (results[0].view(z.shape), *[e.view(z.shape[1:]) for e in ends])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -168,9 +169,9 @@ class _Normed(torch.autograd.Function):
         taps = None if ctx.windows is None else saved.pop(0)
         weight, bias, mean, each, scale, *saved = saved
         rest, kept = saved[: len(saved) - ctx.states], saved[len(saved) - ctx.states :]
-        needs = ctx.needs_input_grad[11:]
+        needs = ctx.needs_input_grad[12:]
         if torch.is_grad_enabled():  # create_graph=True
-            return (None,) * 11 + tuple(_again(ctx.by_loop, x, weight, bias, rest, ctx.states, needs, grads))
+            return (None,) * 12 + tuple(_again(ctx.by_loop, x, weight, bias, rest, ctx.states, needs, grads))
         at = places(z.shape, ctx.last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, ctx.states)
         call = _call(at, x.shape[0], params)
@@ -196,7 +197,7 @@ class _Normed(torch.autograd.Function):
         rest_of = iter(by_params)
         given = [_by_channel(next(rest_of), at).view(p.shape).to(p.dtype) if p.numel() > 1 and need else next(rest_of).view(p.shape) if need else None for p, need in zip(rest[ctx.states :], need_params, strict=True)]
         by_weight, by_bias = (by_scale * each).to(weight.dtype), by_shift.to(bias.dtype)
-        return (None,) * 11 + (grad_x, by_weight, by_bias, *begins, *given)
+        return (None,) * 12 + (grad_x, by_weight, by_bias, *begins, *given)
 
 
 def _call(at: Places, steps: int, params: list[Tensor]) -> Call:
@@ -216,7 +217,12 @@ def _viewed(at: Places, x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, r
         return p.view(1, -1).expand(times, -1).reshape(-1) if at.last else p.view(-1, 1).expand(-1, times).reshape(-1)
 
     params = [spread_out(p) for p in (mean, scale, shift, *rest[states:])]
-    return [x.detach().view(-1, at.R, at.K)], [s.detach().contiguous().view(at.R, at.K) for s in rest[:states]], params
+    return [x.detach().view(-1, at.R, at.K)], [_as_rows(s.detach(), at) for s in rest[:states]], params
+
+
+def _as_rows(state: Tensor, at: Places) -> Tensor:
+    """[R, K]; of one number for all neurons, that number expanded."""
+    return state.contiguous().view(at.R, at.K) if any(state.stride()) else state[(0,) * state.dim()].expand(at.R, at.K)
 
 
 def _by_channel(grad: Tensor, at: Places) -> Tensor:
@@ -240,7 +246,7 @@ def _again(
 ) -> list[Tensor | None]:
     """The same gradients with a history of their own."""
     results = by_loop(x, weight, bias, rest[:states], rest[states:])
-    used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+    used = [(r, g) for r, g in zip(results[: len(grads)], grads, strict=True) if g is not None and r.requires_grad]
     wanted = [t for t, need in zip((x, weight, bias, *rest), needs, strict=True) if need]
     found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needs]

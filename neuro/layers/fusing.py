@@ -54,7 +54,12 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
     axis = norm.axis % x.dim()
     if not all(_is_of_channels(p, x, axis) for p in given) or not takes_kernels((x, norm.weight, norm.bias, *given)):
         return None
-    initial = neuron.initial(one_step(x if windows is None else x.new_empty(()).expand(windows.out(x.shape))))
+    if type(neuron).initial is Neuron.initial:  # zeros: one stands for all
+        initial = neuron.State(*(x.new_zeros(()).expand((x.shape if windows is None else windows.out(x.shape))[1:]) for _ in neuron.State._fields))
+    elif windows is None:
+        initial = neuron.initial(one_step(x))
+    else:
+        return None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, norm.weight, norm.bias, *given))
     found = normed.find(x, step, initial, params, choices, keep)
     if found is None:
@@ -64,7 +69,7 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
     weight = norm.weight * norm.scale if norm.scale != 1.0 else norm.weight
     by_batch = norm.training
     used = normed.Norm(None, None, norm.eps) if by_batch else normed.Norm(norm.running_mean, norm.running_var, norm.eps)
-    y, after, (mean, var) = normed.run(found, x, axis == x.dim() - 1, used, weight, norm.bias, step, state, params, choices, keep, windows)
+    y, after, (mean, var) = normed.run(found, x, axis == x.dim() - 1, used, weight, norm.bias, step, state, params, choices, keep, windows, slot is not None)
     if by_batch and not recomputing():
         n = x.numel() // norm.channels
         norm.follow(mean, var * (n / (n - 1)))

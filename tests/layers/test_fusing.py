@@ -287,7 +287,7 @@ def test_a_second_derivative_through_pooling():
 def test_sequential_and_fire_find_the_three(monkeypatch, pool):
     calls = []
     run = normed.run
-    monkeypatch.setattr(normed, "run", lambda *a: calls.append(a[-1]) or run(*a))
+    monkeypatch.setattr(normed, "run", lambda *a: calls.append(a[11]) or run(*a))
     torch.manual_seed(13)
     norm, neuron, x = BatchNorm(8), LIF(), torch.randn(4, 2, 8, 32, 32)
     y = fire(neuron, norm, x, pool)
@@ -318,3 +318,35 @@ def test_results_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(threads)
     for a, b in ((0, 2), (1, 3)):
         assert all(torch.equal(v, w) for v, w in zip(found[a], found[b], strict=True))
+
+
+@pytest.mark.parametrize("pool", [None, MaxPool2d(2)], ids=["two", "three"])
+def test_what_is_kept_is_the_input_and_what_was_pooled(pool):
+    """Neither the norm's output nor a state of zeros; of pooling a byte and a value for each output."""
+    kept = {}
+    x = torch.randn(4, 2, 16, 32, 32, requires_grad=True)
+    norm, neuron = BatchNorm(16), LIF()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.update({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()}), t)[1], lambda t: t):
+        y = fire(neuron, norm, x, pool)
+    outputs = y.numel() if pool else 0
+    assert x.nbytes + 5 * outputs <= sum(kept.values()) < x.nbytes + 5 * outputs + 2000
+
+
+@pytest.mark.parametrize("pool", [None, MaxPool2d(3, 2, 1)], ids=["two", "three"])
+def test_dirty_memory_shows_nowhere(monkeypatch, pool):
+    from neuro.kernels import cpu, max_pooling
+
+    torch.manual_seed(15)
+    x = torch.randn(4, 2, 16, 32, 32)
+
+    def once():
+        leaf, norm = x.clone().requires_grad_(), BatchNorm(16)
+        y = fire(LIF(), norm, leaf, pool)
+        return y, *torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), [leaf, *norm.parameters()])
+
+    clean = once()
+    for module in (cpu, max_pooling):
+        monkeypatch.setattr(module, "fresh", lambda shape, dtype: torch.full(shape, torch.nan if dtype.is_floating_point else 99, dtype=dtype))
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: torch.full(a if isinstance(a[0], int) else a[0], torch.nan, **k))
+    dirty = once()
+    assert all(torch.equal(a, b) for a, b in zip(clean, dirty, strict=True))
