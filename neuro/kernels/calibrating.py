@@ -14,9 +14,9 @@ from neuro.kernels import dense, spike_attention, spike_conv, spike_linear, spik
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
-_DENSITY = 0.1
+_DENSITY = 0.25  # near where forms are worth the same
 _WIDTH, _BATCH = 512, 1024  # of the linear layer
-_CHANNELS, _MAP, _IMAGES = 64, 24, 8  # of the convolution
+_CHANNELS, _MAP, _IMAGES = 128, 16, 8  # of the convolution
 _HEADS = 4  # of the attention
 
 
