@@ -25,8 +25,8 @@ from neuro.kernels.programs import Found
 
 _READ = 0.15e-9  # seconds of one element read and summed; only decides how many threads are worth waking
 _ROWS = 256  # rows of a partial sum; part of the order of summation
-_JOINED = 4096  # neurons up to which short rows are joined
-_LONG = 512  # places of a channel from which a row of neurons holds one channel; shorter ones are joined to a whole sample
+_JOINED = 1024  # neurons up to which short rows are joined
+_LONG = 256  # places of a channel from which a row of neurons holds one channel; shorter ones are joined to a whole sample
 
 
 class NormedParams(NamedTuple):
