@@ -96,7 +96,7 @@ class BatchNorm(nn.Module):
     def follow(self, mean: Tensor, var: Tensor, share: Tensor | float = 1.0) -> None:
         """Move the running statistics towards those of a batch (variance divided by n - 1): by `momentum`, times `share`."""
         for running, now in ((self.running_mean, mean), (self.running_var, var)):
-            weight = torch.as_tensor(share, device=running.device).to(running.dtype) * self.momentum
+            weight = share.to(running) * self.momentum if isinstance(share, Tensor) else share * self.momentum
             # .data, as an earlier F.batch_norm has kept the buffer for a backward that does not read it
             running.data.lerp_(now.to(running.dtype), weight)
 
