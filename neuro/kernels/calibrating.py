@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import dense, spike_attention, spike_conv, spike_linear, spike_lookup
+from neuro.kernels import dense, spike_attention, spike_conv, spike_linear, spike_lookup, winograd
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
 
@@ -60,12 +60,13 @@ def _conv(generator: torch.Generator) -> dict[str, float]:
         "dense_conv": lambda: F.conv2d(spikes, w, None, 1, 1),
         "silent": lambda: spike_conv.forward(none, w, None, sizes), "active": lambda: spike_conv.forward(kept, w, None, sizes),
         "quiet": lambda: spike_conv.weight_gradient(none, g, sizes), "driven": lambda: spike_conv.weight_gradient(kept, g, sizes),
+        "input_dense": lambda: spike_conv.input_gradient(g, w, sizes, spikes.shape), "input_winograd": lambda: winograd.input_gradient(g, w, sizes),
     }  # fmt: skip
     if spike_lookup.has_lookup(w.dtype):
         calls["lookup_conv"] = lambda: spike_lookup.convolution(kept, 1, w, None, sizes)
         calls["lookup_conv_gradient"] = lambda: spike_lookup.convolution_gradient(kept, 1, g, sizes)
     t = _in_turns(calls)
-    rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name}
+    rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name or "winograd" in name}
     return {**rates, **_by_events("conv", t, spikes.numel(), kept.events * _CHANNELS * 9)}  # as many outputs as inputs
 
 

@@ -80,6 +80,8 @@ class Costs:
     lookup_linear_gradient: float = 0.0
     lookup_conv: float = 0.0
     lookup_conv_gradient: float = 0.0
+    input_dense: float = 0.0  # a convolution's gradient by its input, of a product
+    input_winograd: float = 0.0  # the same by Winograd's tiles; 0: as with oneDNN
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
     attention_output: float = 0.0
     attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
@@ -99,6 +101,10 @@ class Costs:
     def prefers_onednn(self, work: Work) -> bool:
         """Whether the dense products of a linear layer of many rows are oneDNN's."""
         return work.kind == "linear" and work.rows >= _MANY and 0 < self.onednn_1024 < self.dense_1024
+
+    def prefers_winograd(self, work: Work) -> bool:
+        """Whether a convolution's gradient by its input is formed from Winograd's tiles."""
+        return work.kind == "conv" and 0 < self.input_winograd < MARGIN * self.input_dense
 
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""

@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     forward: int | None
     gradient: int | None
     onednn: bool = False  # whether the dense products among them are oneDNN's
+    winograd: bool = False  # whether a convolution's gradient by its input is Winograd's, where that fits
 
 
 _PLAIN = (Tensor, nn.Parameter)
@@ -82,7 +83,7 @@ def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | No
     if forward is None and (not kept or packed.data.dtype == x.dtype):
         return None
     gradient = None if counts is None or not keeps else table.form_of_gradient(work, counts, looks=can and looks)
-    return Plan(packed, forward, gradient, table.prefers_onednn(work))
+    return Plan(packed, forward, gradient, table.prefers_onednn(work), table.prefers_winograd(work))
 
 
 _shared = threading.local()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import spike_lookup
+from neuro.kernels import spike_lookup, winograd
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
@@ -100,6 +100,7 @@ class _SpikeConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan) -> Tensor:
         packed = planned.packed
         ctx.packed, ctx.form, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
+        ctx.winograd = planned.winograd and winograd.fits(sizes)
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
         return F.conv2d(x, weight, bias, *_arguments(sizes)) if planned.forward is None else forward(packed, weight, bias, sizes, planned.forward)
@@ -110,8 +111,7 @@ class _SpikeConv(torch.autograd.Function):
         data, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if weight is not None:
-            nothing = grad.new_empty(1).expand(ctx.packed[0])
-            grad_x = _dense_backward(grad, nothing, weight, ctx.sizes, (True, False, False))[0]
+            grad_x = winograd.input_gradient(grad, weight, ctx.sizes) if ctx.winograd else input_gradient(grad, weight, ctx.sizes, ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
             if ctx.form is not None:
@@ -125,6 +125,12 @@ class _SpikeConv(torch.autograd.Function):
 
 def _arguments(s: Sizes) -> tuple[Pair, Pair, Pair, int]:
     return (s.s_h, s.s_w), (s.p_h, s.p_w), (s.d_h, s.d_w), s.groups
+
+
+def input_gradient(grad: Tensor, weight: Tensor, sizes: Sizes, shape: torch.Size) -> Tensor:
+    """[N, C, H, W] by torch's own convolution."""
+    nothing = grad.new_empty(1).expand(shape)
+    return _dense_backward(grad, nothing, weight, sizes, (True, False, False))[0]
 
 
 def _dense_backward(grad: Tensor, x: Tensor, weight: Tensor, sizes: Sizes, wants: tuple[bool, bool, bool]) -> Any:
