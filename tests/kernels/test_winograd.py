@@ -96,4 +96,5 @@ def test_a_layer_takes_it_where_the_table_says_so(monkeypatch):
             before = len(calls)
             (found[name],) = torch.autograd.grad(y.square().sum(), x)
             assert len(calls) - before == (name == "tiles")
-    assert torch.allclose(found["tiles"], found["events"], rtol=1e-4, atol=1e-3) and not torch.equal(found["tiles"], found["events"])
+    apart = (found["tiles"] - found["events"]).square().mean().sqrt()
+    assert 0 < apart < 5e-6 * found["events"].square().mean().sqrt()
