@@ -2,7 +2,8 @@
 
 Not Numba's `parallel=True`: its OpenMP layer kills workers forked after its first use, its workqueue layer dies when two
 threads enter it. Ranges run on torch's own threads (`neuro.kernels.openmp`), which would otherwise spin on the cores that ours
-need; where there are none, on a pool of ours, which is remade in a forked child. Both may be entered from any number of threads.
+need; where there are none, or where they sleep while they wait, on a pool of ours, which is remade in a forked child. Both may
+be entered from any number of threads.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 
 from neuro.kernels import openmp
 
-WORTH_A_THREAD = 50e-6  # seconds of work that pay for waking a thread
+WORTH_A_THREAD = 100e-6  # seconds of work that pay for waking a thread; two break even at 0.1 ms if torch's spin, at 0.2 else
 WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
+A_CALL = 20e-6  # seconds that a thread of torch's adds to a call in which nothing is left for it
 MOST_RANGES = 8  # of a thread
 
 _lock = threading.Lock()
@@ -48,14 +50,23 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
     >>> done
     [1, 1, 1, 1, 1]
     """
-    seconds = items * cost
-    threads = min(torch.get_num_threads(), items, max(1, int(seconds / WORTH_A_THREAD)))
-    if threads <= 1 or getattr(_here, "is_ours", False):
+    seconds, most = items * cost, torch.get_num_threads()
+    threads = min(most, items, max(1, int(seconds / WORTH_A_THREAD)))
+    run = openmp.team() if threads > 1 else None
+    if threads <= 1 or getattr(_here, "is_ours", False) or (run is not None and seconds < most * A_CALL):
         if items:
             work(0, items)
         return
     ranges = min(items, threads * max(1, min(MOST_RANGES, int(seconds / (threads * WORTH_A_RANGE)))))
     ahead = [(items * k // ranges, items * (k + 1) // ranges) for k in reversed(range(ranges))]
+    if run is None:
+        _together(work, ahead, lambda take: _on_pool(take, threads))
+    else:  # on all, as torch: GNU's library would end the others, and torch's next operation make them anew, in milliseconds
+        _together(work, ahead, lambda take: run(take, most))
+
+
+def _together(work: Callable[[int, int], None], ahead: list[tuple[int, int]], call: Callable[[openmp.Task], None]) -> None:
+    """Let the threads on which `call` calls what it is given take the ranges from the end of the list, until it is empty."""
     ended: list[int] = []
     failures: list[BaseException] = []
 
@@ -68,11 +79,7 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
             ahead.clear()
         ended.append(threading.get_ident())
 
-    run = openmp.team()
-    if run is None:
-        _on_pool(take, threads)
-    else:
-        run(take, torch.get_num_threads())  # not fewer: GNU's library ends threads that it must make anew for torch
+    call(take)
     if failures:
         raise failures.pop(0)  # not kept here: the arrays of its frames would outlive it in a cycle
     if threading.get_ident() not in ended:
@@ -88,7 +95,7 @@ def _next(ahead: list[tuple[int, int]]) -> tuple[int, int] | None:
         return None
 
 
-def _on_pool(take: Callable[[], None], threads: int) -> None:
+def _on_pool(take: openmp.Task, threads: int) -> None:
     pool = _threads(threads - 1)
     others = [pool.submit(take) for _ in range(threads - 1)]
     try:

@@ -78,8 +78,18 @@ def test_work_is_shared_only_where_it_pays(two_threads):
     here = threading.get_ident()
     assert threads_used(100, 1e-8) == {here}
     assert threads_used(1, 1.0) == {here}
-    both = threads_used(2, 1e-4)
+    both = threads_used(2, pool.WORTH_A_THREAD)
     assert len(both) == 2 and here in both
+
+
+def test_a_large_team_is_not_called_for_little(two_threads):
+    torch.set_num_threads(40)
+    little, enough = 39 * pool.A_CALL, 41 * pool.A_CALL
+    seen = []
+    spread(lambda low, high: seen.append((low, high)), 2, cost=little / 2)
+    spread(lambda low, high: seen.append((low, high)), 2, cost=enough / 2)
+    halves = [(0, 1), (1, 2)]
+    assert sorted(seen) == sorted([(0, 2), *halves] if two_threads == "torch's threads" else halves * 2)
 
 
 def test_a_thread_that_is_held_up_leaves_ranges_to_the_other(two_threads):
