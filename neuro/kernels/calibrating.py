@@ -16,8 +16,8 @@ from neuro.kernels.choosing import Costs
 
 _DENSITY = 0.25  # near where forms are worth the same
 _WIDTH, _BATCH = 512, 1024  # of the linear layer
-_CHANNELS, _MAP, _IMAGES = 128, 16, 8  # of the convolution
-_HEADS = 4  # of the attention
+_CHANNELS, _OUTPUTS, _MAP, _IMAGES = 128, 256, 16, 4  # of the convolution
+_HEADS, _SAMPLES = 12, 8  # of the attention
 
 
 def measure() -> Costs:
@@ -53,8 +53,9 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
 
 def _conv(generator: torch.Generator) -> dict[str, float]:
     shape = (_IMAGES, _CHANNELS, _MAP, _MAP)
-    w, spikes, g = torch.randn(_CHANNELS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator), torch.randn(shape, generator=generator)
-    none, kept, products = pack(torch.zeros(shape)), pack(spikes), spikes.numel() * _CHANNELS * 9
+    w, spikes = torch.randn(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator)
+    g = torch.randn(_IMAGES, _OUTPUTS, _MAP, _MAP, generator=generator)
+    none, kept, products = pack(torch.zeros(shape)), pack(spikes), spikes.numel() * _OUTPUTS * 9
     sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
     calls = {
         "dense_conv": lambda: F.conv2d(spikes, w, None, 1, 1),
@@ -67,7 +68,7 @@ def _conv(generator: torch.Generator) -> dict[str, float]:
         calls["lookup_conv_gradient"] = lambda: spike_lookup.convolution_gradient(kept, 1, g, sizes)
     t = _in_turns(calls)
     rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name or "winograd" in name}
-    return {**rates, **_by_events("conv", t, spikes.numel(), kept.events * _CHANNELS * 9)}  # as many outputs as inputs
+    return {**rates, **_by_events("conv", t, g.numel(), kept.events * _OUTPUTS * 9)}
 
 
 def _by_events(kind: str, t: dict[str, float], outputs: int, adds: int) -> dict[str, float]:
@@ -79,7 +80,7 @@ def _by_events(kind: str, t: dict[str, float], outputs: int, adds: int) -> dict[
 
 
 def _attention(generator: torch.Generator) -> dict[str, float]:
-    shape, d = (4, _IMAGES, 64, _HEADS * 32), 32
+    shape, d = (4, _SAMPLES, 64, _HEADS * 32), 32
     q, k, v = (_spikes(shape, generator) for _ in range(3))
     none, spikes, values = pack(torch.zeros(shape)), pack(q), pack(v)
 
@@ -125,11 +126,15 @@ def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def _in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """The shortest of twenty turns of each after one that is not counted, in seconds of this thread: others may be using the machine."""
+    """The shortest of ten turns of each, in seconds of this thread: others may be using the machine.
+
+    Before each a call that is not counted: layers are larger than these, and find their weights in the caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(21):
+    for _ in range(10):
         for name, call in calls.items():
+            call()
             start = time.thread_time()
             call()
             times[name].append(time.thread_time() - start)
-    return {name: min(spent[1:]) for name, spent in times.items()}
+    return {name: min(spent) for name, spent in times.items()}

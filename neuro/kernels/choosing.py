@@ -28,7 +28,7 @@ from neuro.kernels import cache
 
 FORMAT, VERSION = "neuro-product-costs", 7
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
-MARGIN = 0.8  # events must promise at most this share of the dense time: costs are estimates
+MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN

@@ -14,6 +14,7 @@ from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
+from neuro.kernels.spike_linear import turned
 
 _ADD, _MOVE = 0.1e-9, 0.5e-9  # seconds of an element, one thread; only decide how many threads are worth waking
 _FRAMED = 4 << 20  # bytes of a gradient that is rearranged at a time; part of the order of summation
@@ -148,8 +149,7 @@ def forward(packed: Packed, weight: Tensor, bias: Tensor | None, sizes: Sizes, l
     if looked and not len(planes):
         return y
     first = (torch.zeros(s.groups * s.D, dtype=weight.dtype) if bias is None else bias.detach().contiguous()).numpy()
-    rows = weight.detach().unflatten(0, (s.groups, s.D)).flatten(3)  # [groups, D, C, taps]
-    dense = rows.permute(0, 3, 2, 1).contiguous().view(-1).numpy()  # [groups, taps, C, D]
+    dense = _turned(weight.detach().reshape(s.groups, s.D, -1)).view(-1).numpy()  # [groups, C * taps, D]
     flat, add, plain = y.view(-1).numpy(), looked > 0, tuple(s)
     items = N * s.groups
     cost = s.C * s.H * s.W * _MOVE + packed.events / items * s.K_h * s.K_w * s.D * _ADD
@@ -184,9 +184,13 @@ def weight_gradient(packed: Packed, grad: Tensor, sizes: Sizes, looked: int = 0)
             ),
             C, cost=images / N * cost / C,
         )  # fmt: skip
-    rows = found.view(s.groups, s.C, taps, s.D).permute(0, 3, 1, 2)
-    grad_weight = rows.reshape(width, s.C, s.K_h, s.K_w)
+    grad_weight = _turned(found.view(s.groups, s.C * taps, s.D)).view(width, s.C, s.K_h, s.K_w)
     return grad_weight if by_lookup is None else by_lookup.add_(grad_weight)
+
+
+def _turned(a: Tensor) -> Tensor:
+    """Matrices [groups, m, n] transposed, contiguous."""
+    return turned(a[0])[None] if len(a) == 1 else a.transpose(1, 2).contiguous()
 
 
 def _frame(s: Sizes) -> tuple[int, int, int, int]:

@@ -191,7 +191,7 @@ def convolve(planes, sizes, dense, bias, y, add, low, high):
     """Items low .. high of a convolution; an item is one image and one group: y[n, group] = bias (with `add`, y itself) + taps of active inputs.
 
     sizes: C, H, W of a group's input, D, H, W of its output, kernel, stride, padding, dilation (each for H and W), groups.
-    dense [groups, taps * C, D]: row tap * C + c. y [N, groups * D, H_out, W_out].
+    dense [groups, C * taps, D]: row c * taps + tap. y [N, groups * D, H_out, W_out].
     """
     C, H, W, D, H_out, W_out, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w, groups = sizes
     P = planes.shape[0]
@@ -210,7 +210,7 @@ def convolve(planes, sizes, dense, bias, y, add, low, high):
                     n = _positions(planes[p], ((item * C + c) * H + h) * W, ((item * C + c) * H + h + 1) * W, found, 0)
                     for k in range(n):
                         w = np.int64(found[k])
-                        channels[h, w, counts[h, w]] = c
+                        channels[h, w, counts[h, w]] = c * K_h * K_w
                         counts[h, w] += 1
         for ho in range(H_out):
             n = 0
@@ -224,7 +224,7 @@ def convolve(planes, sizes, dense, bias, y, add, low, high):
                         w = wo * s_w - p_w + b * d_w
                         if w < 0 or w >= W:
                             continue
-                        tap = np.uint32((a * K_w + b) * C)
+                        tap = np.uint32(a * K_w + b)
                         for k in range(counts[h, w]):
                             lists[n] = tap + channels[h, w, k]
                             n += 1
