@@ -2,8 +2,8 @@
 
     python benchmarks/spike_products.py [threads]
 
-A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `chosen` is what a layer of
-ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
+A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `lookup` the one that looks sums up
+(with AVX-512), `chosen` is what a layer of ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
 forward and backward to input and weight. The last column: bytes that backward keeps, of dense's. Then the products of attention, at the
 shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW.
 
@@ -27,10 +27,11 @@ from torch import Tensor
 from neuro.kernels import choosing
 from neuro.kernels.spike_conv import spike_conv2d
 from neuro.kernels.spike_linear import spike_linear
+from neuro.kernels.spike_lookup import has_lookup
 from neuro.layers import AttentionProduct
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-FORMS = ("dense", "events", "chosen")
+FORMS = ("dense", "events", "lookup", "chosen") if has_lookup(torch.float32) else ("dense", "events", "chosen")
 PARTS = ("fw", "dW", "all")
 Product = Callable[[Tensor, Tensor], Tensor]
 Times = dict[tuple[str, str], float]  # of a form and a part, seconds
@@ -51,7 +52,8 @@ def main(threads: int = 2) -> None:
     start = time.perf_counter()
     choosing.current()
     print(f"{threads} threads, torch {torch.__version__}; table of costs ready after {time.perf_counter() - start:.1f} s")
-    print(f"{'layer':38} {'density':>7} {'dense fw ms':>11} | {'events: fw':>10} {'dW':>6} {'all':>6} | {'chosen: fw':>10} {'dW':>6} {'all':>6} | kept")
+    heads = " | ".join(f"{form + ': fw':>10} {'dW':>6} {'all':>6}" for form in FORMS[1:])
+    print(f"{'layer':38} {'density':>7} {'dense fw ms':>11} | {heads} | kept")
     cells = []
     for inner, outer in ((512, 512), (384, 1536)):
         for rows in (1, 64, 1024):
@@ -89,11 +91,11 @@ def speed(times: Times, part: str) -> float:
     return times["dense", part] / times["chosen", part]
 
 
-def medians(measure: Callable[[str], dict[str, float]], rounds: int) -> Times:
+def medians(measure: Callable[[str], dict[str, float]], rounds: int, forms: tuple[str, ...] = FORMS) -> Times:
     """Of every form and part; the forms take turns, none always follows the same one, and a first round is not counted."""
     times: dict[tuple[str, str], list[float]] = {}
     for again in range(rounds + 1):
-        for form in FORMS[again % 3 :] + FORMS[: again % 3]:
+        for form in forms[again % len(forms) :] + forms[: again % len(forms)]:
             choosing.use(None if form == "chosen" else form)  # type: ignore[arg-type]
             for what, seconds in measure(form).items():
                 if again:
@@ -102,8 +104,9 @@ def medians(measure: Callable[[str], dict[str, float]], rounds: int) -> Times:
     return {key: statistics.median(values) for key, values in times.items()}
 
 
-def ratios(times: Times, *parts: tuple[str, int]) -> list[str]:
-    return [" ".join(f"{times['dense', what] / times[form, what]:{width}.2f}" for what, width in parts) for form in FORMS[1:]]
+def ratios(times: Times, *parts: tuple[str, int]) -> str:
+    forms = [form for form in FORMS[1:] if (form, "fw") in times]
+    return " | ".join(" ".join(f"{times['dense', what] / times[form, what]:{width}.2f}" for what, width in parts) for form in forms)
 
 
 def attention(name: str, shape: tuple[int, ...], heads: int) -> list[Cell]:
@@ -114,11 +117,10 @@ def attention(name: str, shape: tuple[int, ...], heads: int) -> list[Cell]:
         g = torch.randn(shape)
 
         def again(more: int, inputs: list[Tensor] = inputs, g: Tensor = g) -> Times:
-            return medians(lambda form: attended(product, inputs, g), 4 * more)
+            return medians(lambda form: attended(product, inputs, g), 4 * more, ("dense", "events", "chosen"))
 
         times = again(1)
-        events, chosen = ratios(times, ("fw", 10), ("all", 6))
-        print(f"{f'attention {name}':38} {density:7.0%} {1e3 * times['dense', 'fw']:11.3f} | {events} | {chosen}", flush=True)
+        print(f"{f'attention {name}':38} {density:7.0%} {1e3 * times['dense', 'fw']:11.3f} | {ratios(times, ('fw', 10), ('all', 6))}", flush=True)
         cells.append(Cell(f"attention {name}, {density:.0%}", times, again))
     return cells
 
@@ -134,9 +136,8 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
             return medians(lambda form: measured(theirs if form == "dense" else ours, x, w, g), 6 * more)
 
         times = again(1)
-        events, chosen = ratios(times, ("fw", 10), ("dW", 6), ("all", 6))
         kept = kept_bytes(ours, x, w) / max(1, kept_bytes(theirs, x, w))
-        print(f"{name:38} {density:7.0%} {1e3 * times['dense', 'fw']:11.3f} | {events} | {chosen} | {kept:.2f}", flush=True)
+        print(f"{name:38} {density:7.0%} {1e3 * times['dense', 'fw']:11.3f} | {ratios(times, ('fw', 10), ('dW', 6), ('all', 6))} | {kept:.2f}", flush=True)
         cells.append(Cell(f"{name}, {density:.0%}", times, again))
     return cells
 
