@@ -153,9 +153,12 @@ class Costs:
         return form
 
     def prefers_bits_in_training(self, work: Work, queries: float, events: float) -> bool:
-        """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone."""
+        """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone.
+
+        No margin: bits keep a thirty-second of what the dense product keeps.
+        """
         gradient = self.call + self.attention_gradient_product * work.outputs * work.fan + self.attention_gradient_add * events * work.fan
-        return self.events(work, queries) + gradient < MARGIN * self.attention_training_dense * work.products
+        return self.events(work, queries) + gradient < self.attention_training_dense * work.products
 
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
