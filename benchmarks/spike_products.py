@@ -13,6 +13,7 @@ times the rounds, and that figure counts.
 
 from __future__ import annotations
 
+import random
 import statistics
 import sys
 import time
@@ -92,10 +93,11 @@ def speed(times: Times, part: str) -> float:
 
 
 def medians(measure: Callable[[str], dict[str, float]], rounds: int, forms: tuple[str, ...] = FORMS) -> Times:
-    """Of every form and part; the forms take turns, none always follows the same one, and a first round is not counted."""
+    """Of every form and part; the forms take turns in an order drawn anew, for what ran before warms the caches, and a first round is not counted."""
+    draw = random.Random(0)
     times: dict[tuple[str, str], list[float]] = {}
     for again in range(rounds + 1):
-        for form in forms[again % len(forms) :] + forms[: again % len(forms)]:
+        for form in draw.sample(forms, len(forms)):
             choosing.use(None if form == "chosen" else form)  # type: ignore[arg-type]
             for what, seconds in measure(form).items():
                 if again:
