@@ -2,14 +2,15 @@
 
 Not Numba's `parallel=True`: its OpenMP layer kills workers forked after its first use, its workqueue layer dies when two
 threads enter it. Ranges run on torch's own threads (`neuro.kernels.openmp`), which would otherwise spin on the cores that ours
-need; where there are none, or where they sleep while they wait, on a pool of ours, which is remade in a forked child. Both may
-be entered from any number of threads.
+need; where there are none, where they sleep while they wait, or where others use the cores, on a pool of ours, which is remade
+in a forked child. Both may be entered from any number of threads.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,10 +22,13 @@ WORTH_A_THREAD = 100e-6  # seconds of work that pay for waking a thread; two bre
 WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
 A_CALL = 20e-6  # seconds that a thread of torch's adds to a call in which nothing is left for it
 MOST_RANGES = 8  # of a thread
+LATE = 2e-3  # seconds of waiting at the end of a call, and three times the work before, that tell of cores which others use
+SPARED = 1.0  # seconds for which torch's threads are then not called
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _size = 0
+_spared_until = 0.0
 _here = threading.local()
 
 
@@ -52,7 +56,7 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
     """
     seconds, most = items * cost, torch.get_num_threads()
     threads = min(most, items, max(1, int(seconds / WORTH_A_THREAD)))
-    run = openmp.team() if threads > 1 else None
+    run = openmp.team() if threads > 1 and time.perf_counter() >= _spared_until else None
     if threads <= 1 or getattr(_here, "is_ours", False) or (run is not None and seconds < most * A_CALL):
         if items:
             work(0, items)
@@ -62,7 +66,25 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
     if run is None:
         _together(work, ahead, lambda take: _on_pool(take, threads))
     else:  # on all, as torch: GNU's library would end the others, and torch's next operation make them anew, in milliseconds
-        _together(work, ahead, lambda take: run(take, most))
+        _together(work, ahead, lambda take: _watched(run, take, most))
+
+
+def _watched(run: Callable[[openmp.Task, int], None], take: openmp.Task, threads: int) -> None:
+    """The call, and whether its threads came too late: where others use the cores, each waits in turn while the rest spin and hold
+    the very core that it needs. For a while threads of ours are the better ones, which sleep while they wait."""
+    global _spared_until
+    caller, ends = threading.get_ident(), []
+
+    def timed() -> None:
+        take()
+        if threading.get_ident() == caller:
+            ends.append(time.perf_counter())
+
+    began = time.perf_counter()
+    run(timed, threads)
+    now = time.perf_counter()
+    if ends and now - ends[0] > max(LATE, 3 * (ends[0] - began)):
+        _spared_until = now + SPARED
 
 
 def _together(work: Callable[[int, int], None], ahead: list[tuple[int, int]], call: Callable[[openmp.Task], None]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from contextlib import nullcontext
 
@@ -29,7 +30,10 @@ def wait_as(policy, monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def found_anew():
+def found_anew(monkeypatch):
+    """Whatever else runs on the machine."""
+    monkeypatch.setattr(pool, "LATE", 1e9)
+    monkeypatch.setattr(pool, "_spared_until", 0.0)
     yield
     openmp._found.cache_clear()
 
@@ -90,6 +94,40 @@ def test_a_large_team_is_not_called_for_little(two_threads):
     spread(lambda low, high: seen.append((low, high)), 2, cost=enough / 2)
     halves = [(0, 1), (1, 2)]
     assert sorted(seen) == sorted([(0, 2), *halves] if two_threads == "torch's threads" else halves * 2)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_threads_that_come_late_are_spared_for_a_while(monkeypatch, two_threads, late):
+    calls = []
+
+    def team(task, threads):
+        calls.append(threads)
+        task()
+        if late:
+            time.sleep(0.02)
+
+    monkeypatch.setattr(openmp, "team", lambda: team)
+    monkeypatch.setattr(pool, "LATE", 0.01)
+    assert times_done(8) == times_done(8) == [1] * 8
+    assert len(calls) == (1 if late else 2)
+    monkeypatch.setattr(time, "perf_counter", lambda now=time.perf_counter: now() + 1.1 * pool.SPARED)
+    assert times_done(8) == [1] * 8
+    assert len(calls) == (2 if late else 3), "tried again"
+
+
+def test_work_that_is_long_is_waited_for_without_blame(monkeypatch, two_threads):
+    calls = []
+
+    def team(task, threads):
+        calls.append(threads)
+        task()
+        time.sleep(0.02)
+
+    monkeypatch.setattr(openmp, "team", lambda: team)
+    monkeypatch.setattr(pool, "LATE", 0.001)
+    for _ in range(2):
+        spread(lambda low, high: time.sleep(0.01), 2, cost=1.0)
+    assert len(calls) == 2
 
 
 def test_a_thread_that_is_held_up_leaves_ranges_to_the_other(two_threads):
