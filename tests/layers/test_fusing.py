@@ -303,21 +303,24 @@ def test_sequential_and_fire_find_the_three(monkeypatch, pool):
         handle.remove()
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize(
+    ("shape", "axis", "pool"),
+    [((4, 4, 16, 32, 32), 2, None), ((4, 4, 16, 32, 32), 2, MaxPool2d(3, 2, 1)), ((4, 5, 31, 200), -1, None), ((4, 6, 60, 9, 9), 2, None)],
+    ids=["maps", "pooled", "tokens", "small maps"],
+)
+def test_results_do_not_depend_on_the_number_of_threads(shape, axis, pool):
     torch.manual_seed(14)
-    x, found, threads = torch.randn(4, 4, 16, 32, 32), [], torch.get_num_threads()
+    x, found, threads = torch.randn(shape), [], torch.get_num_threads()
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            for pool in (None, MaxPool2d(3, 2, 1)):
-                neuron, norm = LIF(), BatchNorm(16)
-                leaf = x.clone().requires_grad_()
-                y = fire(neuron, norm, leaf, pool)
-                found.append((y, *torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), [leaf, *norm.parameters()]), norm.running_var))
+            neuron, norm = LIF(), BatchNorm(shape[axis], axis=axis)
+            leaf = x.clone().requires_grad_()
+            y = fire(neuron, norm, leaf, pool)
+            found.append((y, *torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), [leaf, *norm.parameters()]), norm.running_var))
     finally:
         torch.set_num_threads(threads)
-    for a, b in ((0, 2), (1, 3)):
-        assert all(torch.equal(v, w) for v, w in zip(found[a], found[b], strict=True))
+    assert all(torch.equal(v, w) for v, w in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("pool", [None, MaxPool2d(2)], ids=["two", "three"])
