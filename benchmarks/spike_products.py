@@ -7,7 +7,7 @@ A ratio above 1 means that ours was faster. `events` forces the form that touche
 forward and backward to input and weight. The last column: bytes that backward keeps, of dense's. Then the products of attention, at the
 shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW.
 
-At the end: where dense takes 0.5 ms or more, is what is chosen ever more than 5 % slower? A cell that looks so is measured again, with five
+At the end: where dense takes 0.5 ms or more, is what is chosen ever more than 5 % slower? A cell that looks so is measured again, with ten
 times the rounds, and that figure counts.
 """
 
@@ -83,7 +83,7 @@ def report(cells: list[Cell]) -> None:
     print(f"chosen: {len(asked) - len(slow)} of {len(asked)} figures with a dense time of 0.5 ms or more are at least 0.95 of dense's speed; the others again:")
     found = [1.0]
     for cell, part in slow:
-        found.append(speed(cell.again(5), part))
+        found.append(speed(cell.again(10), part))
         print(f"  {cell.name} {part}: {speed(cell.times, part):.2f}, again {found[-1]:.2f}", flush=True)
     print(peers.target("chosen, its least speed as a share of dense's", min(found), at_least=0.95))
 

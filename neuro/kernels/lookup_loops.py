@@ -152,7 +152,7 @@ def _sums(rows, at, stride, terms, outputs, bits, b, lanes, one, tables, y, add)
 @machine
 def _room(terms):
     """Subtotals of 16 outputs and as many terms as are at hand at a time."""
-    return aligned(ROWS * (min(_TERMS, terms) + 31) // 32 * 8 * LANES, np.float32)
+    return aligned(ROWS * ((min(_TERMS, terms) + 31) // 32) * 8 * LANES, np.float32)
 
 
 @machine
