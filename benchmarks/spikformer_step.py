@@ -163,7 +163,8 @@ def compare(name: str, order: str, memory_is: str, rounds: int, memory: bool) ->
 
 KINDS = {  # what the profiler's names begin with; an operator belongs to the first kind that fits
     "convolutions": ("aten::convolution", "aten::mkldnn_convolution", "aten::_slow_conv", "_SpikeConv"),
-    "dense products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear", "_SpikeLinear"),
+    "linear products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear", "_SpikeLinear"),
+    "attention products": ("_SpikeAttention",),
     "batch norm": ("aten::native_batch_norm",),
     "norm and neurons in one": ("_Normed",),
     "neurons over time": ("_Scan",),
