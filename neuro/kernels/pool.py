@@ -32,7 +32,7 @@ _spared_until = 0.0
 _here = threading.local()
 
 
-def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None:
+def spread(work: Callable[[int, int], None], items: int, *, cost: float, grain: int = 1) -> None:
     """Call `work(low, high)` on ranges that together cover `0 .. items`, side by side on at most `torch.get_num_threads()` threads.
 
     A thread takes the next range when it is done with one: there are several for each where they are long, so that a thread that
@@ -42,6 +42,7 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
         work: releases the GIL and writes only what belongs to its items; then the result does not depend on the split.
         items: number of items.
         cost: estimated time of one item in seconds; a thread of its own is worth `WORTH_A_THREAD`.
+        grain: items for which a range first makes something that they share. A thread gets several ranges only of so many items.
 
     Raises:
         whatever `work` raised first, after every range that began has ended.
@@ -61,7 +62,7 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float) -> None
         if items:
             work(0, items)
         return
-    ranges = min(items, threads * max(1, min(MOST_RANGES, int(seconds / (threads * WORTH_A_RANGE)))))
+    ranges = min(items, threads * max(1, min(MOST_RANGES, int(seconds / (threads * WORTH_A_RANGE)), items // (threads * grain))))
     ahead = [(items * k // ranges, items * (k + 1) // ranges) for k in reversed(range(ranges))]
     if run is None:
         _together(work, ahead, lambda take: _on_pool(take, threads))

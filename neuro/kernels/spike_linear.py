@@ -16,6 +16,7 @@ from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
 
+_GRAIN = 512  # rows, or inputs, of a range: for each the weight is turned, or every row looked through
 _ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide how many threads are worth waking
 
 
@@ -89,7 +90,7 @@ def forward(packed: Packed, weight: Tensor, bias: Tensor | None, looked: int = 0
     first = (weight.new_zeros(D) if bias is None else bias.detach().contiguous()).detach().numpy()
     flat, add = y.view(-1).numpy(), looked > 0
     cost = D * _ADD * (4 + packed.events / max(1, rows))
-    spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, add, low, high), rows, cost=cost)
+    spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, add, low, high), rows, cost=cost, grain=_GRAIN)
     return y
 
 
@@ -105,7 +106,7 @@ def weight_gradient(packed: Packed, g: Tensor, looked: int = 0) -> Tensor:
     turned_grad = fresh((C, D), g.dtype)
     flat, dense = turned_grad.view(-1).numpy(), g.detach().contiguous().view(-1).numpy()
     cost = D * _ADD * (4 + packed.events / C)
-    spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost)
+    spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost, grain=_GRAIN)
     return turned(turned_grad) if found is None else found.add_(turned(turned_grad))
 
 

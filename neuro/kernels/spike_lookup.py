@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from neuro.kernels.spike_conv import Sizes
 
 _LOOK, _CUT = 1.2e-11, 1e-10  # seconds of a product and of a bit that is moved, one thread; only decide how many threads are worth waking
-_PLACES = 1024  # places of an output that are lanes together: the subtotals are made once for them
+_PLACES = 1024  # rows, or places of an output, that are lanes together: the subtotals are made once for them
 _KEPT = 8 << 20  # bytes of bits under taps made at a time; part of the order of summation
 _ONE = np.float32(1.0)
 
@@ -44,7 +44,7 @@ def linear(packed: Packed, looked: int, weight: Tensor, bias: Tensor | None) -> 
     y = fresh((*packed.shape[:-1], D), weight.dtype)
     flat, planes, dense, first = y.view(-1).numpy(), packed.planes[:looked], _flat(weight), _first(bias, D)
     cost = len(planes) * D * C * _LOOK
-    spread(lambda low, high: lookup_loops.times(planes, C, dense, D, first, _ONE, flat, low, high), rows, cost=cost)
+    spread(lambda low, high: lookup_loops.times(planes, C, dense, D, first, _ONE, flat, low, high), rows, cost=cost, grain=_PLACES)
     return y
 
 
@@ -74,7 +74,7 @@ def convolution(packed: Packed, looked: int, weight: Tensor, bias: Tensor | None
     dense = _flat(weight.detach().flatten(2).transpose(1, 2))  # [D, taps, C]
     flat, planes, first, plain = y.view(-1).numpy(), packed.planes[:looked], _first(bias, s.groups * s.D), tuple(s)
     cost = len(planes) * y[0].numel() * s.C * s.K_h * s.K_w * _LOOK
-    spread(lambda low, high: lookup_loops.convolve(planes, plain, images, dense, first, _ONE, flat, low, high), N, cost=cost)
+    spread(lambda low, high: lookup_loops.convolve(planes, plain, images, dense, first, _ONE, flat, low, high), N, cost=cost, grain=images)
     return y
 
 

@@ -274,3 +274,12 @@ def test_a_forked_child_makes_its_own_threads(two_threads):
         os._exit(0 if openmp.team() is None and times_done(10) == [1] * 10 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(("items", "grain", "ranges"), [(1000, 1, 16), (1000, 100, 10), (1000, 500, 2), (1000, 10_000, 2), (3, 1, 2), (1, 5, 1)])
+def test_a_range_is_not_much_smaller_than_its_grain(items, grain, ranges, monkeypatch):
+    """What a range makes for all its items is made rarely; every thread still gets one."""
+    torch.set_num_threads(2)
+    seen = []
+    spread(lambda low, high: seen.append((low, high)), items, cost=100 * pool.WORTH_A_RANGE / items, grain=grain)
+    assert len(seen) == ranges and sorted(i for low, high in seen for i in range(low, high)) == list(range(items))
