@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import platform
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -299,6 +300,7 @@ def _of_machine(threads: int) -> Costs:
 def _measure_into(path: Path) -> Costs:
     from neuro.kernels.calibrating import measure
 
+    print("neuro: measuring what products with spikes cost on this machine (once, some 10 seconds with compiling)", file=sys.stderr, flush=True)
     costs = measure()
     try:
         costs.save(path)

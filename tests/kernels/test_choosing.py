@@ -120,13 +120,14 @@ def test_small_layers_ask_nothing(monkeypatch):
     neuro.layers.Conv2d(4, 16, 3)(spikes(0.1, 4, 2, 4, 8, 8))
 
 
-def test_the_table_is_measured_once_and_kept(monkeypatch, tmp_path):
+def test_the_table_is_measured_once_and_kept(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("NEURO_CACHE", str(tmp_path))
     monkeypatch.setattr(choosing, "_measured", {})
     monkeypatch.setattr(choosing, "_from_environment", lambda: None)
     asked = []
     monkeypatch.setattr(calibrating, "measure", lambda: asked.append(1) or TABLE)
     assert choosing.current() == choosing.current() == TABLE and len(asked) == 1
+    assert capsys.readouterr().err.count("measuring what products with spikes cost") == 1
     (file,) = tmp_path.glob("products-*.json")
     choosing._measured.clear()  # as in another process
     assert choosing.current() == TABLE and len(asked) == 1
