@@ -7,18 +7,10 @@ import sys
 
 import pytest
 import torch
+from waiting import wait_as
 
 from neuro.kernels import openmp
 from neuro.kernels.pool import spread
-
-
-def wait_as(policy, monkeypatch):
-    """As in a process whose environment says so; that torch's library was told otherwise when it was loaded changes times alone."""
-    if policy is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    else:
-        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    openmp._found.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,12 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from waiting import wait_as
 
 from neuro.kernels import openmp, pool, spike_conv
 from neuro.kernels.choosing import deterministic
 from neuro.kernels.pool import spread
 from neuro.neurons import LIF
-
-
-def wait_as(policy, monkeypatch):
-    """As in a process whose environment says so; that torch's library was told otherwise when it was loaded changes times alone."""
-    if policy is None:
-        monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    else:
-        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    openmp._found.cache_clear()
 
 
 @pytest.fixture(autouse=True)
