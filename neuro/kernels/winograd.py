@@ -68,4 +68,5 @@ def _kernels(weight: Tensor) -> Tensor:
     D, C = weight.shape[:2]
     G = np.array(KERNEL)
     both = torch.from_numpy(np.kron(G, G)[:, ::-1].copy()).to(weight.dtype)  # of the kernel's places, first to last, the last comes first
-    return (both @ turned(weight.detach().reshape(D * C, 9))).view(36, D, C)
+    with torch.autocast("cpu", enabled=False):  # backward may run inside of one; forward did not
+        return (both @ turned(weight.detach().reshape(D * C, 9))).view(36, D, C)

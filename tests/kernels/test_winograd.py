@@ -98,3 +98,11 @@ def test_a_layer_takes_it_where_the_table_says_so(monkeypatch):
             assert len(calls) - before == (name == "tiles")
     apart = (found["tiles"] - found["events"]).square().mean().sqrt()
     assert 0 < apart < 5e-6 * found["events"].square().mean().sqrt()
+
+
+def test_backward_inside_autocast_stays_as_it_was_forward():
+    torch.manual_seed(0)
+    sizes, grad, weight = sizes_of(2, 32, 32, 6, 6, (1, 1)), torch.randn(2, 32, 6, 6), torch.randn(32, 32, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = winograd.input_gradient(grad, weight, sizes)
+    assert torch.equal(found, winograd.input_gradient(grad, weight, sizes))
