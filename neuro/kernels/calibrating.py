@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,24 +19,29 @@ _DENSITY = 0.25  # near where forms are worth the same
 _WIDTH, _BATCH = 512, 1024  # of the linear layer
 _CHANNELS, _OUTPUTS, _MAP, _IMAGES = 128, 256, 16, 4  # of the convolution
 _HEADS, _SAMPLES = 12, 8  # of the attention
+_TYPE = torch.float32
+_normal = functools.partial(torch.randn, dtype=_TYPE)
 
 
 def measure() -> Costs:
-    """Time dense, event-driven and looked-up products of one layer of each kind, on one thread."""
+    """Time dense, event-driven and looked-up products of one layer of each kind in float32, on one thread.
+
+    The first product that asks may stand in an inference mode, or in a process whose default is float64: neither shows here.
+    """
     threads, generator = torch.get_num_threads(), torch.Generator().manual_seed(0)
     torch.set_num_threads(1)
     try:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.no_grad():
             return Costs(**_linear(generator), **_conv(generator), **_attention(generator), **_common(generator))
     finally:
         torch.set_num_threads(threads)
 
 
 def _linear(generator: torch.Generator) -> dict[str, float]:
-    w, products = torch.randn(_WIDTH, _WIDTH, generator=generator), _BATCH * _WIDTH * _WIDTH
-    few, some, many = (torch.rand(n, _WIDTH, generator=generator) for n in (16, 128, _BATCH))
-    spikes, g = _spikes((_BATCH, _WIDTH), generator), torch.randn(_BATCH, _WIDTH, generator=generator)
-    none, kept, outputs = pack(torch.zeros(_BATCH, _WIDTH)), pack(spikes), _BATCH * _WIDTH
+    w, products = _normal(_WIDTH, _WIDTH, generator=generator), _BATCH * _WIDTH * _WIDTH
+    few, some, many = (torch.rand(n, _WIDTH, generator=generator, dtype=_TYPE) for n in (16, 128, _BATCH))
+    spikes, g = _spikes((_BATCH, _WIDTH), generator), _normal(_BATCH, _WIDTH, generator=generator)
+    none, kept, outputs = pack(torch.zeros(_BATCH, _WIDTH, dtype=_TYPE)), pack(spikes), _BATCH * _WIDTH
     calls = {
         "dense_16": lambda: F.linear(few, w), "dense_128": lambda: F.linear(some, w), "dense_1024": lambda: F.linear(many, w),
         "silent": lambda: spike_linear.forward(none, w, None), "active": lambda: spike_linear.forward(kept, w, None),
@@ -53,9 +59,9 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
 
 def _conv(generator: torch.Generator) -> dict[str, float]:
     shape = (_IMAGES, _CHANNELS, _MAP, _MAP)
-    w, spikes = torch.randn(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator)
-    g = torch.randn(_IMAGES, _OUTPUTS, _MAP, _MAP, generator=generator)
-    none, kept, products = pack(torch.zeros(shape)), pack(spikes), spikes.numel() * _OUTPUTS * 9
+    w, spikes = _normal(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator)
+    g = _normal(_IMAGES, _OUTPUTS, _MAP, _MAP, generator=generator)
+    none, kept, products = pack(torch.zeros(shape, dtype=_TYPE)), pack(spikes), spikes.numel() * _OUTPUTS * 9
     sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
     calls = {
         "dense_conv": lambda: F.conv2d(spikes, w, None, 1, 1),
@@ -82,9 +88,9 @@ def _by_events(kind: str, t: dict[str, float], outputs: int, adds: int) -> dict[
 def _attention(generator: torch.Generator) -> dict[str, float]:
     shape, d = (4, _SAMPLES, 64, _HEADS * 32), 32
     q, k, v = (_spikes(shape, generator) for _ in range(3))
-    none, spikes, values = pack(torch.zeros(shape)), pack(q), pack(v)
+    none, spikes, values = pack(torch.zeros(shape, dtype=_TYPE)), pack(q), pack(v)
 
-    g, wanted = torch.randn(shape, generator=generator), [x.requires_grad_() for x in (q, k, v)]
+    g, wanted = _normal(shape, generator=generator), [x.requires_grad_() for x in (q, k, v)]
 
     def trained() -> None:
         with torch.enable_grad():
@@ -113,7 +119,7 @@ def _attention(generator: torch.Generator) -> dict[str, float]:
 
 def _common(generator: torch.Generator) -> dict[str, float]:
     many, few = _spikes((1 << 20,), generator), _spikes((64, 64), generator)
-    w, small, kept = torch.randn(_WIDTH, _WIDTH, generator=generator), torch.randn(64, 64, generator=generator), pack(many)
+    w, small, kept = _normal(_WIDTH, _WIDTH, generator=generator), _normal(64, 64, generator=generator), pack(many)
     t = _in_turns({
         "pack": lambda: pack(many), "unpack": lambda: kept.unpack(), "weight": lambda: spike_linear.turned(w),
         "call": lambda: spike_linear.forward(pack(few), small, None),
@@ -122,7 +128,7 @@ def _common(generator: torch.Generator) -> dict[str, float]:
 
 
 def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return (torch.rand(shape, generator=generator) < _DENSITY).float()
+    return (torch.rand(shape, generator=generator, dtype=_TYPE) < _DENSITY).to(_TYPE)
 
 
 def _in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:

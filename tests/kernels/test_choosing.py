@@ -147,6 +147,24 @@ def test_measuring_gives_a_table():
     assert all(v >= 0 for v in asdict(found).values()) and found.call > 0 and found.dense_1024 > 0
 
 
+def test_measuring_where_a_first_product_may_stand(monkeypatch):
+    """Inside an inference mode no gradient can be timed, and a default of float64 would mix types."""
+
+    def once(calls):
+        for call in calls.values():
+            call()
+        return dict.fromkeys(calls, 1.0)
+
+    monkeypatch.setattr(calibrating, "_in_turns", once)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            assert calibrating.measure().dense_conv > 0
+    finally:
+        torch.set_default_dtype(before)
+
+
 @pytest.mark.parametrize("choice", [TABLE, "dense", "events", "lookup"])
 def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
     path = tmp_path / "products.json"
