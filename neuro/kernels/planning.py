@@ -54,12 +54,12 @@ def is_plain(*tensors: Tensor | None) -> bool:
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd watches; where it does not, a product that is planned goes by events and needs no node of its graph."""
+    """Whether autograd watches; where it does not, a product that is planned needs no node of its graph."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | None:
-    """How to form this product, or None for plain torch. Where nothing is to be kept, a plan's forward is by events.
+    """How to form this product, or None for plain torch. Where nothing is to be kept, a plan's forward is never dense.
 
     Args:
         keeps: whether backward will need x.

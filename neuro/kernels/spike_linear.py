@@ -26,7 +26,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     Where x holds spikes (0, 1 or counts up to 16) and the table of costs says so, only the active inputs are touched, or sums are looked
     up by bits, forward and in the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
     float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A second
-    derivative is refused where the event-driven form was taken.
+    derivative is refused where x was kept as bits.
 
     Shapes: x [..., C], weight [D, C], bias [D] -> [..., D].
 
