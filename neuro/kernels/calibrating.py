@@ -17,7 +17,7 @@ from neuro.kernels.choosing import Costs
 
 _DENSITY = 0.25  # near where forms are worth the same
 _WIDTH, _BATCH = 512, 1024  # of the linear layer
-_CHANNELS, _OUTPUTS, _MAP, _IMAGES = 128, 256, 16, 4  # of the convolution
+_CHANNELS, _OUTPUTS, _MAP, _IMAGES, _MANY = 128, 256, 16, 4, 32  # of the convolution; tiles are worth while in many images
 _HEADS, _SAMPLES = 12, 8  # of the attention
 _TYPE = torch.float32
 _normal = functools.partial(torch.randn, dtype=_TYPE)
@@ -60,20 +60,22 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
 def _conv(generator: torch.Generator) -> dict[str, float]:
     shape = (_IMAGES, _CHANNELS, _MAP, _MAP)
     w, spikes = _normal(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator)
-    g = _normal(_IMAGES, _OUTPUTS, _MAP, _MAP, generator=generator)
+    g, many = (_normal(images, _OUTPUTS, _MAP, _MAP, generator=generator) for images in (_IMAGES, _MANY))
     none, kept, products = pack(torch.zeros(shape, dtype=_TYPE)), pack(spikes), spikes.numel() * _OUTPUTS * 9
     sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
     calls = {
         "dense_conv": lambda: F.conv2d(spikes, w, None, 1, 1),
         "silent": lambda: spike_conv.forward(none, w, None, sizes), "active": lambda: spike_conv.forward(kept, w, None, sizes),
         "quiet": lambda: spike_conv.weight_gradient(none, g, sizes), "driven": lambda: spike_conv.weight_gradient(kept, g, sizes),
-        "input_dense": lambda: spike_conv.input_gradient(g, w, sizes, spikes.shape), "input_winograd": lambda: winograd.input_gradient(g, w, sizes),
+        "input_dense": lambda: spike_conv.input_gradient(many, w, sizes, torch.Size((_MANY, *spikes.shape[1:]))),
+        "input_winograd": lambda: winograd.input_gradient(many, w, sizes),
     }  # fmt: skip
     if spike_lookup.has_lookup(w.dtype):
         calls["lookup_conv"] = lambda: spike_lookup.convolution(kept, 1, w, None, sizes)
         calls["lookup_conv_gradient"] = lambda: spike_lookup.convolution_gradient(kept, 1, g, sizes)
     t = _in_turns(calls)
-    rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name or "winograd" in name}
+    rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name}
+    rates |= {name: t[name] / (products * _MANY // _IMAGES) for name in ("input_dense", "input_winograd")}
     return {**rates, **_by_events("conv", t, g.numel(), kept.events * _OUTPUTS * 9)}
 
 
