@@ -223,7 +223,8 @@ def use(table: Costs | Fixed | None) -> None:
 def deterministic(table: Costs | Fixed = "dense") -> Iterator[None]:
     """Inside, products with spikes take one form whatever the machine: "dense", "events", or what the given table chooses.
 
-    "lookup" looks sums up where the processor can (`neuro.kernels.spike_lookup`) and goes by events elsewhere.
+    "lookup" looks sums up where the processor can (`neuro.kernels.spike_lookup`) and goes by events elsewhere, in float64 and in the weight's
+    gradient of a convolution with strides too.
 
     >>> with deterministic():
     ...     current()

@@ -58,7 +58,7 @@ def test_its_error_is_a_few_times_that_of_numbers_added_one_after_the_other():
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_parts_and_threads_change_no_bit(threads, monkeypatch):
+def test_parts_and_threads_change_rounding_alone(threads, monkeypatch):
     torch.manual_seed(0)
     sizes, grad, weight = sizes_of(7, 32, 48, 9, 10, (1, 1)), torch.randn(7, 48, 9, 10), torch.randn(48, 32, 3, 3)
     torch.set_num_threads(1)
