@@ -1,7 +1,8 @@
 """Products with bits by looking sums up, for Numba: of every four terms of a sum, the sixteen subtotals are made once and then named by four bits.
 
 A vector of 16 floats holds the subtotals of four terms of one output; one instruction of AVX-512 looks up sixteen of them at once, by sixteen
-lines of bits (`permvar`), and one more adds them up: 64 products of a dense layer for two instructions, whatever the bits are.
+lines of bits (`permvar`), and one more adds them up: 64 products of a dense layer for two instructions, whatever the bits are. It is the
+method of four Russians (V. L. Arlazarov, E. A. Dinic, M. A. Kronrod, I. A. Faradzhev, Doklady 194, 1970) with the table in a register.
 
 An output is a row of numbers (a row of a weight, or of a gradient) and a lane a line of bits; both run over the same terms. Bits lie as
 words of 32 terms, the word of all lanes beside each other: `bits[word * lanes + lane]`; lanes come in blocks of 64. Lines end in zeros.

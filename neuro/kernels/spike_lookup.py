@@ -1,4 +1,5 @@
-"""Products with spikes by looking sums up: as fast at any density, where the processor looks up sixteen floats at once (AVX-512)."""
+"""Products with spikes by looking sums up (the method of four Russians): as fast at any density, where the processor looks up sixteen floats
+at once (AVX-512). How, and the source: `lookup_loops.py`."""
 
 from __future__ import annotations
 
