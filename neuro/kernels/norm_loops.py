@@ -7,13 +7,13 @@ import numpy as np
 
 
 @numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, cache=True)
-def moments_of_planes(x, sums, low, high):
-    """sums [P, 2]: sum and sum of squares of each plane of x [P, S], in double."""
+def moments_of_planes(x, origin, sums, low, high):
+    """sums [P, 2]: sum and sum of squares of x - origin over each plane of x [P, S], in double; planes repeat the channels of origin in order."""
     for p in range(low, high):
-        total, square = 0.0, 0.0
+        total, square, zero = 0.0, 0.0, origin[p % len(origin)]
         plane = x[p]
         for i in range(len(plane)):
-            v = np.float64(plane[i])
+            v = np.float64(plane[i]) - zero
             total += v
             square += v * v
         sums[p, 0] = total
@@ -21,8 +21,8 @@ def moments_of_planes(x, sums, low, high):
 
 
 @numba.njit(nogil=True, error_model="numpy", cache=True)
-def moments_of_rows(x, sums, rows, low, high):
-    """sums [pieces, 2, C]: sums over every `rows` rows of x [R, C], in double."""
+def moments_of_rows(x, origin, sums, rows, low, high):
+    """sums [pieces, 2, C]: the same over every `rows` rows of x [R, C], in double; origin [C]."""
     for piece in range(low, high):
         total, square = sums[piece, 0], sums[piece, 1]
         total[:] = 0
@@ -32,13 +32,14 @@ def moments_of_rows(x, sums, rows, low, high):
         for r in range(begin, fours, 4):  # four at once: the sums are read and written a quarter as often
             a, b, c, d = x[r], x[r + 1], x[r + 2], x[r + 3]
             for i in range(x.shape[1]):
-                p, q, s, t = np.float64(a[i]), np.float64(b[i]), np.float64(c[i]), np.float64(d[i])
+                zero = origin[i]
+                p, q, s, t = np.float64(a[i]) - zero, np.float64(b[i]) - zero, np.float64(c[i]) - zero, np.float64(d[i]) - zero
                 total[i] += (p + q) + (s + t)
                 square[i] += (p * p + q * q) + (s * s + t * t)
         for r in range(fours, end):
             row = x[r]
             for c in range(len(row)):
-                v = np.float64(row[c])
+                v = np.float64(row[c]) - origin[c]
                 total[c] += v
                 square[c] += v * v
 

@@ -72,25 +72,28 @@ def places(shape: torch.Size, last: bool) -> Places:
 
 
 def moments(x: Tensor, at: Places) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divided by n) of each channel [C], summed in double in a fixed order."""
+    """Mean and variance (divided by n) of each channel [C], summed in double in a fixed order.
+
+    Sums are of the distance to a channel's first value: squares of a large mean would leave few digits to the variance.
+    """
     from neuro.kernels import norm_loops
 
     n = x.numel() // at.channels
     if at.last:
         rows = x.detach().view(-1, at.channels)
         pieces = (len(rows) + _ROWS - 1) // _ROWS
-        sums = torch.empty(pieces, 2, at.channels, dtype=torch.float64)
-        arrays = (rows.numpy(), sums.numpy())
+        sums, origin = torch.empty(pieces, 2, at.channels, dtype=torch.float64), rows[0].double()
+        arrays = (rows.numpy(), origin.numpy(), sums.numpy())
         spread(lambda low, high: norm_loops.moments_of_rows(*arrays, _ROWS, low, high), pieces, cost=_ROWS * at.channels * _READ)
         total, square = sums.sum(0)
     else:
         planes = x.detach().view(x.shape[0] * x.shape[1] * at.channels, -1)
-        sums = torch.empty(len(planes), 2, dtype=torch.float64)
-        arrays = (planes.numpy(), sums.numpy())
+        sums, origin = torch.empty(len(planes), 2, dtype=torch.float64), planes[: at.channels, 0].double()
+        arrays = (planes.numpy(), origin.numpy(), sums.numpy())
         spread(lambda low, high: norm_loops.moments_of_planes(*arrays, low, high), len(planes), cost=planes.shape[1] * _READ)
         total, square = sums.view(-1, at.channels, 2).sum(0).unbind(-1)
-    mean = total / n
-    return mean, (square / n - mean.square()).clamp(min=0)
+    away = total / n
+    return origin + away, (square / n - away.square()).clamp(min=0)
 
 
 def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool) -> Found | None:

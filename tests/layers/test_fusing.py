@@ -353,3 +353,17 @@ def test_dirty_memory_shows_nowhere(monkeypatch, pool):
     monkeypatch.setattr(torch, "empty", lambda *a, **k: torch.full(a if isinstance(a[0], int) else a[0], torch.nan, **k))
     dirty = once()
     assert all(torch.equal(a, b) for a, b in zip(clean, dirty, strict=True))
+
+
+@pytest.mark.parametrize("axis", [2, -1])
+@pytest.mark.parametrize("mean", [0.0, 1e6, -1e8])
+def test_the_variance_beside_a_large_mean(mean, axis):
+    """Squares of the mean would leave it no digit: 1e16 in double, whose variance is 1."""
+    torch.manual_seed(0)
+    x = torch.randn((3, 2, 4, 20, 30) if axis == 2 else (3, 2, 600, 4), dtype=torch.float64) + mean
+    at = normed.places(x.shape, axis == -1)
+    others = [a for a in range(x.dim()) if a != axis % x.dim()]
+    found, var = normed.moments(x, at)
+    assert torch.allclose(found, x.mean(others), rtol=1e-12, atol=1e-12)
+    exact = (x - mean).var(others, correction=0)  # x - mean is exact up to the rounding of x itself
+    assert torch.allclose(var, exact, rtol=1e-9 if mean == 0 else 1e-6, atol=0)
