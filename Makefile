@@ -3,7 +3,7 @@
 # make test-triton   install Triton too, then test the GPU kernels; without a GPU in Triton's interpreter, and compiled but not run
 # make gpu      the same, then time them on a GPU
 # make test-peers    the tests against live networks of SpikingJelly and Norse, from the environment of make bench
-# make bench    install the libraries we compare with beside ours, then every benchmark
+# make bench    install the libraries we compare with beside ours, then every benchmark, with its seconds
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
 
 PYTHON ?= python3
@@ -59,11 +59,15 @@ $(BENCH)/installed: pyproject.toml constraints.txt benchmarks/peers.txt
 	@touch $@
 
 bench: $(BENCH)/installed
-	@mkdir -p runs; failed=; for script in benchmarks/*.py; do \
+	@mkdir -p runs; list=; code=0; for script in benchmarks/*.py; do \
 		case $$script in */nir_conformance.py|*/models_table.py) with="--out runs/$$(basename $$script .py).md";; *) with=;; esac; \
-		echo; echo "== $$script"; $(BENCH)/bin/python $$script $$with || failed="$$failed $$script"; \
+		echo; echo "== $$script"; start=$$(date +%s); said=ok; \
+		$(BENCH)/bin/python $$script $$with || { said=FAILED; code=1; }; \
+		seconds=$$(( $$(date +%s) - start )); echo "$$script: $$seconds s, $$said"; \
+		list="$$list$$(printf '%-40s %7d  %s' $$script $$seconds $$said)|"; \
 	done; \
-	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+	echo; printf '%-40s %7s  %s\n' script seconds result; printf '%s' "$$list" | tr '|' '\n'; \
+	exit $$code
 
 test-triton: $(VENV)/installed-test
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[gpu]'
