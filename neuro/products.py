@@ -9,9 +9,11 @@ padding is not an operand, so a tap outside the map is not counted, whether a la
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,24 +40,37 @@ class Product:
     weights: int = 0  # weights held, of the largest call
 
 
-def kinds(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Indicators, float64, of nonzero values, of +-1, and of nonzero whole numbers."""
-    x = x.detach()
-    if x.is_complex():
-        return (x != 0).double(), torch.zeros(x.shape, dtype=torch.float64), torch.zeros(x.shape, dtype=torch.float64)
+class Found(NamedTuple):
+    """Values of a tensor by kind: `sums` [3, ...] of nonzero ones, of +-1 and of nonzero whole numbers; how many there are, and negative."""
+
+    sums: Tensor
+    count: int
+    negative: int
+
+
+def found(x: Tensor, axes: tuple[int, ...]) -> Found:
+    """How many values of each kind lie along `axes`, float64 (exact below 2^53). Of zeros and ones alone one sum says it all."""
+    x, count = x.detach(), x.numel()
+    if x.dtype == torch.bool or (not x.is_complex() and torch.equal(x * x, x)):  # zeros and ones, or infinity
+        ones = x.sum(axes, dtype=torch.float64)
+        if bool(ones.sum().isfinite()):
+            return Found(ones.expand(3, *ones.shape), count, 0)
     nonzero = x != 0
+    if x.is_complex():
+        sums = nonzero.sum(axes, dtype=torch.float64)
+        return Found(torch.stack([sums, 0 * sums, 0 * sums]), count, 0)
     whole = nonzero & (x == x.round()) if x.is_floating_point() else nonzero
-    return nonzero.double(), (x.abs() == 1).double() if x.dtype != torch.bool else nonzero.double(), whole.double()
+    sums = torch.stack([i.sum(axes, dtype=torch.float64) for i in (nonzero, x.abs() == 1, whole)])
+    return Found(sums, count, int((x < 0).sum()))
 
 
-def _enter(p: Product, x: Tensor, k: tuple[Tensor, Tensor, Tensor]) -> None:
-    nonzero, unit, whole = (int(i.sum()) for i in k)
-    p.inputs += x.numel()
+def _enter(p: Product, values: Found) -> None:
+    nonzero, unit, whole = (int(n) for n in values.sums.flatten(1).sum(1).tolist())
+    p.inputs += values.count
     p.unit += unit
     p.integer += whole - unit
     p.real += nonzero - whole
-    if x.dtype != torch.bool and not x.is_complex():
-        p.negative += int((x < 0).sum())
+    p.negative += values.negative
 
 
 def _add(p: Product, total: int, unit: int, whole: int) -> None:
@@ -64,32 +79,55 @@ def _add(p: Product, total: int, unit: int, whole: int) -> None:
     p.mac += total - whole
 
 
+@lru_cache(maxsize=512)
+def reads(sizes: tuple[int, ...], taps: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+          transposed: bool, output_padding: tuple[int, ...]) -> Tensor:  # fmt: skip
+    """How many taps of a convolution read each element of a map [*sizes], float64; those on padding read none.
+
+    >>> reads((4,), (3,), (1,), (1,), (1,), False, (0,)).tolist()
+    [2.0, 3.0, 3.0, 2.0]
+    """
+    met = torch.ones((), dtype=torch.float64)
+    for size, kernel, step, pad, apart, extra in zip(sizes, taps, stride, padding, dilation, output_padding, strict=True):
+        reach = apart * (kernel - 1) + 1
+        outputs = (size - 1) * step - 2 * pad + reach + extra if transposed else (size + 2 * pad - reach) // step + 1
+        at = np.arange(size if transposed else outputs)[:, None] * step - pad + np.arange(kernel) * apart
+        if transposed:  # an input is at its tap, the outputs are met
+            along = ((at >= 0) & (at < outputs)).sum(1)
+        else:
+            along = np.bincount(at[(at >= 0) & (at < size)], minlength=size)
+        met = met[..., None] * torch.from_numpy(along).double()
+    return met
+
+
 def count_convolution(p: Product, out: Tensor, x: Tensor, w: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
                       transposed: bool, output_padding: Any, groups: int, inside: Tensor | None = None) -> None:  # fmt: skip
-    """Taps that read each input, by a convolution of the indicator with ones, in float64 (exact below 2^53).
+    """Each input costs as many operations as taps read it, times the outputs that a tap leads to.
 
     inside: of an input that was padded before, which of its elements are no padding; None: all.
     """
     spatial = w.dim() - 2
+    assert spatial >= 1
     batched = x.dim() == w.dim()
     xs = x if batched else x[None]
     per_tap = w.shape[1] if transposed else w.shape[0] // groups  # outputs that one input of one channel meets at one tap
-    ones = torch.ones(1, 1, *w.shape[2:], dtype=torch.float64, device=x.device)
-    k = kinds(xs)
-    real = torch.ones(xs.shape, dtype=torch.float64, device=x.device) if inside is None else inside.to(torch.float64).reshape(xs.shape)
-    maps = torch.stack([i.sum((0, 1)) for i in (*k, real)])
-    met = aten.convolution(maps[:, None], ones, None, stride, padding, dilation, transposed, output_padding, 1)
-    total, unit, whole, dense = ((met.flatten(1).sum(1) * per_tap).round().long()).tolist()
-    _enter(p, xs, k)
-    p.inputs -= xs.numel() - int(real.sum())
+    how = (tuple(v) * (spatial // len(v)) for v in (stride, padding, dilation))  # torch takes one number for all axes
+    met = reads(tuple(xs.shape[2:]), tuple(w.shape[2:]), *how, transposed, tuple(output_padding) * (spatial // len(output_padding))).to(x.device)
+    values = found(xs, (0, 1))
+    if inside is None:
+        real, dense = xs.numel(), int(met.sum()) * xs.shape[0] * xs.shape[1]
+    else:
+        here = inside.reshape(xs.shape).sum((0, 1), dtype=torch.float64)
+        real, dense = int(here.sum()), int((here * met).sum())
+    total, unit, whole = (int(n) * per_tap for n in (values.sums * met).flatten(1).sum(1).tolist())
+    _enter(p, values._replace(count=real))
     _add(p, total, unit, whole)
-    p.dense += dense
-    reads = xs.shape[2:].numel() * xs.shape[1] * w.shape[1] if transposed else out[0 if batched else ...].numel() * w.shape[1]
-    p.padded += xs.shape[0] * reads * w.shape[2:].numel()
+    p.dense += dense * per_tap
+    per_output = xs.shape[2:].numel() * xs.shape[1] * w.shape[1] if transposed else out[0 if batched else ...].numel() * w.shape[1]
+    p.padded += xs.shape[0] * per_output * w.shape[2:].numel()
     p.weights = max(p.weights, w.numel())
     p.outputs += out.numel()
     p.biases += out.numel() if bias is not None else 0
-    assert spatial >= 1
 
 
 def count_complex(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: bool) -> None:
@@ -133,19 +171,19 @@ def count_matmul(p: Product, a: Tensor, b: Tensor, a_weight: bool, b_weight: boo
     dense = a.shape[0] * m * inner * n
     present = torch.ones(a.shape[0], inner, dtype=torch.float64, device=a.device)
     of_a, of_b = (present * m if held_a is None else held_a.sum(0)[None]), (present * n if held_b is None else held_b.sum(1)[None])
-    columns, rows = (of_a, 0 * present, of_a), (of_b, 0 * present, of_b)  # a weight: never free, whole
+    columns, rows = (torch.stack(torch.broadcast_tensors(i, 0 * present, i)) for i in (of_a, of_b))  # a weight: never free, whole
     if not a_weight:
-        k = kinds(a)
-        columns = tuple(i.sum(1) for i in k)
-        _enter(p, a, k)
+        values = found(a, (1,))
+        columns = values.sums
+        _enter(p, values)
     else:
         p.weights = max(p.weights, _distinct(a) if held_a is None else int(held_a.sum()))
     if b_weight:
         p.weights = max(p.weights, _distinct(b) if held_b is None else int(held_b.sum()))
     else:
-        k = kinds(b)
-        rows = tuple(i.sum(2) for i in k)
-        _enter(p, b, k)
+        values = found(b, (2,))
+        rows = values.sums
+        _enter(p, values)
     (ca, cu, cw), (ra, ru, rw) = columns, rows
     total = int((ca * ra).sum().round())
     multiplied = int(((ca - cu) * (ra - ru)).sum().round())  # neither factor is +-1
