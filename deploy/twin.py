@@ -32,7 +32,7 @@ from neuro.deploy.network import (
     TokenSum,
 )
 from neuro.deploy.rules import WORD
-from neuro.errors import GraphError, ShapeError, explain
+from neuro.errors import GraphError, ParameterError, ShapeError, explain
 
 Buffers = dict[str, np.ndarray]
 
@@ -232,11 +232,13 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
         inputs: integers [T, B, ...], values 0 .. 2**message_bits - 1.
         lengths: steps of each recording, [B]; later steps are not run. None: all T.
         record: keep every spike and membrane.
-        threads: None: one per CPU.
+        threads: at least 1; None: one per CPU.
 
     Raises:
-        GraphError: the network breaks a rule of the chip.   ShapeError: inputs or lengths do not fit.
+        GraphError: the network breaks a rule of the chip.   ShapeError: inputs or lengths do not fit.   ParameterError: no threads.
     """
+    if threads is not None and threads < 1:
+        raise ParameterError(explain(f"run_twin: threads={threads} is not a number of threads.", cure="Give at least 1, or None for one per CPU."))
     network.check()
     x, steps = check_inputs(network, inputs, lengths)
     T, B = x.shape[:2]
@@ -260,7 +262,7 @@ def run_twin(network: IntegerNetwork, inputs: np.ndarray, lengths: np.ndarray | 
                 kept[:L, b] = to_first(values[name])
                 membranes[name][:L, b] = to_first(buffers[1][name][:L])
 
-    workers = max(1, min(threads or os.cpu_count() or 1, B))
+    workers = max(1, min(os.cpu_count() or 1 if threads is None else threads, B))
     with ThreadPoolExecutor(workers) as pool:
         for done in [pool.submit(work, range(w, B, workers)) for w in range(workers)]:
             done.result()

@@ -17,6 +17,7 @@ from neuro.datasets.encoding import Direct
 from neuro.models import create
 from neuro.training import Run
 from neuro.training.judging import Parts, made, official, recipe_of, train_and_judge
+from neuro.training.threads import use_threads
 
 
 def main(
@@ -55,7 +56,7 @@ def main(
         tune: leave the test examples alone and judge on a part of the training ones, to choose settings.
         resume: go on with the run in `out`.
     """
-    torch.set_num_threads(threads)
+    use_threads(threads)
     options = dict(locals())
     found = parts(options)
     run = Run.create(out, recipe=recipe_of(__file__), options=options, seed=seed, resume=resume)

@@ -17,6 +17,7 @@ from neuro.datasets.motions import CLASSES, DURATION_US
 from neuro.models import create
 from neuro.training import Run
 from neuro.training.fit import fit
+from neuro.training.threads import use_threads
 
 
 def main(
@@ -49,7 +50,7 @@ def main(
         devices: processes that train.
         resume: go on with the run in `out`.
     """
-    torch.set_num_threads(threads)
+    use_threads(threads)
     run = Run.create(out, recipe="spikformer_motions", options=dict(locals()), seed=seed, resume=resume)
     data = EventDataModule(
         make_motions(recordings, seed=2 * seed),

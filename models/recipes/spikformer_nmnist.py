@@ -33,6 +33,7 @@ from neuro.training.fit import Fitted, fit
 from neuro.training.folds import Part
 from neuro.training.scores import answers
 from neuro.training.selection import Piece, cross_validate
+from neuro.training.threads import use_threads
 
 IN_MEMORY = 5000  # recordings; a larger set is read from its files again and again
 
@@ -95,12 +96,12 @@ def main(
         cache: keep the recordings decoded, in one file (13 bytes an event) in `neuro.datasets.cache.cache_folder()`.
         resume: go on with the run in `out`.
     """
+    use_threads(threads)
     options = dict(locals())
     recordings = training(options)
     run = Run.create(out, recipe="spikformer_nmnist", options=options, seed=seed, resume=resume)
     run.keep_split({"name": "official", "part": "train", "recordings": len(recordings), "folds": folds, "folds_drawn_from_seed": seed})
     if not folds:
-        torch.set_num_threads(threads)
         print(train(options, run, events(options, recordings, range(len(recordings)))).summary())
         return
     reached = cross_validate(
@@ -139,7 +140,7 @@ def train(o: dict[str, Any], run: Run, data: EventDataModule, **how: Any) -> Fit
 
 def work(o: dict[str, Any], piece: Piece) -> dict[int, float]:
     """One training of the cross-validation: {epoch: accuracy on the recordings held out}."""
-    torch.set_num_threads(o["threads"])
+    use_threads(o["threads"])
     recordings = training(o)
     data = events(o, recordings, piece.train, piece.judged, piece.strength)
     if piece.kind == "cnn":

@@ -9,7 +9,7 @@ from neuro.deploy.examples import even, events, random_network, transformer
 from neuro.deploy.network import Conv, Dense, Flatten, Input, IntegerNetwork, Readout
 from neuro.deploy.reference import run_reference, stateless
 from neuro.deploy.twin import run_twin
-from neuro.errors import GraphError, ShapeError
+from neuro.errors import GraphError, ParameterError, ShapeError
 
 
 def assert_same(network, inputs, lengths=None):
@@ -127,3 +127,10 @@ def test_flattened_map_meets_the_weights_of_torch():
     network = head(shape=(3, 5, 2), size=30)
     expected = torch.tensor(x[0]).flatten(1) @ torch.tensor(network["h"].weight, dtype=torch.int64).T
     np.testing.assert_array_equal(run_twin(network, x).acc, expected.numpy() + np.arange(7))
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_no_threads_are_refused(threads):
+    network = random_network(np.random.default_rng(0))
+    with pytest.raises(ParameterError, match=rf"threads={threads} is not a number"):
+        run_twin(network, np.zeros((2, 1, *network.input.shape), np.int32), threads=threads)
