@@ -47,8 +47,19 @@ def descendants(of):
     return found
 
 
-def shared_memory():
-    return {p.name for p in Path("/dev/shm").glob("psm_*")}
+def maps(pid):
+    """What a process has in its memory, one line each; nothing for one that is gone or belongs to another user."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return ""
+
+
+def forgotten():
+    """Shared memory that no process has mapped. What another Lava at work beside this test holds is none."""
+    there = {p.name for p in Path("/dev/shm").glob("psm_*")}
+    mapped = "".join(maps(p.name) for p in Path("/proc").iterdir() if p.name.isdigit())
+    return {name for name in there if f"/dev/shm/{name}" not in mapped}
 
 
 def wait_until(what, seconds=30.0):
@@ -58,25 +69,23 @@ def wait_until(what, seconds=30.0):
         time.sleep(0.05)
 
 
-def running(of, least=8):
-    """The processes below one, once so many are there; Lava starts for this network: main, manager, service, five of its own."""
-    seen = []
+def running(of, least=8, known=()):
+    """The processes below one but those known, once so many are there; Lava starts here: main, manager, service, five of its own."""
 
-    def enough():
-        seen[:] = descendants(of)
-        return len(seen) >= least
+    def seen():
+        return [pid for pid in descendants(of) if pid not in known]
 
-    wait_until(enough)
+    wait_until(lambda: len(seen()) >= least)
     time.sleep(1.0)
-    return descendants(of)
+    return seen()
 
 
 def test_a_killed_worker_ends_the_run(network, number=signal.SIGKILL):
     """Lava itself would wait for its message for ever."""
-    before, found, mine = shared_memory(), [], os.getpid()
+    before, found, known = forgotten(), [], descendants(os.getpid())
 
     def kill():
-        found[:] = running(mine)
+        found[:] = running(os.getpid(), known=known)
         os.kill(found[-1], number)
 
     thread = threading.Thread(target=kill)
@@ -86,19 +95,19 @@ def test_a_killed_worker_ends_the_run(network, number=signal.SIGKILL):
         run_lava(network, x, time_limit=60)
     thread.join()
     assert len(found) >= 8 and not [p for p in found if stat(p)]
-    wait_until(lambda: not shared_memory() - before, 10)
+    wait_until(lambda: not forgotten() - before, 10)
 
 
 def test_a_run_over_its_time_is_ended_with_every_worker(network):
-    before, found, mine = shared_memory(), [], os.getpid()
-    thread = threading.Thread(target=lambda: found.extend(running(mine, 4)))
+    before, found, known = forgotten(), [], descendants(os.getpid())
+    thread = threading.Thread(target=lambda: found.extend(running(os.getpid(), 4, known)))
     thread.start()
     begin = time.monotonic()
     with pytest.raises(LavaError, match="after 8 s and was ended"):
         run_lava(network, np.zeros((LONG, 1, 5), np.int32), time_limit=8)
     thread.join()
     assert time.monotonic() - begin < 25 and len(found) >= 4 and not [p for p in found if stat(p)]
-    wait_until(lambda: not shared_memory() - before, 10)
+    wait_until(lambda: not forgotten() - before, 10)
 
 
 def test_the_run_ends_with_whoever_started_it(network, tmp_path):
@@ -123,7 +132,7 @@ def test_what_goes_wrong_before_the_first_step_comes_back(network, tmp_path, cha
 
 
 def test_nothing_is_left_after_a_good_run(network):
-    before = shared_memory()
+    before, known = forgotten(), set(descendants(os.getpid()))
     rng = np.random.default_rng(1)
     assert run_lava(network, events(rng, network, 5, 2, 0.5)).steps == 12
-    wait_until(lambda: not descendants(os.getpid()) and not shared_memory() - before, 5)
+    wait_until(lambda: not set(descendants(os.getpid())) - known and not forgotten() - before, 5)
