@@ -5,13 +5,17 @@
 # make test-peers    the tests against live networks of SpikingJelly and Norse, from the environment of make bench
 # make bench    install the libraries we compare with beside ours, then every benchmark, with its seconds
 # PYTHON names the interpreter (3.10 to 3.13), PIP_ARGS is passed to every pip install.
+# WORKERS is the number of processes that share the tests: one for each core unless given; 0: none but pytest's own.
 
 PYTHON ?= python3
 PIP_ARGS ?=
+WORKERS ?= $(shell env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc || echo 2)
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 SEED ?= 0
+# Each worker holds more than a gigabyte in the end, so there are eight at most. One that has nothing left takes over tests of another.
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-triton test-peers test-full test-pythons lint bench gpu lava clean
 
@@ -35,10 +39,10 @@ demo: $(VENV)/installed lava
 
 test: $(VENV)/installed-test lava
 	@$(BIN)/ruff check .
-	@$(BIN)/pytest
+	@$(PYTEST)
 
 test-full: $(VENV)/installed-test lava
-	@NEURO_TEST_FULL=1 $(BIN)/pytest
+	@NEURO_TEST_FULL=1 $(PYTEST)
 
 # SpikingJelly and Norse stay in an environment of their own; the tests look into its packages behind ours.
 test-peers: $(VENV)/installed-test $(BENCH)/installed

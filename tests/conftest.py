@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # here and in the processes that tests start; read when torch loads
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker of its own, so the processes that tests start get one thread too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 os.environ.setdefault("NEURO_PRODUCTS", "dense")  # no test depends on what was timed; those of products with spikes fix a form
 

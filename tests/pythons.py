@@ -46,7 +46,8 @@ def main() -> int:
         subprocess.run([python, "-m", "venv", str(env)], check=True)
         install = [str(env / "bin/python"), "-m", "pip", "install", "--quiet", *extra, "-c", str(ROOT / "constraints.txt")]
         ok = subprocess.run([*install, f"{wheel}[test]"]).returncode == 0
-        ok = ok and subprocess.run([str(env / "bin/pytest"), "-q", "-m", "not slow", str(ROOT / "tests")], cwd=ROOT).returncode == 0
+        shared = [f"--numprocesses={min(8, os.cpu_count() or 1)}", "--dist=worksteal"]
+        ok = ok and subprocess.run([str(env / "bin/pytest"), "-q", *shared, "-m", "not slow", str(ROOT / "tests")], cwd=ROOT).returncode == 0
         if not ok:
             failed.append(version)
     print("passed under:", ", ".join(v for v in interpreters() if v not in failed) or "none", "| failed under:", ", ".join(failed) or "none")
