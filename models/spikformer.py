@@ -78,8 +78,8 @@ class MLP(nn.Module):
         self.down, self.down_norm, self.down_lif = Linear(hidden, c.dim), BatchNorm(c.dim, axis=-1), c.neuron(1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = fire(self.up_lif, self.up_norm, self.up(x))  # [T, B, N, 4D]
-        return fire(self.down_lif, self.down_norm, self.down(x))  # [T, B, N, D]
+        x = fire(self.up_lif, self.up_norm, self.up(x), into=self.down)  # [T, B, N, 4D], then D
+        return fire(self.down_lif, self.down_norm, x)
 
 
 class Block(nn.Module):

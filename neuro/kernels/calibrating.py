@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import dense, spike_attention, spike_conv, spike_linear, spike_lookup, winograd
+from neuro.kernels import dense, gating, programs, spike_attention, spike_conv, spike_linear, spike_lookup, winograd
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs
+from neuro.kernels.gating import Gate
+from neuro.surrogate import Rectangle, Surrogate
 
 _DENSITY = 0.25  # near where forms are worth the same
-_WIDTH, _BATCH = 512, 1024  # of the linear layer
+_WIDTH, _BATCH, _STEPS = 512, 1024, 16  # of the linear layer; the neuron before it has so many steps
 _CHANNELS, _OUTPUTS, _MAP, _IMAGES, _MANY = 128, 256, 16, 4, 32  # of the convolution; tiles are worth while in many images
 _HEADS, _SAMPLES = 12, 8  # of the attention
 _TYPE = torch.float32
@@ -46,6 +48,7 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
         "dense_16": lambda: F.linear(few, w), "dense_128": lambda: F.linear(some, w), "dense_1024": lambda: F.linear(many, w),
         "silent": lambda: spike_linear.forward(none, w, None), "active": lambda: spike_linear.forward(kept, w, None),
         "quiet": lambda: spike_linear.weight_gradient(none, g), "driven": lambda: spike_linear.weight_gradient(kept, g),
+        "shut": lambda: spike_linear.input_gradient_at(none, g, w), "open": lambda: spike_linear.input_gradient_at(kept, g, w),
     }  # fmt: skip
     if dense.has_onednn(w.dtype):
         calls["onednn_1024"] = lambda: dense.product(many, w, None, onednn=True)
@@ -54,7 +57,8 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
     t = _in_turns(calls)
     sizes = {"dense_16": 16 * w.numel(), "dense_128": 128 * w.numel()}
     rates = {name: t[name] / sizes.get(name, products) for name in calls if "dense" in name or "lookup" in name or "onednn" in name}
-    return {**rates, **_by_events("linear", t, outputs, kept.events * _WIDTH)}
+    gated = {"gated_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_output": t["shut"] / outputs}
+    return {**rates, **gated, **_by_events("linear", t, outputs, kept.events * _WIDTH)}
 
 
 def _conv(generator: torch.Generator) -> dict[str, float]:
@@ -122,11 +126,28 @@ def _attention(generator: torch.Generator) -> dict[str, float]:
 def _common(generator: torch.Generator) -> dict[str, float]:
     many, few = _spikes((1 << 20,), generator), _spikes((64, 64), generator)
     w, small, kept = _normal(_WIDTH, _WIDTH, generator=generator), _normal(64, 64, generator=generator), pack(many)
+    wide, narrow = (_gate(_normal(_STEPS, n, _WIDTH, generator=generator)) for n in (_BATCH // _STEPS, 1))
     t = _in_turns({
         "pack": lambda: pack(many), "unpack": lambda: kept.unpack(), "weight": lambda: spike_linear.turned(w),
         "call": lambda: spike_linear.forward(pack(few), small, None),
+        "wide": lambda: wide.places(1.0), "narrow": lambda: (narrow.places(0.0), narrow.places(1.0)),
     })  # fmt: skip
-    return {"pack": t["pack"] / many.numel(), "unpack": t["unpack"] / many.numel(), "weight": t["weight"] / w.numel(), "call": t["call"]}
+    rates = {"pack": t["pack"] / many.numel(), "unpack": t["unpack"] / many.numel(), "weight": t["weight"] / w.numel(), "call": t["call"]}
+    return {**rates, "gate": t["wide"] / (_BATCH * _WIDTH), "gate_call": t["narrow"]}
+
+
+def _gate(x: Tensor) -> Gate:
+    """Of a leaky neuron with the input x."""
+    state, spike = (x.new_zeros(x.shape[1:]),), Rectangle(1.0)
+    found = gating.gate(programs.find(_leaky, x, state, None, {"spike": spike}, x.dtype), x, state, None)
+    assert found is not None
+    return found
+
+
+def _leaky(x: Tensor, state: tuple[Tensor], p: None, *, spike: Surrogate) -> tuple[Tensor, tuple[Tensor]]:
+    v = 0.5 * state[0] + 0.5 * x
+    s = spike(v - 1.0)
+    return s, (v - s,)
 
 
 def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -27,11 +27,12 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 7
+FORMAT, VERSION = "neuro-product-costs", 8
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _ROWS = (16.0, 128.0, 1024.0)
+EVERY = 16  # of so many samples one is looked at before a gate is formed whole
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
 
 Fixed = Literal["dense", "events", "lookup"]
@@ -83,6 +84,10 @@ class Costs:
     lookup_conv_gradient: float = 0.0
     input_dense: float = 0.0  # a convolution's gradient by its input, of a product
     input_winograd: float = 0.0  # the same by Winograd's tiles; 0: as with oneDNN
+    gate: float = 0.0  # of forming and packing a gate, of an input element
+    gate_call: float = 0.0  # the same, of looking at a sample and then at all, whatever their size
+    gated_add: float = 0.0  # a linear layer's gradient by its input at named places, of a product; 0: of before it was measured, never done
+    gated_output: float = 0.0  # the same, of an input element
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
     attention_output: float = 0.0
     attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
@@ -161,13 +166,24 @@ class Costs:
         gradient = self.call + self.attention_gradient_product * work.outputs * work.fan + self.attention_gradient_add * events * work.fan
         return self.events(work, queries) + gradient < self.attention_training_dense * work.products
 
+    def most_places(self, work: Work) -> float:
+        """The share of its places up to which a linear layer's gradient by its input is best formed only where a gate is open.
+
+        0.0: never, or the layer is so small that to look at a sample, in vain, would cost too much.
+        """
+        looking = self.gate_call + self.gate * work.inputs / EVERY
+        if work.kind != "linear" or not self.gated_add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
+            return 0.0
+        start = self.gate_call + self.call + (self.gate + self.gated_output) * work.inputs + self.weight * work.weights
+        return min(1.0, max(0.0, (MARGIN * self.dense(work) - start) / (self.gated_add * work.products)))
+
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""
         return (self.pack + self.unpack) * work.inputs < KEPT * 3 * self.dense(work)
 
     def on(self, threads: int) -> Costs:
         """The same products shared by so many threads; a call's own cost is not shared."""
-        return Costs(**{name: seconds if name == "call" else seconds / threads for name, seconds in asdict(self).items()})
+        return Costs(**{name: seconds if name in ("call", "gate_call") else seconds / threads for name, seconds in asdict(self).items()})
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, whole or not at all; WriteError where that is refused."""

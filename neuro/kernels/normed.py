@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neuro.kernels import cpu, max_pooling, programs
+from neuro.kernels import cpu, gating, max_pooling, programs
 from neuro.kernels.calls import Call
 from neuro.kernels.max_pooling import Windows
 from neuro.kernels.pool import spread
@@ -137,6 +137,22 @@ def run(
     return results[0], end, (mean, var)
 
 
+def gate(found: Found, x: Tensor, used: tuple[Tensor, Tensor], eps: float, weight: Tensor, bias: Tensor, state: Any, params: Any) -> gating.Gate | None:
+    """Where the neuron passes gradients on, with channels as the last axis; `used`: mean and variance, as `run` gave them."""
+    mean, var = used
+    normed = NormedParams(mean.to(x.dtype), _scale(weight, _spreads(var, eps), x.dtype), bias, params)
+    return gating.gate(found, x, state, normed)
+
+
+def _spreads(var: Tensor, eps: float) -> Tensor:
+    """One over the standard deviation, in double."""
+    return 1.0 / (var + eps).sqrt()
+
+
+def _scale(weight: Tensor, each: Tensor, dtype: torch.dtype) -> Tensor:
+    return (weight.detach().double() * each).to(dtype)
+
+
 def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, windows: Windows | None) -> Tensor:
     """The normalisation in torch's own operations: gradients that are to be differentiated again are taken from here."""
     axis = x.dim() - 1 if last else 2
@@ -154,8 +170,8 @@ class _Normed(torch.autograd.Function):
         ctx: Any, program: str, windows: Windows | None, last: bool, batch: bool, eps: float, numbers: tuple[float, ...], by_loop: Callable[..., Any], states: int, keep: bool, after: bool,
         mean: Tensor, var: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *rest: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        each = 1.0 / (var + eps).sqrt()  # in double
-        scale = (weight.detach().double() * each).to(x.dtype)
+        each = _spreads(var, eps)
+        scale = _scale(weight, each, x.dtype)
         z, *taps = (x,) if windows is None else max_pooling.forward(x.detach(), windows, weight.detach().sign())
         at = places(z.shape, last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, states)

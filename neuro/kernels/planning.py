@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     forward: int | None
     gradient: int | None
     onednn: bool = False  # whether the dense products among them are oneDNN's
+    places: float = 0.0  # the largest share of places at which alone a linear layer's gradient by its input is formed, where a gate names them
     winograd: bool = False  # whether a convolution's gradient by its input is Winograd's, where that fits
 
 
@@ -72,7 +73,7 @@ def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | No
     if isinstance(table, str):
         packed = _packed(x, flat)
         planes = len(packed.data) if table == "lookup" and can else 0
-        return Plan(packed, planes, planes if looks else 0) if packed.is_planes else None
+        return Plan(packed, planes, planes if looks else 0, places=1.0) if packed.is_planes else None
     expected = expected_events(flat)
     kept = keeps and table.may_keep(work)
     if expected is None or not (kept or table.form(work, expected, looks=can) is not None):
@@ -83,7 +84,7 @@ def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | No
     if forward is None and (not kept or packed.data.dtype == x.dtype):
         return None
     gradient = None if counts is None or not keeps else table.form_of_gradient(work, counts, looks=can and looks)
-    return Plan(packed, forward, gradient, table.prefers_onednn(work), table.prefers_winograd(work))
+    return Plan(packed, forward, gradient, table.prefers_onednn(work), table.most_places(work), table.prefers_winograd(work))
 
 
 _shared = threading.local()

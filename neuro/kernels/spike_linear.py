@@ -12,6 +12,7 @@ from neuro.kernels import spike_lookup
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.dense import input_gradient, product
+from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
@@ -20,13 +21,17 @@ _GRAIN = 512  # rows, or inputs, of a range: for each the weight is turned, or e
 _ADD, _TURN = 0.05e-9, 0.3e-9  # seconds of an element, one thread; only decide how many threads are worth waking
 
 
-def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gate: Gate | None = None) -> Tensor:
     """`x W^T + b` on the last axis, as torch.nn.functional.linear, up to the order of summation.
 
     Where x holds spikes (0, 1 or counts up to 16) and the table of costs says so, only the active inputs are touched, or sums are looked
     up by bits, forward and in the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
     float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A second
     derivative is refused where x was kept as bits.
+
+    Args:
+        gate: of the neuron that gave x, where x is seen by nobody else. The gradient by x is then formed only at the gate's open places, where
+            the table of costs says that this is faster, and is 0 elsewhere.
 
     Shapes: x [..., C], weight [D, C], bias [D] -> [..., D].
 
@@ -44,7 +49,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
         return F.linear(x, weight, bias)
     if not needs_gradient(x, weight, bias):
         return forward(planned.packed, weight, bias, planned.forward or 0)
-    return _SpikeLinear.apply(x, weight, bias, planned)
+    return _SpikeLinear.apply(x, weight, bias, planned, gate if planned.places and x.requires_grad else None)
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -54,26 +59,28 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 
 class _SpikeLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan, gate: Gate | None) -> Tensor:
         packed = planned.packed
         ctx.packed, ctx.form, ctx.onednn = (packed.shape, packed.dtype, packed.events), planned.gradient, planned.onednn
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
-        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
+        ctx.gate, ctx.places = None if gate is None else gate.emptied(), planned.places
+        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None, *(() if gate is None else gate.tensors()))
         return product(x, weight, bias, onednn=planned.onednn) if planned.forward is None else forward(packed, weight, bias, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_again("Linear")
-        data, weight = ctx.saved_tensors
+        data, weight, *held = ctx.saved_tensors
         g = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = None
         if weight is not None:
-            grad_x = input_gradient(g, weight, onednn=ctx.onednn).view(ctx.packed[0])
+            places = None if ctx.gate is None else ctx.gate.holding(held).places(ctx.places)
+            grad_x = (input_gradient(g, weight, onednn=ctx.onednn) if places is None else input_gradient_at(places, g, weight)).view(ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
             grad_weight = g.t() @ packed.unpack().view(g.shape[0], -1) if ctx.form is None else weight_gradient(packed, g, ctx.form)
         grad_bias = g.sum(0) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
 def forward(packed: Packed, weight: Tensor, bias: Tensor | None, looked: int = 0) -> Tensor:
@@ -108,6 +115,19 @@ def weight_gradient(packed: Packed, g: Tensor, looked: int = 0) -> Tensor:
     cost = D * _ADD * (4 + packed.events / C)
     spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost, grain=_GRAIN)
     return turned(turned_grad) if found is None else found.add_(turned(turned_grad))
+
+
+def input_gradient_at(places: Packed, g: Tensor, weight: Tensor) -> Tensor:
+    """g W, [rows, C], at the places whose bit is set, and 0 elsewhere; places [..., C] of one plane, g [rows, D], weight [D, C]."""
+    from neuro.kernels import gated_loops
+
+    (rows, D), C = g.shape, weight.shape[1]
+    found = fresh((rows, C), g.dtype)
+    words, flat = places.planes[0], found.view(-1).numpy()
+    gradient, dense = (t.detach().contiguous().view(-1).numpy() for t in (g, weight))
+    cost = D * _ADD * (4 + places.events / max(1, rows))
+    spread(lambda low, high: gated_loops.named_products(words, C, gradient, dense, D, flat, low, high), rows, cost=cost, grain=_GRAIN)
+    return found
 
 
 def turned(a: Tensor) -> Tensor:

@@ -81,5 +81,5 @@ class SpikingSelfAttention(nn.Module):
             q = fire(self.q_lif, self.q_norm, self.q(x))  # [T, B, N, D], 0 or 1
             k = fire(self.k_lif, self.k_norm, self.k(x))
             v = fire(self.v_lif, self.v_norm, self.v(x))
-        y = self.product_lif(self.product(q, k, v))
-        return fire(self.out_lif, self.out_norm, self.out(y))
+        y = fire(self.product_lif, None, self.product(q, k, v), into=self.out)
+        return fire(self.out_lif, self.out_norm, y)

@@ -1,4 +1,4 @@
-"""A neuron behind a batch normalisation, in one kernel where that gives the same."""
+"""A neuron with what stands before and behind it: a batch normalisation in one kernel with it, and a dense layer that alone sees its spikes."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from neuro.kernels import max_pooling, normed, programs
+from neuro.kernels import gating, max_pooling, normed, programs
+from neuro.kernels.gating import Gate
+from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
-from neuro.neurons.base import Neuron, one_step
-from neuro.scanning import takes_kernels
+from neuro.neurons.base import Neuron, as_current, one_step
+from neuro.scanning import scan, takes_kernels
 from neuro.state import lengths, recall, recomputing, remember
 
 _WORTH = 1 << 14  # values from which one kernel is faster than two
 
 
-def fire(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None = None) -> Tensor:
-    """`neuron(norm(x))` or `neuron(pool(norm(x)))`, and the same up to rounding in one kernel, which neither writes nor keeps what lies between them.
+def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module | None = None, into: nn.Module | None = None) -> Tensor:
+    """`neuron(norm(x))` or `neuron(pool(norm(x)))`, or `into` of that, and the same up to rounding in one kernel, which neither writes nor keeps what lies between them.
 
     On the CPU in float32 and float64, for `BatchNorm` or `ThresholdBN` and a neuron of `neuro.neurons` (or a subclass that keeps `forward`)
     without hooks. Everything else is called as written: other modules, padded batches, several processes, torch.compile,
     transforms of torch.func, small inputs. The module calls stay visible to whoever hooks them. A `MaxPool2d` between the two is taken of x itself: of
     values that are equal once they are normalised and rounded, the gradient goes to that of the larger x instead of to the first.
 
-    Args:
-        pool: `MaxPool2d` between norm and neuron (any other module is called as written); None or torch.nn.Identity: nothing.
+    Spikes that go `into` a `Linear` are seen by nobody else. So their gradient is formed only where the neuron's surrogate is not 0, where that is
+    faster (`neuro.kernels.gating`): what is left out would be multiplied by 0. All other gradients are the same.
 
-    Shapes: x [T, B, C, ...], or [T, B, ..., C] where the norm's axis is -1 -> the neuron's output.
+    Args:
+        norm: None: nothing.
+        pool: `MaxPool2d` between norm and neuron (any other module is called as written); None or torch.nn.Identity: nothing.
+        into: the module that takes the spikes, whose output is returned; None: nothing.
+
+    Shapes: x [T, B, C, ...], or [T, B, ..., C] where the norm's axis is -1 -> the output of the neuron, or of `into`.
 
     >>> import torch, neuro
     >>> norm, lif = BatchNorm(2), neuro.neurons.LIF()
@@ -39,11 +46,31 @@ def fire(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None =
     """
     if type(pool) is nn.Identity and not _is_watched(pool):
         pool = None
-    y = _fused(neuron, norm, x, pool)
-    return y if y is not None else neuron(norm(x)) if pool is None else neuron(pool(norm(x)))
+    alone = into is not None and is_private(neuron, into)
+    made = None if norm is None else _fused(neuron, norm, x, pool, alone)
+    if made is None:
+        x = x if norm is None else norm(x) if pool is None else pool(norm(x))
+        made = _gated(neuron, x) if alone else (neuron(x), None)
+    y, gate = made
+    return y if into is None else into(y) if gate is None else into(y, gate)
 
 
-def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None) -> Tensor | None:
+def _gated(neuron: Neuron, x: Tensor) -> tuple[Tensor, Gate | None]:
+    """The neuron's output as its own forward gives it, and its gate."""
+    x = as_current(type(neuron).__name__, x)
+    params, choices, step = neuron.params(), neuron.choices(), type(neuron).step
+    slot, state = recall(neuron, neuron.initial(one_step(x)))
+    y, after = scan(step, x, state, params, lengths=lengths(), **choices)
+    remember(slot, after)
+    if not y.requires_grad or y.dtype != torch.float32 or not takes_kernels((x, *programs.tensors(params))):
+        return y, None
+    found = programs.find(step, x, state, params, choices, x.dtype)
+    agrees = found.program is not None and programs.agrees(step, found, x, state, params, lengths(), choices, True)
+    return y, gating.gate(found, x, state, params, lengths()) if agrees else None
+
+
+def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None, alone: bool) -> tuple[Tensor, Gate | None] | None:
+    """The output by one kernel, and with `alone` the neuron's gate; None where the modules are to be called as written."""
     if torch.compiler.is_compiling() or type(x) is not Tensor or not (is_pair(neuron, norm) if pool is None else is_three(neuron, pool, norm)) or not _takes(norm, x):
         return None
     windows = None if pool is None else pool.windows()
@@ -74,7 +101,8 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
         n = x.numel() // norm.channels
         norm.follow(mean, var * (n / (n - 1)))
     remember(slot, after)
-    return y
+    gate = normed.gate(found, x, (mean, var), norm.eps, weight, norm.bias, state, params) if alone and keep and windows is None and axis == x.dim() - 1 else None
+    return y, gate
 
 
 def is_pair(neuron: nn.Module, norm: nn.Module) -> bool:
@@ -86,6 +114,12 @@ def is_pair(neuron: nn.Module, norm: nn.Module) -> bool:
 def is_three(neuron: nn.Module, pool: nn.Module, norm: nn.Module) -> bool:
     """The same with max pooling between the two, of a kind that has a kernel."""
     return type(pool) is MaxPool2d and pool.windows() is not None and not _is_watched(pool) and is_pair(neuron, norm)
+
+
+def is_private(neuron: nn.Module, into: nn.Module) -> bool:
+    """Whether spikes that go from one to the other are seen by nobody: both of classes whose forward is known here, without hooks."""
+    known = type(into) is Linear and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
+    return known and not torch.compiler.is_compiling() and not _is_watched(neuron) and not _is_watched(into)
 
 
 def _is_watched(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from neuro.layers.folding import Fold
-from neuro.layers.fusing import fire, is_pair, is_three
+from neuro.layers.fusing import fire, is_pair, is_private, is_three
 from neuro.state import misreads_time, module_paths, refuse_misreaders
 
 
@@ -15,7 +15,7 @@ class Sequential(nn.Sequential):
     """Layers in a row on [T, B, ...]; plain torch layers that would misread the time axis are wrapped in `Fold`.
 
     Deeper ones, inside a plain torch.nn.Sequential, are refused. A neuron right behind a `BatchNorm`, or behind its `MaxPool2d`, runs
-    with it in one kernel where it can: see `fire`.
+    with it in one kernel where it can, and a `Linear` right behind a neuron takes its spikes unseen: see `fire`.
 
     >>> import neuro
     >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2), neuro.neurons.LIF())
@@ -33,11 +33,21 @@ class Sequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         layers = list(self)
         while layers:
-            first, *after = layers
-            if len(after) >= 2 and is_three(after[1], after[0], first):
-                x, layers = fire(after[1], first, x, after[0]), after[2:]
-            elif after and is_pair(after[0], first):
-                x, layers = fire(after[0], first, x), after[1:]
+            norm, pool, neuron, layers = _next(layers)
+            into = layers[0] if layers and is_private(neuron, layers[0]) else None
+            if norm is None and into is None:
+                x = neuron(x)
             else:
-                x, layers = first(x), after
+                x = fire(neuron, norm, x, pool, into)
+            layers = layers if into is None else layers[1:]
         return x
+
+
+def _next(layers: list[nn.Module]) -> tuple[nn.Module | None, nn.Module | None, nn.Module, list[nn.Module]]:
+    """Norm, pooling and neuron that run together, None for what is not there, and the layers after them; or one module of any kind."""
+    first, *after = layers
+    if len(after) >= 2 and is_three(after[1], after[0], first):
+        return first, after[0], after[1], after[2:]
+    if after and is_pair(after[0], first):
+        return first, None, after[0], after[1:]
+    return None, None, first, after

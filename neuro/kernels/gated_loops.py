@@ -1,0 +1,133 @@
+"""A product's gradient by its input at named places alone, for Numba: a sum of products for each, everything else 0.
+
+`y[m, k] = g[m, :] . w[:, k]` where bit (m, k) is set. Eight places of a row are summed at a time, so that the row of the gradient is read once for
+eight; the columns of the weight lie turned in a panel that stays in L2. Each sum is formed in an order that the length alone fixes, whatever
+other places are named and however a call is split over threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numba.extending import intrinsic
+
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, machine, turn
+
+PARTS = "97232687e484"  # of shared_loops.py, which says why
+_PANEL = 1 << 16  # numbers of the weight taken at a time, a quarter of L2
+_WIDE = 128  # columns of them at most
+_ONE = np.uint64(1)
+
+
+def _dotting(places: int) -> Any:
+    """Machine code: y[t + index[first + i]] = sum over j < 16 * vectors of g[at + j] * panel[index[first + i] * stride + j], i in 0 .. places."""
+
+    @intrinsic
+    def dots(
+        context: Any, g: Any, at: Any, vectors: Any, panel: Any, stride: Any, index: Any, first: Any, y: Any, t: Any
+    ) -> Any:  # fmt: skip
+        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            element = context.get_value_type(kinds[0].dtype)
+            vector, word = ir.VectorType(element, LANES), ir.IntType(64)
+            size = context.get_abi_sizeof(element)
+
+            def data(k: int, offset: Any) -> Any:
+                return builder.gep(context.make_array(kinds[k])(context, builder, args[k]).data, [offset])
+
+            def load(pointer: Any, k: Any) -> Any:
+                return builder.load(builder.gep(pointer, [k]), align=size)
+
+            listed = [builder.gep(data(5, args[6]), [ir.Constant(word, i)]) for i in range(places)]
+            named = [builder.zext(builder.load(p), word) for p in listed]
+            rows = [builder.bitcast(data(3, builder.mul(n, args[4])), vector.as_pointer()) for n in named]
+            line = builder.bitcast(data(0, args[1]), vector.as_pointer())
+            zero = ir.Constant(vector, [0.0] * LANES)
+            before, loop, done = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("terms_end")
+            builder.cbranch(builder.icmp_signed("<", ir.Constant(word, 0), args[2]), loop, done)
+            builder.position_at_end(loop)
+            k = builder.phi(word)
+            sums = [builder.phi(vector) for _ in rows]
+            value = load(line, k)
+            more = [builder.fadd(s, builder.fmul(value, load(row, k), flags=("contract",)), flags=("contract",)) for s, row in zip(sums, rows, strict=True)]
+            after = builder.add(k, ir.Constant(word, 1))
+            builder.cbranch(builder.icmp_signed("<", after, args[2]), loop, done)
+            builder.position_at_end(done)
+            totals = [builder.phi(vector) for _ in rows]
+            for phi, old, new in [(k, ir.Constant(word, 0), after), *((phi, zero, new) for phis in (sums, totals) for phi, new in zip(phis, more, strict=True))]:
+                phi.add_incoming(old, before)
+                phi.add_incoming(new, loop)
+            for i, total in enumerate(_joined(builder, totals)):
+                builder.store(total, data(7, builder.add(args[8], named[i])))
+            return context.get_dummy_value()
+
+        signature = types.void(g, types.intp, types.intp, panel, types.intp, index, types.intp, y, types.intp)
+        return signature, write
+
+    return dots
+
+
+def _joined(builder: Any, sums: list[Any]) -> list[Any]:
+    """The sum of each vector's lanes: neighbours are added, then neighbouring pairs and so on, of two vectors in one operation."""
+    names, half = ir.VectorType(ir.IntType(32), LANES), ir.IntType(32)
+    even, odd = ([ir.Constant(half, 2 * j + k) for j in range(LANES)] for k in (0, 1))
+    count, lanes = len(sums), LANES
+    while lanes > 1:
+        pairs = list(zip(sums[::2], sums[1::2], strict=True)) if len(sums) > 1 else [(sums[0], sums[0])]
+        sums = [builder.fadd(builder.shuffle_vector(a, b, ir.Constant(names, even)), builder.shuffle_vector(a, b, ir.Constant(names, odd))) for a, b in pairs]
+        lanes //= 2
+    return [builder.extract_element(sums[0], ir.Constant(half, i)) for i in range(count)]
+
+
+_dots_8, _dots_4, _dots_2, _dots_1 = _dotting(8), _dotting(4), _dotting(2), _dotting(1)
+
+
+@machine
+def named_products(words, inner, g, weight, columns, y, low, high):
+    """y[low:high] = (g[low:high] @ weight) where bits are set, else 0; words: bits [rows, inner], g [rows, columns], weight [columns, inner]."""
+    width = min(inner, _WIDE, max(16, _PANEL // columns))
+    stride = columns + 16  # beside a power of two, so that rows of the panel lie in different sets of the cache
+    panel = aligned(width * stride, weight.dtype)
+    found = np.empty(width, np.uint32)
+    vectors, whole = columns // LANES, columns - columns % LANES
+    y[low * inner : high * inner] = 0
+    for c in range(0, inner, width):
+        n = min(width, inner - c)
+        turn(weight, c, inner, columns, n, panel, 0, stride)
+        for r in range(low, high):
+            t, at, k = r * inner + c, r * columns, 0
+            listed = _listed(words, t, n, found)
+            while listed - k >= 8:
+                _dots_8(g, at, vectors, panel, stride, found, k, y, t)
+                k += 8
+            if listed - k >= 4:
+                _dots_4(g, at, vectors, panel, stride, found, k, y, t)
+                k += 4
+            if listed - k >= 2:
+                _dots_2(g, at, vectors, panel, stride, found, k, y, t)
+                k += 2
+            if listed - k >= 1:
+                _dots_1(g, at, vectors, panel, stride, found, k, y, t)
+            if whole < columns:
+                for i in range(listed):
+                    total = y[t + found[i]]
+                    for j in range(whole, columns):
+                        total += g[at + j] * panel[np.int64(found[i]) * stride + j]
+                    y[t + found[i]] = total
+
+
+@machine
+def _listed(words, start, n, found):
+    """found[:count] = where bits start .. start + n are set, counted from start. Returns the count."""
+    count = 0
+    for base in range(0, n, 64):
+        word = bits_at(words, start + base, min(64, n - base))
+        while word != 0:
+            found[count] = base + np.int64(trailing_zeros(word))
+            count += 1
+            word &= word - _ONE
+    return count
