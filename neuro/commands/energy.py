@@ -19,7 +19,7 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
 
     Args:
         run: folder of a run, or a model.safetensors.
-        data: what the run's recipe takes as --data, or a folder that holds .../LABEL/SAMPLE.bin, loose or in zips.
+        data: what the run's recipe takes as --data, or a folder that holds .../LABEL/SAMPLE, event files of any format, loose or in zips.
         samples: recordings to count on, evenly spread over the folder.
     """
     model = load(run)

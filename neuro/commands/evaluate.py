@@ -20,7 +20,7 @@ def main(
 
     Args:
         run: folder of a run, or a model.safetensors.
-        data: what the run's recipe takes as --data; of one without parts, a folder that holds .../LABEL/SAMPLE.bin, loose or in zips.
+        data: what the run's recipe takes as --data; of one without parts, a folder that holds .../LABEL/SAMPLE, event files of any format, loose or in zips.
         split: train or test part of the recipe's data set, default test; or only recordings whose folder above LABEL has this name.
         predictions: CSV file for the answer to each recording; default predictions_NAME.csv, or predictions_NAME_SPLIT.csv, in the run's folder.
         skip_unreadable: leave damaged recordings out and count them, instead of stopping at the first.

@@ -10,14 +10,14 @@ import numpy as np
 
 from neuro.commands import teaching
 from neuro.commands.teaching import Settings, Shown, Stage
-from neuro.datasets.archive import Archive
+from neuro.datasets.labelled import Labelled, labels_in
 from neuro.datasets.loading import collate
 from neuro.deploy.added_classes import head_of
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import read_json, write_json
-from neuro.training.evaluate import SUFFIXES, Labelled, Named, events_only, spread
+from neuro.training.evaluate import Named, events_only, spread
 from neuro.training.runs import load
 
 FORMAT, VERSION = "neuro-learned", 1
@@ -54,7 +54,7 @@ def main(
 
     Args:
         run: folder of a run, or a model.safetensors: how events become input, and the names of the old classes.
-        data: folder that holds .../LABEL/SAMPLE.bin, loose or in zips; every LABEL that is not known is a new class.
+        data: folder that holds .../LABEL/SAMPLE, event files of any format, loose or in zips; every LABEL that is not known is a new class.
         shots: recordings of each new class to learn from, drawn at random.
         rule: rows or binary; file: that by which the network file was made, rows for a run's own.
         replay: recordings of each old class to show, as far as they are there. rows: among the new ones, which so learn to be silent for them,
@@ -173,17 +173,6 @@ def opened(file: Path, classes: Sequence[str]) -> File:
             fact = f"{outputs} neurons in the file, {len(names)} names of {neurons} neurons each in {beside.name}"
         raise FormatError(explain(f"{file}: it is not known what its classes are called.", fact, cure="Give --network a file of this run, or with the .json that stood beside it."))
     return File(network, names, binary)
-
-
-def labels_in(data: Path, split: str | None) -> set[str]:
-    """The LABELs of a folder with .../LABEL/SAMPLE.bin."""
-
-    def address(parts: tuple[str, ...]) -> str | None:
-        fits = len(parts) >= 2 and parts[-1].lower().endswith(SUFFIXES)
-        kept = split is None or (len(parts) >= 3 and parts[-3].lower() == split.lower())
-        return "/".join(parts) if fits and kept else None
-
-    return {name.split("/")[-2] for name in Archive(data, address, f"{split or '...'}/LABEL/SAMPLE.bin, loose or in zips").names}
 
 
 def draw(truth: np.ndarray, old: int, classes: Sequence[str], shots: int, replay: int | None, samples: int, seed: int) -> Drawn:

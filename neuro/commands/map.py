@@ -29,7 +29,7 @@ def main(
         run: folder of a run, a model.safetensors, an integer network.npz of neuro export, or the name of a registered model.
         chip: akida, loihi1, loihi2, speck, spinnaker2 or xylo.
         data: recordings from which steps, bits of the input and firing rates are taken: what the run's recipe takes as --data, or a folder that
-            holds .../LABEL/SAMPLE.bin; default: of a run whose input is no events its own test part, of another not known.
+            holds .../LABEL/SAMPLE, event files of any format; default: of a run whose input is no events its own test part, of another not known.
         out: folder to write into; default the run's, for a model's name the present one.
         samples: recordings to look at, evenly spread over the folder.
         steps: steps of a recording; default: as in the data.

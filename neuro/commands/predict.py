@@ -12,7 +12,7 @@ def main(run: Path, files: list[Path]) -> None:
 
     Args:
         run: folder of a run, or a model.safetensors.
-        files: .bin or .bs2 of N-MNIST, or .npy of events; of a model of arrays .npy of one, of a model of sound also .wav.
+        files: event files of any format; of a model of arrays .npy of one, of a model of sound also .wav.
     """
     for answer in predict(run, files):
         print(f"{answer.name}  {answer.given}  {answer.probability:.3f}")

@@ -11,19 +11,15 @@ import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from neuro.datasets.archive import Archive
-from neuro.datasets.events import EVENT, Recording, check_events
 from neuro.datasets.examples import EncodedExamples
-from neuro.datasets.formats.nmnist import read_nmnist
 from neuro.datasets.fsdd import read_wave
+from neuro.datasets.labelled import Labelled, decoded
 from neuro.datasets.loading import EventFrames, Sample, collate
 from neuro.errors import FormatError, ParameterError, ShapeError, explain, unknown
 from neuro.training.preprocess import Preprocess, PreprocessArray
 from neuro.training.runs import Run, load
 from neuro.training.scores import Scores, answers, scores
 from neuro.training.tables import write_table
-
-SUFFIXES = (".bin", ".bs2")
 
 
 class Answer(NamedTuple):
@@ -53,37 +49,6 @@ class Evaluated:
         if len(found) < 2 or not set(found) <= {"train", "test"}:
             return []
         return [(part, sum(right), len(right)) for part, right in sorted(found.items())]
-
-
-class Labelled(Sequence):
-    """The recordings of a folder that holds .../LABEL/SAMPLE.bin, loose or in zips, at any depth.
-
-    Args:
-        folder: searched with all its subfolders and zips.
-        classes: the names that LABEL may have.
-        sensor: of all recordings.
-        split: keep only those whose folder above LABEL has this name, in any case of letters.
-    """
-
-    def __init__(self, folder: Path, classes: Sequence[str], sensor: Any, split: str | None = None):
-        self.classes, self.sensor = list(classes), sensor
-
-        def address(parts: tuple[str, ...]) -> str | None:
-            fits = len(parts) >= 2 and parts[-2] in self.classes and parts[-1].lower().endswith(SUFFIXES)
-            kept = split is None or (len(parts) >= 3 and parts[-3].lower() == split.lower())
-            return "/".join(parts) if fits and kept else None
-
-        expected = f"{split or '...'}/LABEL/SAMPLE.bin, loose or in zips, where LABEL is one of {', '.join(self.classes)}"
-        self.archive = Archive(folder, address, expected)
-        self.names = list(self.archive.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> Recording:
-        name = self.names[index]
-        events = read_nmnist(self.archive.read(name), sensor=self.sensor, name=name)
-        return Recording(events, self.sensor, self.classes.index(name.split("/")[-2]), name)
 
 
 def spread(found: Sequence, samples: int) -> list:
@@ -163,6 +128,8 @@ class Named(EventFrames):
             return super().__getitem__(key)
         except FormatError as error:
             name = self.recordings.names[key[1] if isinstance(key, tuple) else key]
+            if str(error).startswith(name):
+                raise
             raise FormatError(explain(f"{name} cannot be used.", *str(error).split("\n  "))) from error
 
 
@@ -245,14 +212,10 @@ def loaded(file: Path, expected: str) -> np.ndarray:
 
 
 def read_events(file: Path, sensor: Any) -> np.ndarray:
-    """The events of one file, by its suffix."""
+    """The events of one file, of any format of ours."""
     if not file.is_file():
         raise FormatError(explain(f"there is no file {file}."))
-    if file.suffix.lower() in SUFFIXES:
-        return read_nmnist(file, sensor=sensor)
-    if file.suffix.lower() != ".npy":
-        raise FormatError(explain(f"{file} is of no kind that predict reads.", f"it reads {', '.join(SUFFIXES)}, .npy"))
-    return check_events(loaded(file, f"an array of {EVENT}"), sensor)
+    return decoded(file, str(file), sensor)
 
 
 def preprocessing(model: nn.Module, run: Path) -> Any:

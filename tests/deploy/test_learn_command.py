@@ -11,6 +11,7 @@ from neuro import cli, models
 from neuro.commands.learn import draw, opened
 from neuro.datasets import Frames, Sensor, make_events
 from neuro.datasets.formats.nmnist import read_nmnist, write_nmnist
+from neuro.datasets.reading import write_events
 from neuro.deploy.added_classes import head_of
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.quantize import quantize
@@ -231,3 +232,24 @@ def test_options_of_the_other_rule_and_numbers_out_of_range_are_refused(capsys, 
         assert code == 2 and wanted in err and "Traceback" not in err, (argv, err)
     code, _, err = run_cli(capsys, "learn", run, "--data", tmp_path / "new", "--shots", 2, "--rule", "binary")
     assert code == 2 and "no recording of one" in err and "of a, b" in err and not list(run.glob("network_learned.*"))
+
+
+def test_recordings_of_any_format_teach_the_same(capsys, run, data, tmp_path):
+    """The same events in files of other formats: the same network, bit for bit, and predict and evaluate read them too."""
+    suffixes = (".npz", ".csv", ".bin")
+    for i, path in enumerate(sorted(data.rglob("*.bin"))):
+        target = (tmp_path / "my files" / path.relative_to(data)).with_suffix(suffixes[i % len(suffixes)])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_events(target, read_nmnist(path), Sensor(34, 34))
+    given = ("--shots", 3, "--replay", 2, "--split", "train")
+    for folder, name in ((data, "a.npz"), (tmp_path / "my files", "b.npz")):
+        code, _, err = run_cli(capsys, "learn", run, "--data", folder, *given, "--out", tmp_path / name)
+        assert (code, err) == (0, "")
+    a, b = (head_of(IntegerNetwork.load(tmp_path / name)).weight for name in ("a.npz", "b.npz"))
+    assert np.array_equal(a, b)
+    files = sorted((tmp_path / "my files" / "train" / "c").iterdir())
+    code, out, _ = run_cli(capsys, "predict", run, *files)
+    code_bin, out_bin, _ = run_cli(capsys, "predict", run, *sorted((data / "train" / "c").iterdir()))
+    assert code == code_bin == 0 and [line.split("  ")[1:] for line in out.splitlines()] == [line.split("  ")[1:] for line in out_bin.splitlines()]
+    code, out, _ = run_cli(capsys, "evaluate", run, "--data", tmp_path / "my files")
+    assert code == 0 and "12 recordings, 0 skipped" in out
