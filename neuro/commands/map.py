@@ -32,7 +32,7 @@ def main(
             holds .../LABEL/SAMPLE, event files of any format; default: of a run whose input is no events its own test part, of another not known.
         out: folder to write into; default the run's, for a model's name the present one.
         samples: recordings to look at, evenly spread over the folder.
-        steps: steps of a recording; default: as in the data.
+        steps: steps of a recording; default: as in the data. Of longer recordings the first so many are looked at.
         weight_bits: width of weights, at most; the chip's widest within it is taken.
         input_bits: bits of an input value; default: the fewest that hold the data, or those of the integer network.
         dt: seconds of one step, for energy where only power is known, and for --apply true.
@@ -43,7 +43,7 @@ def main(
     if dt is not None and not dt > 0:
         raise ParameterError(explain("map: dt must be positive.", f"dt {dt}"))
     source = source_of(run)
-    x, lengths, seen, notes = looked = source.recordings(data, samples)
+    x, lengths, seen, notes = looked = source.recordings(data, samples).first(steps)
     source = replace(source, notes=(*source.notes, *notes))
     graph = source.graph(x[: int(lengths[0]), :1])
     if seen:

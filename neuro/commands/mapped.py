@@ -37,6 +37,15 @@ class Looked(NamedTuple):
         """The fewest that hold a value; None where values are not whole, below 0, or not known."""
         return max(1, int(self.x.max()).bit_length()) if self.data and not _real(self.x) else None
 
+    def first(self, steps: int | None) -> Looked:
+        """The first steps of each recording, as the chip is to run: neurons charge up, so later steps have other rates."""
+        longest = int(self.lengths.max())
+        if not self.data or steps is None or steps < 1 or steps == longest:
+            return self
+        if steps > longest:
+            return self._replace(notes=(*self.notes, f"the recordings have {longest} steps, fewer than the {steps} that are estimated; rates per step are those of theirs."))
+        return self._replace(x=self.x[:steps], lengths=self.lengths.clamp(max=steps), notes=(*self.notes, f"of the recordings, which have up to {longest} steps, the first {steps} are looked at."))
+
 
 @dataclass(frozen=True, eq=False)
 class Source:

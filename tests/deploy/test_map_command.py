@@ -9,14 +9,14 @@ import torch
 
 from neuro import cli, layers, models, plots
 from neuro.commands.map import write
-from neuro.commands.mapped import Source
+from neuro.commands.mapped import Source, source_of
 from neuro.datasets import NMNIST, DVSObjects, Frames, Sensor, WISDMWatch, make_events
 from neuro.datasets.encoding import Accelerations
 from neuro.datasets.formats.nmnist import write_nmnist
 from neuro.deploy import examples
 from neuro.deploy import nir as exchange
 from neuro.deploy.chips import CHIPS
-from neuro.deploy.mapping import firing_rates, map_network
+from neuro.deploy.mapping import estimated, firing_rates, map_network
 from neuro.errors import ParameterError, ShapeError
 from neuro.models import registry
 from neuro.models.recipes import conv_objects
@@ -24,7 +24,7 @@ from neuro.neurons import IF, LIF
 from neuro.plots.placement import placement
 from neuro.reset import subtract
 from neuro.tracing import trace
-from neuro.training import Preprocess, Run, save_model
+from neuro.training import Preprocess, Run, load, save_model
 from neuro.training.judging import made
 from neuro.training.preprocess import PreprocessArray
 
@@ -70,6 +70,20 @@ def test_a_run_is_mapped_with_data_and_written(capsys, run, data):
     assert (run / "map_spinnaker2.png").read_bytes()[:4] == b"\x89PNG"
     page = (run / "map_spinnaker2.html").read_text()
     assert "blocks.0.mlp.up_lif" in page and ("<svg" in page or "data:image/png" in page) and "http" not in page.replace("http-equiv", "")
+
+
+def test_rates_are_those_of_the_steps_that_are_asked_for(capsys, cnn, data):
+    """Neurons charge up: of the first step of three the rates are other ones, and the estimate with them."""
+    energy = {}
+    for steps in (1, 3, 5):
+        code, out, err = run_cli(capsys, "map", cnn, "--chip", "loihi1", "--data", data, "--steps", steps)
+        assert (code, err) == (0, "")
+        assert ("the first 1 are looked at" in out) == (steps == 1) and ("have 3 steps, fewer than the 5" in out) == (steps == 5)
+        energy[steps] = next(e for e in json.loads((cnn / "map_loihi1.json").read_text())["estimates"] if e["what"] == "energy")["at_rates"]
+    x = Source.recordings(source_of(cnn), data, 16).x
+    mapped = map_network(trace(load(cnn), x[:1, :1]), "loihi1", input_bits=8, steps=1)
+    expected = next(e for e in estimated(mapped, 1, firing_rates(mapped.graph, x[:1]), None).estimates if e.what == "energy")
+    assert energy[1] == pytest.approx(expected.at_rates) and energy[1] < energy[3] / 3 * 0.98 and energy[5] == pytest.approx(energy[3] / 3 * 5)
 
 
 def test_without_data_what_was_not_told_is_said(capsys, run, tmp_path):
