@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import queue
 import subprocess
-import tempfile
 import threading
 import time
 import zipfile
@@ -27,6 +26,7 @@ from neuro.deploy.network_file import damaged
 from neuro.deploy.supervise import end_group, failed, late, started
 from neuro.deploy.twin import check_inputs
 from neuro.errors import LavaError, ParameterError, ShapeError, explain, unknown
+from neuro.scratch import Scratch
 
 RUNNER = Path(__file__).with_name("lava_runner.py")
 VARS = {"membranes": "v", "currents": "u", "adaptations": "h", "spikes": "value", "values": "value"}
@@ -50,8 +50,8 @@ class Prepared:
             inputs, _ = check_inputs(network, inputs, None)
         elif np.ndim(inputs) < 2:
             raise ShapeError(explain("Lava: the inputs are not [T, B, ...].", f"inputs {list(np.shape(inputs))}"))
-        self._kept = tempfile.TemporaryDirectory(prefix="neuro-lava-")
-        self.folder = Path(self._kept.name)
+        self._kept = Scratch("neuro-lava")
+        self.folder = self._kept.path
         try:
             path = Path(network.save(self.folder / "network.npz") if isinstance(network, IntegerNetwork) else network).resolve()
             self.nodes, self.latency, scale = described(path)
@@ -66,7 +66,7 @@ class Prepared:
         self.command = [str(python), "-I", str(RUNNER), str(path), "inputs.npy", "out.npz", "--unroll", str(unroll), *(["--probe", *self.probe] if self.probe else [])]
 
     def close(self) -> None:
-        self._kept.cleanup()
+        self._kept.close()
 
 
 def described(path: Path) -> tuple[dict[str, Any], dict[str, int], float]:

@@ -1,11 +1,9 @@
 """What all tests share: one thread, one seed, the root kept off sys.path, and real data found through NEURO_DATA."""
 
-import atexit
 import os
-import shutil
+import runpy
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # here and in the processes that tests start; read when torch loads
@@ -15,8 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker of its own, so
 os.environ.setdefault("NEURO_PRODUCTS", "dense")  # no test depends on what was timed; those of products with spikes fix a form
 
 if "NEURO_CACHE" not in os.environ:  # nothing is left in the user's folder; the processes that tests start inherit it
-    os.environ["NEURO_CACHE"] = tempfile.mkdtemp(prefix="neuro-cache-")
-    atexit.register(shutil.rmtree, os.environ["NEURO_CACHE"], ignore_errors=True)
+    scratch = runpy.run_path(str(Path(__file__).resolve().parent.parent / "neuro/scratch.py"))  # not imported, so that types can still be checked on import
+    CACHE = scratch["Scratch"]("neuro-cache")
+    os.environ["NEURO_CACHE"] = str(CACHE.path)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

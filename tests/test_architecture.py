@@ -12,7 +12,7 @@ FOLDERS = ("neuro", "models", "datasets", "deploy")
 # From the bottom up. Names of one row stand side by side and do not import each other.
 ORDER = [
     ("errors",),
-    ("files",),  # written whole or not at all
+    ("files", "scratch"),  # written whole or not at all; for as long as the process
     ("memory",),  # that the process keeps
     ("plots",),  # draws arrays and tables; knows nothing of networks
     ("reset",),
