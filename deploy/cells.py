@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from neuro.deploy.nodes import Range, Shape, Unary, refuse, weighted_range
+from neuro.reset import RULES
 
-RESETS = ("zero", "subtract", "none", "late")
 LEVELS = 15
 PER_CHANNEL = ("dv", "vth", "du", "bias_mant", "dh", "jump")
 
@@ -48,8 +48,8 @@ class Cell(Unary):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.reset not in RESETS:
-            raise refuse(self, f"reset is {self.reset!r}.", cure=f"One of {', '.join(RESETS)}.")
+        if self.reset not in RULES:
+            raise refuse(self, f"reset is {self.reset!r}.", cure=f"One of {', '.join(RULES)}.")
         if not 1 <= self.levels <= LEVELS:
             raise refuse(self, f"levels is {self.levels}; 1..{LEVELS} are possible.")
         if not -32 <= self.bias_exp <= 32:

@@ -12,9 +12,8 @@ from neuro.deploy.cells import LEVELS
 from neuro.deploy.grid import Demand
 from neuro.graph import Neuron, Shape
 from neuro.neurons import alif_step, cuba_step, lif_step
+from neuro.reset import name_of
 from neuro.surrogate import Levels
-
-PROBE = 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +110,7 @@ def per_channel(node: Neuron, field: str, shape: Shape) -> np.ndarray:
 
 
 def reset_rule(node: Neuron, decay: np.ndarray) -> str:
-    """zero, subtract, none, or late for a subtraction that comes one step late. A spike or reset object of any class is judged by what it does, not by what it says."""
+    """A name of `neuro.reset.RULES`. A spike object of any class is judged by what it does, as the rule is, not by what it says."""
     v, s = torch.tensor([-9.0, -0.5, 0.5, 9.0]), torch.tensor([0.0, 0.0, 1.0, 1.0])
     rule, spike = node.reset, node.choices["spike"]
     if isinstance(spike, Levels):
@@ -119,11 +118,10 @@ def reset_rule(node: Neuron, decay: np.ndarray) -> str:
         v = torch.tensor([-9.0, -0.5, 0.5, 9.0]) * spike.unit + torch.tensor([0.0, 0.0, 0.0, spike.levels * spike.unit])
     if not torch.equal(spike(v), s):
         raise node.refuse("the chip's spikes are 0 or 1, from the threshold on.", f"spike {spike}", cure="Train with a surrogate of neuro.surrogate.")
-    forms = {"zero": v * (1 - s), "subtract": v - s * PROBE, "none": v}
-    found = next((name for name, form in forms.items() if torch.equal(rule(v, s, PROBE), form)), None)
-    if found is None or (found == "zero") != rule.hard:
+    found = name_of(rule, decay, levels_of(node))
+    if found is None:
         raise node.refuse("the chip resets to zero, or subtracts the threshold.", f"reset {rule}", cure="Train with reset=neuro.reset.to_zero or subtract.")
-    return "late" if rule.delayed and found == "subtract" and (decay != 1).any() else found
+    return found
 
 
 def notes(node: Neuron, found: Constants, cell: Any) -> list[str]:

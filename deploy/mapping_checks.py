@@ -14,6 +14,7 @@ from neuro.deploy.mapping_layers import Layer, Network, Product
 from neuro.deploy.mapping_rewrites import binary, divisible, on_grid, width_of
 from neuro.deploy.shift_decay import dash_of
 from neuro.graph import Graph
+from neuro.reset import name_of
 
 FITS, CHANGE, RETRAIN, CANNOT = "fits", "fits after a change", "fits after retraining", "cannot"
 VERDICTS = (FITS, CHANGE, RETRAIN, CANNOT)
@@ -122,7 +123,7 @@ def _neuron(asked: Question, layer: Layer) -> Iterator[Finding]:
         yield from _shifts(asked, layer)
     if chip.one_spike.value and (most := _per_event(asked, layer)) >= (threshold := float(torch.as_tensor(neuron.params.threshold).min())):
         yield Finding(layer.name, "events", RETRAIN, f"one event can add {most:.4g} to a membrane, the threshold is {threshold:.4g}", chip.one_spike, "keep every weight below the threshold, or train with several spikes per step")
-    if _reset(neuron) not in chip.resets.value:
+    if name_of(neuron.reset, getattr(neuron.params, "decay", 1.0)) not in chip.resets.value:
         yield Finding(layer.name, "reset", RETRAIN, f"reset {neuron.reset}", chip.resets, f"train with a reset among: {', '.join(chip.resets.value)}")
 
 
@@ -152,16 +153,6 @@ def _per_event(asked: Question, layer: Layer) -> float:
 def _leaks(neuron: g.Neuron) -> bool:
     decay = getattr(neuron.params, "decay", 1.0)
     return bool((torch.as_tensor(decay) != 1).any())
-
-
-def _reset(neuron: g.Neuron) -> str:
-    """ "zero", "subtract" or another name: judged by what it does."""
-    v, s = torch.tensor([0.5, 2.5, 9.0]), torch.tensor([0.0, 1.0, 1.0])
-    rule = neuron.reset
-    if rule is None or rule.delayed:
-        return f"{rule}"
-    after = rule(v, s, 2.0)
-    return "zero" if torch.equal(after, v * (1 - s)) else "subtract" if torch.equal(after, v - 2.0 * s) else f"{rule}"
 
 
 def _weights(asked: Question, layer: Layer) -> Iterator[Finding]:

@@ -19,10 +19,10 @@ from neuro import graph as g
 from neuro.deploy import nir_pooling
 from neuro.deploy.nir_kernels import one_group, written_out
 from neuro.deploy.nir_layers import Delays
-from neuro.deploy.nir_neurons import current_li_step, current_step, li_step, point_step
+from neuro.deploy.nir_neurons import WRITTEN, current_li_step, current_step, li_step, point_step
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.neurons import cuba_step, lif_step
-from neuro.reset import NoReset, Subtract, ToValue, ToZero
+from neuro.reset import ToValue, name_of
 
 
 class Numbers(NamedTuple):
@@ -35,7 +35,7 @@ class Numbers(NamedTuple):
     shift: np.ndarray
     threshold: np.ndarray | None  # None: an integrator
     v_reset: np.ndarray
-    reset: str  # hard; subtract; subtract, delayed; none
+    reset: str  # a value of WRITTEN
     fires: str
 
 
@@ -280,15 +280,13 @@ def numbers_of(node: g.Neuron, shape: tuple[int, ...]) -> Numbers:
     reset, v_reset = node.choices["reset"], p.get("v_reset", zero)
     if isinstance(reset, ToValue):
         v_reset = v_reset + reset.value
-    kind = {ToZero: "hard", ToValue: "hard", Subtract: "subtract", NoReset: "none"}.get(type(reset))
-    if kind == "subtract" and reset.delayed and (p["decay"] != 1).any():
-        kind = "subtract, delayed"
-    if kind is None or (reset.delayed and isinstance(reset, ToValue)):
+    rule = "zero" if isinstance(reset, ToValue) and not reset.delayed else name_of(reset, p["decay"])
+    if rule is None:
         cure = "Use neuro.reset.to_zero or neuro.reset.subtract, and train a little further."
         raise node.refuse("NIR has no form for its reset.", f"{reset}", cure=cure)
     if getattr(node.choices["spike"], "comparison", "?") not in (">", ">="):
         raise node.refuse("NIR's neurons fire 0 or 1.", f"spike {node.choices['spike']}", cure="Use a spike of neuro.surrogate.")
-    return Numbers(p.get("current_decay"), p.get("current_gain", one), p["decay"], p["gain"], p.get("shift", zero), p["threshold"], v_reset, kind, node.comparison)
+    return Numbers(p.get("current_decay"), p.get("current_gain", one), p["decay"], p["gain"], p.get("shift", zero), p["threshold"], v_reset, WRITTEN[rule], node.comparison)
 
 
 def _full(value: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from neuro.deploy.nir_file import FIELDS, Part
 from neuro.neurons import CUBALIF, IF, LIF, CUBAState, LIFState, Neuron
-from neuro.reset import Reset, Subtract, ToValue, charge, none, subtract, to_zero
+from neuro.reset import RULES, Reset, ToValue, charge, to_zero
 from neuro.surrogate import ATan, Surrogate
 
+WRITTEN = {"zero": "hard", "subtract": "subtract", "late": "subtract, delayed", "none": "none"}  # rules, by the names that metadata state
 SLACK = 1e-6  # by which dt/tau may exceed 1: files hold tau in float32
 
 
@@ -153,10 +154,10 @@ def neuron(part: Part, dt: float | None) -> Neuron:
 
 def _spiking(part: Part, **values: np.ndarray) -> Neuron:
     spike = ATan(strict=_strict(part))
-    rules: dict[str, Reset] = {"subtract": subtract, "subtract, delayed": Subtract(delayed=True), "none": none, "hard": to_zero}
-    reset = rules.get(str(part.said.get("reset", "none" if part.kind == "Threshold" else "hard")))
-    if reset is None:
-        raise part.refuse(f"its reset {part.said['reset']!r} is not known.", cure=f"{', '.join(rules)} are.")
+    said = str(part.said.get("reset", "none" if part.kind == "Threshold" else "hard"))
+    if said not in WRITTEN.values():
+        raise part.refuse(f"its reset {said!r} is not known.", cure=f"{', '.join(WRITTEN.values())} are.")
+    reset = RULES[next(name for name, written in WRITTEN.items() if written == said)]
     one = all(_small(a).ndim == 0 for a in values.values())
     n = {k: float(np.float64(_small(a))) for k, a in values.items()} if one else {}
     back = n.get("v_reset", 0.0)

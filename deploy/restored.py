@@ -33,10 +33,8 @@ from neuro.neurons import (
     cuba_step,
     lif_step,
 )
-from neuro.reset import Subtract, none, subtract, to_zero
+from neuro.reset import RULES
 from neuro.surrogate import ATan, Levels, Surrogate
-
-RESETS = {"zero": to_zero, "subtract": subtract, "none": none, "late": Subtract(delayed=True)}
 
 
 def graph_of(network: IntegerNetwork, exact: bool = False) -> Graph:
@@ -177,14 +175,14 @@ class _Restorer:
             reset, levels = "zero", 1
         memory = bool((du != 4095).any())
         if levels > 1 and reset == "zero" and bool((dv != 4096).any()):
-            raise _refused(node, f"it has {levels} levels and a hard reset: {RESETS[reset]} is for spikes of 0 and 1.", cure="Run it in the twin.")
+            raise _refused(node, f"it has {levels} levels and a hard reset: {RULES[reset]} is for spikes of 0 and 1.", cure="Run it in the twin.")
         if memory and jump.any():
             raise _refused(node, "it has a current's memory and a threshold that adapts.", cure="Map the model that it was made of.")
         passes_by = isinstance(node, ints.LIF) and memory  # Lava's bias is not part of the current: a constant current's end value is
         self._biased(node.input, bias / 64 * ((du + 1) / 4096 if passes_by else 1.0))
         factor = self.factor[node.input]
         decay, gain, threshold = _even(1 - dv / 4096, shape), factor, _even(vth.astype(float), shape)
-        how: dict[str, Any] = {"spike": self._spike(node, vth, levels), "reset": RESETS[reset]}
+        how: dict[str, Any] = {"spike": self._spike(node, vth, levels), "reset": RULES[reset]}
         source = (self.names[node.input],)
         made: g.Neuron
         if jump.any():

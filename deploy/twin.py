@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from neuro.deploy.cells import RESETS
 from neuro.deploy.network import (
     LIF,
     Add,
@@ -146,7 +145,7 @@ def cell(node: Cell, shape: tuple[int, ...], keep: bool) -> Operation:
 
     constants = np.ascontiguousarray(np.tile(node.constants(shape[-1]), (1, int(np.prod(shape[:-1], dtype=int)))))
     weight = np.ascontiguousarray(node.weight.T if isinstance(node, RecurrentCell) else np.zeros((0, 0)), "i2")
-    reset = RESETS.index(node.reset)
+    reset = {"zero": 0, "subtract": 1, "none": 2, "late": 3}[node.reset]  # as the kernel numbers them
     return lambda xs, out, m: kernels.cell(flat(xs[0]), flat(out), flat(m), constants, weight, reset, node.levels, keep)
 
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -93,3 +94,31 @@ def charge(
 to_zero = ToZero()
 subtract = Subtract()
 none = NoReset()
+
+# By the names that files, integer networks and tables of chips have for them; "late" is a subtraction one step late.
+RULES: dict[str, Reset] = {"zero": to_zero, "subtract": subtract, "none": none, "late": Subtract(delayed=True)}
+
+
+def name_of(rule: Reset | None, decay: Any = 1.0, levels: int = 1) -> str | None:
+    """The name in `RULES` of the rule that gives the same spikes as this one; None if there is none.
+
+    An object of any class is judged by what it does, not by what it says. A hard rule that acts one step late gives the spikes of the
+    one that acts at once, and so does a subtraction where nothing leaks in between.
+
+    Args:
+        decay: of the membrane, a number, an array or a tensor.
+        levels: the most that the neuron sends.
+
+    >>> name_of(ToValue(0.0)), name_of(ToZero(delayed=True)), name_of(Subtract(delayed=True)), name_of(Subtract(delayed=True), decay=0.9)
+    ('zero', 'zero', 'subtract', 'late')
+    """
+    if rule is None:
+        return None
+    threshold, s = 0.75, torch.tensor([0.0, 0.0, 1.0, 1.0, float(levels)])
+    v = torch.tensor([-9.0, -0.5, 0.5, 9.0, 9.0])
+    forms = {"zero": v * (1 - s), "subtract": v - s * threshold, "none": v}
+    found = next((name for name, form in forms.items() if torch.equal(rule(v, s, threshold), form)), None)
+    if found is None or (found == "zero") != rule.hard:
+        return None
+    leaks = bool((torch.as_tensor(decay) != 1).any())
+    return "late" if rule.delayed and found == "subtract" and leaks else found

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from neuro.neurons import LIF
-from neuro.reset import NoReset, Subtract, ToValue, ToZero, none, subtract, to_zero
+from neuro.reset import RULES as RULES_BY_NAME
+from neuro.reset import NoReset, Subtract, ToValue, ToZero, name_of, none, subtract, to_zero
 from neuro.surrogate import ATan
 
 RULES = [ToZero, ToValue, Subtract, NoReset]
@@ -78,3 +79,24 @@ def test_undetached_reset_by_hand(delayed):
 def test_ready_made_rules():
     assert (to_zero, subtract, none) == (ToZero(), Subtract(), NoReset())
     assert to_zero.detach and not to_zero.delayed
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.75, 0.0])
+@pytest.mark.parametrize("rule", [*RULES_BY_NAME.values(), ToZero(delayed=True), ToZero(detach=False), Subtract(detach=False), Subtract(False, True), NoReset(delayed=True), ToValue(0.0)])
+def test_a_rule_goes_by_the_name_of_one_that_gives_the_same_spikes(rule, decay):
+    x = torch.randn(60, 2, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.3
+    named = RULES_BY_NAME[name_of(rule, decay)]
+    assert torch.equal(LIF(decay=decay, reset=rule)(x), LIF(decay=decay, reset=named)(x))
+
+
+def test_what_does_otherwise_has_no_name():
+    class Half(Subtract):
+        def __call__(self, v, s, threshold):
+            return v - s * threshold / 2
+
+    class SaysSoft(ToZero):
+        hard = False
+
+    assert [name_of(r) for r in (None, ToValue(0.3), Half(), SaysSoft())] == [None] * 4
+    assert name_of(Subtract(delayed=True), torch.tensor([1.0, 0.5])) == "late" and name_of(subtract, levels=7) == "subtract"
+    assert {name: name_of(rule, 0.9) for name, rule in RULES_BY_NAME.items()} == {name: name for name in RULES_BY_NAME}

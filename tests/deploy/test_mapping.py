@@ -38,7 +38,7 @@ from neuro.layers import (
     Tokens,
 )
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, Recurrent
-from neuro.reset import none, subtract
+from neuro.reset import Subtract, ToZero, none, subtract
 
 SOFT = functools.partial(IF, reset=subtract)
 
@@ -315,6 +315,13 @@ def test_a_rule_of_a_chip(layers, shape, chip, rule, verdict):
         assert found[rule].change
     if rule in found:
         assert found[rule].limit.source in str(found[rule])
+
+
+def test_a_reset_one_step_late_is_taken_where_its_spikes_are_those_of_one_at_once():
+    """As `quantize` takes it: a hard one anywhere, a subtraction where nothing leaks in between."""
+    for neuron, chip, fits in ((LIF(reset=ToZero(delayed=True)), "loihi1", True), (IF(reset=Subtract(delayed=True)), "speck", True),
+                               (LIF(reset=Subtract(delayed=True)), "spinnaker2", False), (LIF(reset=subtract), "loihi1", False)):  # fmt: skip
+        assert ("reset" not in rules(graph_of(dense(4, 4), neuron, shape=(4,)), chip, RETRAIN)) == fits
 
 
 def test_a_max_pool_of_the_input_becomes_neurons_where_the_input_is_told_to_be_one_bit():
