@@ -50,6 +50,8 @@ class EventDataModule(lightning.LightningDataModule):
         self.frames, self.augment, self.mix, self.classes = frames, augment, mix, tuple(classes)
         if mix is not None and not self.classes:
             raise ParameterError(explain("EventDataModule: to mix recordings, their classes must be known.", cure="Pass classes=."))
+        if workers < 0:
+            raise ParameterError(explain(f"{type(self).__name__}: workers={workers} is not a number of processes.", cure="Give 0, to prepare batches in this process, or more."))
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self.batches: EpochBatches | None = None  # of training; lives as long as the module, and holds the position
 

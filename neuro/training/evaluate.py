@@ -149,7 +149,10 @@ def evaluate(
 
     Raises:
         FormatError: no such folder, no recordings, a damaged one (unless `skip_unreadable`), or no trained run.
+        ParameterError: batch_size or workers out of range.
     """
+    if batch_size < 1 or workers < 0:
+        raise ParameterError(explain("evaluate: batch_size from 1, workers from 0.", f"batch_size={batch_size}   workers={workers}"))
     run, data = Path(run), Path(data)
     model = load(run)
     frames = samples(model, run, data, split)

@@ -30,6 +30,7 @@ from neuro.training.ranks import launch, stopping
 from neuro.training.runs import Run
 from neuro.training.schedule import Plan
 from neuro.training.scores import Scores, answers, scores
+from neuro.training.threads import MOST
 from neuro.training.weights import load_weights, save_model
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -108,6 +109,8 @@ def fit(
     if (patience or keep_best) and not _has_val(data):
         facts, cure = f"patience={patience}   keep_best={keep_best}", "Give data with validation recordings, or leave these options out."
         raise ParameterError(explain("fit: there are no validation recordings to stop or to choose by.", facts, cure=cure))
+    if not 1 <= devices <= MOST:
+        raise ParameterError(explain(f"fit: devices={devices} is not a number of processes.", cure=f"Give 1 .. {MOST}; on a CPU more than there are free cores are slower."))
     check_data(run, data, resume)
     if resume and run.finished and run.metrics.rows():
         return _fitted(run, _classified(model, data, run, load=True))

@@ -8,7 +8,8 @@ import torch
 
 from neuro.errors import ParameterError, explain
 
-ANYWHERE = 64  # as many may be asked for on a machine with fewer cores: slow, and the same result as where they are
+CORES = os.cpu_count() or 1
+MOST = max(64, CORES)  # threads, or processes; up to 64 may be asked for on a machine with fewer cores: slow, and the same result as where they are
 
 
 def use_threads(threads: int) -> None:
@@ -26,7 +27,6 @@ def use_threads(threads: int) -> None:
     2
     >>> use_threads(before)
     """
-    cores = os.cpu_count() or 1
-    if not 1 <= threads <= max(ANYWHERE, cores):
-        raise ParameterError(explain(f"threads={threads} is not a number of threads.", f"this machine has {cores} cores", cure=f"Give 1 .. {max(ANYWHERE, cores)}; more than there are free cores is far slower."))
+    if not 1 <= threads <= MOST:
+        raise ParameterError(explain(f"threads={threads} is not a number of threads.", f"this machine has {CORES} cores", cure=f"Give 1 .. {MOST}; more than there are free cores is far slower."))
     torch.set_num_threads(threads)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from neuro.cli import main
 from neuro.errors import ParameterError
 from neuro.models import recipes
-from neuro.training.threads import use_threads
+from neuro.training.evaluate import evaluate
+from neuro.training.threads import MOST, use_threads
 
-NONE = [0, -1, -(2**40), max(64, os.cpu_count() or 1) + 1, 10**6, 2**40]
+NONE = [0, -1, -(2**40), MOST + 1, 10**6, 2**40]
 
 
 @pytest.mark.parametrize("threads", NONE)
@@ -33,3 +32,16 @@ def test_every_recipe_refuses_them_before_anything_is_written(name, threads, tmp
         main(["train", name, "--out", str(tmp_path / "run"), f"--threads={threads}", *(["--data", str(tmp_path)] if name == "spikformer_nmnist" else [])])
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and f"threads={threads} is not a number of threads" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("option", "says"), [("--workers=-1", "workers=-1 is not a number of processes"), ("--devices=0", "devices=0 is not a number"), (f"--devices={MOST + 1}", "not a number of processes")])
+def test_processes_that_cannot_be_are_refused_in_a_sentence(option, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "series_text", "--out", str(tmp_path / "run"), "--simulated=8", "--steps=4", "--width=4", "--epochs=1", option])
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_evaluate_refuses_them_too(tmp_path):
+    for how in ({"workers": -1}, {"batch_size": 0}):
+        with pytest.raises(ParameterError, match="batch_size from 1, workers from 0"):
+            evaluate(tmp_path, tmp_path, **how)
