@@ -27,9 +27,13 @@ class Plan:
     stop_after: int = 0  # epochs after which to stop on the course of `epochs`; 0: all
 
     def __post_init__(self) -> None:
-        good = self.epochs >= 1 and self.lr > 0 and self.weight_decay >= 0 and 0 <= self.warmup < 1 and self.clip >= 0
-        if not good or self.patience < 0 or self.look_every < 1 or not 0 <= self.stop_after <= self.epochs:
-            raise ParameterError(explain("fit: an option is outside its range.", repr(self)))
+        ranges = {
+            "epochs": (self.epochs >= 1, "from 1"), "lr": (self.lr > 0, "above 0"), "weight_decay": (self.weight_decay >= 0, "from 0"),
+            "warmup": (0 <= self.warmup < 1, "a share in 0 .. 1, without 1"), "clip": (self.clip >= 0, "from 0"), "patience": (self.patience >= 0, "from 0"),
+            "look_every": (self.look_every >= 1, "from 1"), "stop_after": (0 <= self.stop_after <= self.epochs, "0 .. epochs"),
+        }  # fmt: skip
+        if wrong := [f"{name}={getattr(self, name)}, must be {said}" for name, (good, said) in ranges.items() if not good]:
+            raise ParameterError(explain("fit: an option is outside its range.", *wrong))
 
     @property
     def last(self) -> int:
