@@ -5,7 +5,10 @@
 A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `lookup` the one that looks sums up
 (with AVX-512), `chosen` is what a layer of ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
 forward and backward to input and weight. The last column: bytes that backward keeps, of dense's. Then the products of attention, at the
-shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW.
+shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW. Then `dX`, a linear layer's gradient
+by its input where the surrogate of the neuron before it is not 0, over the share of such places, against the dense product that the layer takes
+otherwise (torch's or oneDNN's, whichever is faster), to find the places being part of it; `all` is forward and backward of neuron and layer. Then a
+whole training step of a network whose surrogate has an end, with that and without.
 
 At the end: where dense takes 0.5 ms or more, is what is chosen ever more than 5 % slower? A cell that looks so is measured again, with ten
 times the rounds, and that figure counts.
@@ -13,23 +16,29 @@ times the rounds, and that figure counts.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import peers
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from neuro.kernels import choosing
+from neuro.kernels import choosing, gating, programs
+from neuro.kernels.choosing import Work
+from neuro.kernels.gating import Gate
 from neuro.kernels.spike_conv import spike_conv2d
-from neuro.kernels.spike_linear import spike_linear
+from neuro.kernels.spike_linear import gated_input_gradient, spike_linear
 from neuro.kernels.spike_lookup import has_lookup
-from neuro.layers import AttentionProduct
+from neuro.layers import AttentionProduct, BatchNorm, Linear, Sequential, fire
+from neuro.neurons import LIF
+from neuro.surrogate import Rectangle, Surrogate, Triangle
 
 DENSITIES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 FORMS = ("dense", "events", "lookup", "chosen") if has_lookup(torch.float32) else ("dense", "events", "chosen")
@@ -73,6 +82,12 @@ def main(threads: int = 2) -> None:
     print(f"{'attention':38} {'density':>7} {'dense fw ms':>11} | {'bits: fw':>10} {'all':>6} | {'chosen: fw':>10} {'all':>6}")
     for name, images, tokens, heads, width in (("4-384", (4, 16), 64, 12, 384), ("2-256", (16, 8), 64, 8, 256), ("224x224", (4, 4), 196, 8, 512)):
         cells += attention(name, (*images, tokens, width), heads)
+    print(f"{'gradient by the input':38} {'places':>7} {'dense dX ms':>11} | {'alone: dX':>10} | {'chosen: dX':>10} {'all':>6}")
+    for inner, outer in ((512, 512), (384, 1536), (1536, 384), (1024, 1024)):
+        cells += through_a_neuron(16, 64, inner, outer)
+    for spike in (Rectangle(1.0), Triangle(1.0)):
+        for norm in (False, True):
+            step(spike, norm)
     report(cells)
 
 
@@ -142,6 +157,105 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
         print(f"{name:38} {density:7.0%} {1e3 * times['dense', 'fw']:11.3f} | {ratios(times, ('fw', 10), ('dW', 6), ('all', 6))} | {kept:.2f}", flush=True)
         cells.append(Cell(f"{name}, {density:.0%}", times, again))
     return cells
+
+
+def through_a_neuron(steps: int, samples: int, inner: int, outer: int) -> list[Cell]:
+    """As `table`, of a neuron and the layer behind it; `events` forms the gradient by the layer's input at the open places whatever their share."""
+    cells, rows = [], steps * samples
+    work, table = Work("linear", rows * inner, inner * outer, rows * outer, rows, outer), choosing.current()
+    assert isinstance(table, choosing.Costs)
+    for share in DENSITIES:
+        lif, layer, g = LIF(tau=2.0, spike=Rectangle(1.0)), Linear(inner, outer), torch.randn(steps, samples, outer)
+        x = near_threshold((steps, samples, inner), share).requires_grad_()
+        gate = gate_of(lif, x)
+        assert abs(gate.open().mean().item() - share) < 0.01
+
+        def measured(form: str, gate: Gate = gate, lif: LIF = lif, layer: Linear = layer, x: Tensor = x, g: Tensor = g) -> dict[str, float]:
+            most = {"dense": 0.0, "events": 1.0, "chosen": table.most_places(work)}[form]
+            by = {"most": most, "g": g.view(rows, outer), "weight": layer.weight.detach(), "onednn": table.prefers_onednn(work)}
+            alone = timed(lambda: gated_input_gradient(gate if most else None, **by))
+            with choosing.deterministic(table if form == "chosen" else dataclasses.replace(table, gated_add=0.0)):
+                return {"dX": alone, "all": timed(lambda: torch.autograd.grad(fire(lif, None, x, into=layer), (x, layer.weight), g))}
+
+        def again(more: int, measured: Callable[[str], dict[str, float]] = measured) -> Times:
+            return medians(measured, 10 * more, ("dense", "events", "chosen"))
+
+        times = again(1)
+        name = f"linear {inner}x{outer}, {rows} rows"
+        alone = times["dense", "dX"] / times["events", "dX"]
+        print(f"{name:38} {share:7.0%} {1e3 * times['dense', 'dX']:11.3f} | {alone:10.2f} | {speed(times, 'dX'):10.2f} {speed(times, 'all'):6.2f}", flush=True)
+        cells.append(Cell(f"{name}, open {share:.0%}", times, again))
+    return cells
+
+
+def near_threshold(shape: tuple[int, ...], share: float) -> Tensor:
+    """Input of a LIF neuron of tau 2 whose membrane is within 0.5 of its threshold 1 at this share of steps, and which fires at a tenth of the others."""
+    v, x = torch.zeros(shape[1:]), torch.empty(shape)
+    for t in range(shape[0]):
+        far = torch.where(torch.rand(shape[1:]) < 0.1, 1.7, -1.0)
+        wanted = torch.where(torch.rand(shape[1:]) < share, 0.9, far)
+        x[t] = 2 * wanted - v
+        v = torch.where(wanted > 1, 0.0, wanted)
+    return x
+
+
+def gate_of(lif: LIF, x: Tensor) -> Gate:
+    state = lif.initial(x[0])
+    found = gating.gate(programs.find(LIF.step, x, state, lif.params(), lif.choices(), x.dtype), x, state, lif.params())
+    assert found is not None
+    return found
+
+
+def step(spike: Surrogate, norm: bool, width: int = 1024, depth: int = 3, steps: int = 10, samples: int = 100) -> None:
+    """Forward, loss and backward of linear layers, after some training; gates as chosen, and none."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(depth) for layer in (Linear(width, width), *([BatchNorm(width, axis=-1)] if norm else []), LIF(tau=2.0, spike=spike))]
+    net = Sequential(*layers, Linear(width, 10))
+    x, wanted = (torch.rand(steps, samples, width) < 0.2).float(), torch.randint(0, 10, (samples,))
+    if not norm:
+        with torch.no_grad():
+            for layer in net:
+                if isinstance(layer, Linear):
+                    layer.weight.mul_(4.0)  # else the deeper layers are silent
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-3)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x).mean(0), wanted).backward()
+
+    for _ in range(20):
+        run()
+        optimizer.step()
+    table = choosing.current()
+    assert isinstance(table, choosing.Costs)
+    tables = {"gates": table, "whole": dataclasses.replace(table, gated_add=0.0)}
+    times: dict[str, list[float]] = {name: [] for name in tables}
+    with shares_seen() as shares, choosing.deterministic(table):
+        run()
+    for name in [*tables, *list(tables) * 12]:
+        with choosing.deterministic(tables[name]):
+            times[name].append(timed(run))
+    medians = {name: statistics.median(spent[1:]) for name, spent in times.items()}
+    seen = ", ".join(f"{share:.0%}" for share in shares[::-1])
+    print(f"{depth} linear layers of {width}, T = {steps}, {samples} samples, {'norm, ' if norm else ''}{spike}: {1e3 * medians['whole']:.1f} ms whole, "
+          f"{1e3 * medians['gates']:.1f} ms with gates, {medians['whole'] / medians['gates']:.2f} times as fast; open places by layer: {seen}", flush=True)  # fmt: skip
+
+
+@contextlib.contextmanager
+def shares_seen() -> Iterator[list[float]]:
+    """The share of open places in each gate that backward looks at."""
+    shares: list[float] = []
+    places = Gate.places
+
+    def seen(gate: Gate, most: float) -> object:
+        shares.append(gate.open().mean().item())
+        return places(gate, most)
+
+    Gate.places = seen  # type: ignore[method-assign, assignment]
+    try:
+        yield shares
+    finally:
+        Gate.places = places  # type: ignore[method-assign]
 
 
 def attended(product: AttentionProduct, inputs: list[Tensor], g: Tensor) -> dict[str, float]:

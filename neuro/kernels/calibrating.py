@@ -34,7 +34,7 @@ def measure() -> Costs:
     torch.set_num_threads(1)
     try:
         with torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.no_grad():
-            return Costs(**_linear(generator), **_conv(generator), **_attention(generator), **_common(generator))
+            return Costs(**_linear(generator), **_gates(generator), **_conv(generator), **_attention(generator), **_common(generator))
     finally:
         torch.set_num_threads(threads)
 
@@ -48,7 +48,6 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
         "dense_16": lambda: F.linear(few, w), "dense_128": lambda: F.linear(some, w), "dense_1024": lambda: F.linear(many, w),
         "silent": lambda: spike_linear.forward(none, w, None), "active": lambda: spike_linear.forward(kept, w, None),
         "quiet": lambda: spike_linear.weight_gradient(none, g), "driven": lambda: spike_linear.weight_gradient(kept, g),
-        "shut": lambda: spike_linear.input_gradient_at(none, g, w), "open": lambda: spike_linear.input_gradient_at(kept, g, w),
     }  # fmt: skip
     if dense.has_onednn(w.dtype):
         calls["onednn_1024"] = lambda: dense.product(many, w, None, onednn=True)
@@ -57,8 +56,7 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
     t = _in_turns(calls)
     sizes = {"dense_16": 16 * w.numel(), "dense_128": 128 * w.numel()}
     rates = {name: t[name] / sizes.get(name, products) for name in calls if "dense" in name or "lookup" in name or "onednn" in name}
-    gated = {"gated_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_output": t["shut"] / outputs}
-    return {**rates, **gated, **_by_events("linear", t, outputs, kept.events * _WIDTH)}
+    return {**rates, **_by_events("linear", t, outputs, kept.events * _WIDTH)}
 
 
 def _conv(generator: torch.Generator) -> dict[str, float]:
@@ -126,14 +124,27 @@ def _attention(generator: torch.Generator) -> dict[str, float]:
 def _common(generator: torch.Generator) -> dict[str, float]:
     many, few = _spikes((1 << 20,), generator), _spikes((64, 64), generator)
     w, small, kept = _normal(_WIDTH, _WIDTH, generator=generator), _normal(64, 64, generator=generator), pack(many)
-    wide, narrow = (_gate(_normal(_STEPS, n, _WIDTH, generator=generator)) for n in (_BATCH // _STEPS, 1))
     t = _in_turns({
         "pack": lambda: pack(many), "unpack": lambda: kept.unpack(), "weight": lambda: spike_linear.turned(w),
         "call": lambda: spike_linear.forward(pack(few), small, None),
-        "wide": lambda: wide.places(1.0), "narrow": lambda: (narrow.places(0.0), narrow.places(1.0)),
     })  # fmt: skip
-    rates = {"pack": t["pack"] / many.numel(), "unpack": t["unpack"] / many.numel(), "weight": t["weight"] / w.numel(), "call": t["call"]}
-    return {**rates, "gate": t["wide"] / (_BATCH * _WIDTH), "gate_call": t["narrow"]}
+    return {"pack": t["pack"] / many.numel(), "unpack": t["unpack"] / many.numel(), "weight": t["weight"] / w.numel(), "call": t["call"]}
+
+
+def _gates(generator: torch.Generator) -> dict[str, float]:
+    """In backward these follow a dense product, which leaves nothing else in the caches: they are measured as they find them."""
+    w, g, spikes = _normal(_WIDTH, _WIDTH, generator=generator), _normal(_BATCH, _WIDTH, generator=generator), _spikes((_BATCH, _WIDTH), generator)
+    none, kept = pack(torch.zeros(_BATCH, _WIDTH, dtype=_TYPE)), pack(spikes)
+    wide, narrow = (_gate(_normal(_STEPS, n, _WIDTH, generator=generator)) for n in (_BATCH // _STEPS, 1))
+    t = _in_turns({
+        "shut": lambda: spike_linear.input_gradient_at(none, g, w), "open": lambda: spike_linear.input_gradient_at(kept, g, w),
+        "whole": lambda: wide.places(1.0), "call": lambda: narrow.places(1.0), "look": lambda: narrow.places(0.0),
+    }, before=lambda: g @ w)  # fmt: skip
+    elements = _BATCH * _WIDTH
+    return {
+        "gate": max(0.0, t["whole"] - t["call"]) / elements, "gate_call": t["call"], "gate_look": t["look"],
+        "gated_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_output": t["shut"] / elements,
+    }  # fmt: skip
 
 
 def _gate(x: Tensor) -> Gate:
@@ -154,15 +165,17 @@ def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return (torch.rand(shape, generator=generator, dtype=_TYPE) < _DENSITY).to(_TYPE)
 
 
-def _in_turns(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+def _in_turns(calls: dict[str, Callable[[], Any]], before: Callable[[], Any] | None = None) -> dict[str, float]:
     """The shortest of ten turns of each, in seconds of this thread: others may be using the machine.
 
-    Before each a call that is not counted: layers are larger than these, and find their weights in the caches.
+    Before each a call that is not counted: layers are larger than these, and find their weights in the caches. Or else `before`.
     """
+    for call in calls.values():
+        call()  # what is compiled at the first call is not counted either
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(10):
         for name, call in calls.items():
-            call()
+            (before or call)()
             start = time.thread_time()
             call()
             times[name].append(time.thread_time() - start)

@@ -85,7 +85,8 @@ class Costs:
     input_dense: float = 0.0  # a convolution's gradient by its input, of a product
     input_winograd: float = 0.0  # the same by Winograd's tiles; 0: as with oneDNN
     gate: float = 0.0  # of forming and packing a gate, of an input element
-    gate_call: float = 0.0  # the same, of looking at a sample and then at all, whatever their size
+    gate_call: float = 0.0  # the same, whatever its size
+    gate_look: float = 0.0  # of looking at a sample of it first, whatever its size
     gated_add: float = 0.0  # a linear layer's gradient by its input at named places, of a product; 0: of before it was measured, never done
     gated_output: float = 0.0  # the same, of an input element
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
@@ -171,10 +172,10 @@ class Costs:
 
         0.0: never, or the layer is so small that to look at a sample, in vain, would cost too much.
         """
-        looking = self.gate_call + self.gate * work.inputs / EVERY
+        looking = self.gate_look + self.gate * work.inputs / EVERY
         if work.kind != "linear" or not self.gated_add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
             return 0.0
-        start = self.gate_call + self.call + (self.gate + self.gated_output) * work.inputs + self.weight * work.weights
+        start = looking + self.gate_call + (self.gate + self.gated_output) * work.inputs + self.weight * work.weights
         return min(1.0, max(0.0, (MARGIN * self.dense(work) - start) / (self.gated_add * work.products)))
 
     def may_keep(self, work: Work) -> bool:
@@ -183,7 +184,7 @@ class Costs:
 
     def on(self, threads: int) -> Costs:
         """The same products shared by so many threads; a call's own cost is not shared."""
-        return Costs(**{name: seconds if name in ("call", "gate_call") else seconds / threads for name, seconds in asdict(self).items()})
+        return Costs(**{name: seconds if name in ("call", "gate_call", "gate_look") else seconds / threads for name, seconds in asdict(self).items()})
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, whole or not at all; WriteError where that is refused."""

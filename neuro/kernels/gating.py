@@ -58,16 +58,16 @@ class Gate:
         """1 where gradients pass, else 0, [T, B, ...]."""
         return cpu.forward(self.program, (self.x,), self.state, self.params, self.numbers, self.lengths, False, after=False)[0]
 
-    def sample(self) -> Gate:
+    def sample(self) -> Tensor:
         """The same of every sixteenth sample."""
-        each = self.x.dim() - 1
-        params = tuple([p[::EVERY] if p.dim() == each and p.shape[0] == self.x.shape[1] else p for p in self.params])
+        x, each = self.x[:, ::EVERY], self.x.dim() - 1
+        params = [p[::EVERY] if p.dim() == each and p.shape[0] == self.x.shape[1] else p for p in self.params]
         lengths = None if self.lengths is None else self.lengths[::EVERY]
-        return replace(self, x=self.x[:, ::EVERY], state=tuple([s[::EVERY] for s in self.state]), params=params, lengths=lengths)
+        return cpu.forward(self.program, (x,), [s[::EVERY] for s in self.state], params, self.numbers, lengths, False, after=False)[0]
 
     def places(self, most: float) -> Packed | None:
         """The open places as bits, or None where they are a larger share than `most`; told from a sample where that is plain."""
-        if most < 1 and self.sample().open().mean().item() > most:
+        if most < 1 and self.sample().mean().item() > most:
             return None
         found = pack(self.open())
         return found if found.events <= most * self.x.numel() else None
