@@ -150,7 +150,7 @@ def test_measuring_gives_a_table():
 def test_measuring_where_a_first_product_may_stand(monkeypatch):
     """Inside an inference mode no gradient can be timed, and a default of float64 would mix types."""
 
-    def once(calls):
+    def once(calls, before=None):
         for call in calls.values():
             call()
         return dict.fromkeys(calls, 1.0)
