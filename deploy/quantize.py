@@ -49,10 +49,15 @@ def quantize(
 
     Raises:
         GraphError: a node that the chip cannot hold, by its name, with a way out; inputs that are not counts.
-        ParameterError: weight_bits out of range, or others than a QuantizationAware was trained for.
+        ParameterError: recordings that are no tensor or of another type than the weights; weight_bits out of range, or others than a QuantizationAware was trained for.
     """
     from neuro.deploy.qat import QuantizationAware  # it quantises in every forward, so it stands above this file
 
+    if not isinstance(x, Tensor):
+        raise ParameterError(explain("quantize: the recordings must be one tensor [T, B, ...].", f"got {type(x).__name__}", cure="Give torch.as_tensor(x).float()."))
+    lengths = None if lengths is None else torch.as_tensor(lengths)
+    if isinstance(model, nn.Module) and x.is_floating_point() and (dtypes := {p.dtype for p in model.parameters()}) and x.dtype not in dtypes:
+        raise ParameterError(explain("quantize: the recordings have another type than the model's weights.", f"x {x.dtype}   weights {', '.join(map(str, dtypes))}", cure="Give x.float(), or what the weights are."))
     if isinstance(model, QuantizationAware):
         if weight_bits not in (None, model.weight_bits):
             raise ParameterError(explain(f"quantize: weight_bits is {weight_bits}, but the model was trained for {model.weight_bits}.", cure="Leave it out."))
@@ -65,6 +70,7 @@ def quantize(
         return network, compare(model, network, x, lengths, emitter.layers, emitter.notes)
     grid = Grid(8 if weight_bits is None else weight_bits, clip, per_channel)
     graph = model if isinstance(model, Graph) else trace(model, x[:, :1])
+    _finite(graph)
     bits = input_bits(graph, x, message_bits)
     emitter = Emitter(fold_norms(graph), bits, grid)
     if calibrate:
@@ -72,6 +78,14 @@ def quantize(
     network = emitter.network(name)
     network.check()
     return network, compare(graph, network, x, lengths, emitter.layers, emitter.notes)
+
+
+def _finite(graph: Graph) -> None:
+    """Refuse numbers that are none: an unstable training leaves them, and rounding would hide them."""
+    for node in graph:
+        for field, value in node.facts().items():
+            if isinstance(value, Tensor) and not bool(value.isfinite().all() if field in ("weight", "bias") else not value.isnan().any()):
+                raise node.refuse(f"its {field} holds NaN or infinity, which no integer is.", cure="Train anew, or restore an earlier checkpoint.")
 
 
 def input_bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:

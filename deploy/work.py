@@ -83,6 +83,9 @@ def from_activity(activity: Activity, graph: Graph) -> list[Work]:
             raise node.refuse("its operations were not counted by this name.", "A layer that is used twice is counted as one.", cure="Give each use its own layer.")
         if isinstance(node, SYNAPSES):
             layer, neuron = activity[node.name], _neuron(graph, node)
+            if layer.weights != weights_held(node):
+                facts = f"{layer.weights} counted, {weights_held(node)} in the graph"
+                raise node.refuse("its weights are not those whose operations were counted.", facts, cure="Count and trace the same model.")
             ops = float(layer.ac.mean()), float((layer.graded + layer.mac).mean()), _events(activity, node), weights_held(node)
             ends = float(np.prod(graph.shapes[node.name])), float(layer.outputs.mean())
             driven = _driven(activity, graph, neuron) if neuron else (*ends, 0.0, False)

@@ -180,8 +180,13 @@ def of_options(message: str, options: Sequence[str]) -> str:
     '--batch-size: Expected a int. Got value: x'
     >>> of_options("unrecognized arguments: --epoch 3", ["--epochs", "--lr"])
     'unrecognized arguments: --epoch 3; did you mean --epochs?'
+    >>> of_options("the following arguments are required: run, weight_bits", ["--weight_bits"])
+    'the following arguments are required: run, --weight-bits'
     """
     message = re.sub(r'Parser key "([\w.]+)":\s*', r"--\1: ", message)
+    if (required := "arguments are required: ") in message:  # which are told by their keys
+        start, _, names = message.partition(required)
+        message = start + required + ", ".join(f"--{n}" if f"--{n}" in options else n for n in names.split(", "))
     unknown_options = re.findall(r"(?<!\S)--[\w-]+", message) if message.startswith("unrecognized") else []
     near = [n for name in unknown_options for n in difflib.get_close_matches(name.replace("-", "_"), [o.replace("-", "_") for o in options], n=1)]
     meant = f"; did you mean {' '.join('--' + n.lstrip('_') for n in near)}?" if near else ""

@@ -226,7 +226,7 @@ def activity(
 
     Raises:
         ShapeError: lengths that do not fit x.
-        ParameterError: a batch_axis other than 0 or 1, no samples, neurons that are no classes, or a scripted model, which cannot be watched.
+        ParameterError: an input that is no tensor, a batch_axis other than 0 or 1, no samples, neurons that are no classes, or a scripted model, which cannot be watched.
 
     >>> found = activity(nn.Linear(100, 50), torch.eye(2, 100), batch_axis=0)
     >>> found.total("ac").tolist(), found.total("dense").tolist()
@@ -271,6 +271,8 @@ def _counted(model: nn.Module, sample: Tensor, watch: Watch, restore: Callable[[
 
 
 def _steps(x: Tensor, lengths: Tensor | None, batch_axis: int) -> np.ndarray:
+    if not isinstance(x, Tensor):
+        raise ParameterError(explain("activity: the input must be one tensor.", f"got {type(x).__name__}", cure="Give torch.as_tensor(x), with the samples along batch_axis."))
     if batch_axis not in (0, 1) or x.dim() <= batch_axis or x.shape[batch_axis] == 0:
         raise ParameterError(explain("activity: there are no samples.", f"x {list(x.shape)}   batch_axis {batch_axis}", cure="Give [T, B, ...], or [B, ...] with batch_axis=0."))
     samples, most = x.shape[batch_axis], x.shape[0] if batch_axis == 1 else 1

@@ -65,7 +65,7 @@ def trace(model: nn.Module, example: Tensor) -> Graph:
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-5, atol=1e-6):
+    if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-5, atol=1e-6, equal_nan=True):
         off = (expected - got).abs().max().item() if expected.shape == got.shape else float("nan")
         raise GraphError(
             explain(

@@ -574,3 +574,9 @@ def test_an_unknown_operator_of_higher_order_runs_and_is_said():
     found = neuro.activity(net, x, batch_axis=0)
     assert any("map" in name for _, name in found.not_counted) or found.total("ac").tolist() == (8 * x.count_nonzero((1, 2))).tolist()
 
+
+
+@pytest.mark.parametrize("x", [np.ones((3, 2, 4)), [torch.ones(2, 4)], None], ids=["numpy", "list", "none"])
+def test_what_is_no_tensor_is_refused(x):
+    with pytest.raises(ParameterError, match="the input must be one tensor"):
+        neuro.activity(nn.Linear(4, 3), x)

@@ -118,7 +118,7 @@ def test_truncated_recording_is_named_or_skipped(capsys, trained, tmp_path, data
     good = next(p for p in data.rglob("*.bin"))
     (folder / "7/00008.bin").write_bytes(good.read_bytes())
     code, _, err = run_cli(capsys, "evaluate", trained, "--data", folder)
-    assert code == 2 and "7/00007.bin" in err and "truncated" in err and "Traceback" not in err
+    assert code == 2 and "7/00007.bin is damaged" in err and "3 bytes left" in err and "Traceback" not in err
     assert not list(trained.glob("predictions*"))
     code, out, _ = run_cli(capsys, "evaluate", trained, "--data", folder, "--skip-unreadable", "true")
     assert code == 0 and "1 recordings, 1 skipped" in out and "7/00007.bin" in out
@@ -245,3 +245,10 @@ def test_a_wrong_option_is_named_as_it_is_typed(capsys, tmp_path):
         code, _, err = run_cli(capsys, *start, *words)
         assert code == 2 and says in err and "Parser key" not in err and "batch_siz" not in err, err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("argv", "says"), [(["energy", "run"], "required: --data\n"), (["nir", "export", "run"], "required: --data, --dt\n"), (["predict", "run"], "required: files\n"), (["train", "series_text"], "required: --out\n")])
+def test_arguments_that_are_missing_are_told_as_they_are_written(argv, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2 and says in capsys.readouterr().err

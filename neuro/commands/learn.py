@@ -79,6 +79,8 @@ def main(
     source = network or (run if run.is_dir() else run.parent) / "network.npz"
     target = out or source.with_name("network_learned.npz")
     free(target, source)
+    if not source.is_file():
+        raise FormatError(explain(f"learn: there is no network file {source}.", cure="neuro export RUN --data FOLDER writes one, or name another with --network."))
     known = opened(source, model.classes)
     rule = rule if rule != "file" else "rows" if known.binary is None else "binary"
     checked(rule, known, settings, shots=shots, replay=replay, samples=samples, passes=passes)

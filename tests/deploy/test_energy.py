@@ -394,3 +394,11 @@ def test_every_neuron_of_the_twin_is_priced_as_its_float_one(kind):
     if kind == "loop":
         loop = next(w for w in theirs if w.name.endswith("(loop)"))
         assert loop.operations == loop.events * 8 > 0
+
+
+def test_counts_of_another_network_are_refused():
+    """Of the same names: its operations would be priced with these weights."""
+    net, x = Sequential(Linear(4, 3), LIF(), Linear(3, 2), MeanOverTime()), torch.ones(3, 2, 4)
+    other = Sequential(Linear(4, 5), LIF(), Linear(5, 2), MeanOverTime())
+    with pytest.raises(GraphError, match=r"weights are not those whose operations were counted.\n  20 counted, 12 in the graph"):
+        from_activity(activity(other, x), neuro.trace(net, x))

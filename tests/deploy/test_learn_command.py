@@ -250,3 +250,9 @@ def test_recordings_of_any_format_teach_the_same(capsys, run, data, tmp_path):
     assert np.array_equal(a, b)
     for path, other in zip(sorted((data / "train/c").iterdir()), sorted((tmp_path / "my files/train/c").iterdir()), strict=True):
         assert np.array_equal(read_events(path, Sensor(34, 34)), read_events(other, Sensor(34, 34)))  # as predict reads them
+
+
+def test_without_a_network_file_it_is_said_what_writes_one(capsys, run, data):
+    (run / "network.npz").unlink()
+    code, _, err = run_cli(capsys, "learn", run, "--data", data, "--shots", 2)
+    assert code == 2 and "no network file" in err and "neuro export RUN" in err

@@ -18,7 +18,7 @@ from neuro.deploy.qat import QuantizationAware
 from neuro.deploy.quantize import quantize
 from neuro.deploy.rules import CURRENT, weight_problem
 from neuro.deploy.twin import run_twin
-from neuro.errors import GraphError
+from neuro.errors import GraphError, ParameterError
 from neuro.graph import Graph, fold_norms
 from neuro.layers import (
     AvgPool2d,
@@ -529,3 +529,27 @@ def test_a_convolution_over_one_axis_is_refused_with_a_way_out_that_works():
         quantize(Sequential(line, *rest), x)
     torch.testing.assert_close(Sequential(row, *rest)(x.unsqueeze(3)), Sequential(line, *rest)(x))
     assert quantize(Sequential(row, *rest), x.unsqueeze(3))[0].input.shape == (4, 1, 9)
+
+
+@pytest.mark.parametrize("x, said", [([[1.0]], "got list"), (np.ones((3, 2, 4), np.float32), "got ndarray"), (torch.ones(3, 2, 4, dtype=torch.float64), "torch.float64 .* torch.float32")], ids=["list", "numpy", "float64"])
+def test_recordings_of_another_type_are_refused_in_a_sentence(x, said):
+    with pytest.raises(ParameterError, match=said):
+        quantize(Sequential(Linear(4, 3), LIF(), Linear(3, 2), MeanOverTime()), x)
+
+
+def test_lengths_may_be_a_list():
+    net, x = Sequential(Linear(4, 3), LIF(), Linear(3, 2), MeanOverTime()), torch.ones(3, 2, 4)
+    listed, report = quantize(net, x, lengths=[1, 3])
+    given, same = quantize(net, x, lengths=torch.tensor([1, 3]))
+    assert repr(report) == repr(same) and repr(listed) == repr(given)
+
+
+@pytest.mark.parametrize("where", ["0.weight", "0.bias", "2.weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_by_the_name_of_their_layer(where, value):
+    net = Sequential(Linear(4, 3), PLIF(shape=(3,)), Linear(3, 2), MeanOverTime())
+    layer, name = where.split(".")
+    with torch.no_grad():
+        getattr(net[int(layer)], name).view(-1)[0] = value
+    with pytest.raises(GraphError, match=rf"'{layer}': its {name} holds NaN or infinity"):
+        quantize(net, torch.ones(3, 2, 4))
