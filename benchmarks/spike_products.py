@@ -174,7 +174,7 @@ def through_a_neuron(steps: int, samples: int, inner: int, outer: int) -> list[C
             most = {"dense": 0.0, "events": 1.0, "chosen": table.most_places(work)}[form]
             by = {"most": most, "g": g.view(rows, outer), "weight": layer.weight.detach(), "onednn": table.prefers_onednn(work)}
             alone = timed(lambda: gated_input_gradient(gate if most else None, **by))
-            with choosing.deterministic(table if form == "chosen" else dataclasses.replace(table, gated_add=0.0)):
+            with choosing.deterministic(table if form == "chosen" else dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)):
                 return {"dX": alone, "all": timed(lambda: torch.autograd.grad(fire(lif, None, x, into=layer), (x, layer.weight), g))}
 
         def again(more: int, measured: Callable[[str], dict[str, float]] = measured) -> Times:
@@ -228,7 +228,7 @@ def step(spike: Surrogate, norm: bool, width: int = 1024, depth: int = 3, steps:
         optimizer.step()
     table = choosing.current()
     assert isinstance(table, choosing.Costs)
-    tables = {"gates": table, "whole": dataclasses.replace(table, gated_add=0.0)}
+    tables = {"gates": table, "whole": dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)}
     times: dict[str, list[float]] = {name: [] for name in tables}
     with shares_seen() as shares, choosing.deterministic(table):
         run()

@@ -135,15 +135,21 @@ def _gates(generator: torch.Generator) -> dict[str, float]:
     """In backward these follow a dense product, which leaves nothing else in the caches: they are measured as they find them."""
     w, g, spikes = _normal(_WIDTH, _WIDTH, generator=generator), _normal(_BATCH, _WIDTH, generator=generator), _spikes((_BATCH, _WIDTH), generator)
     none, kept = pack(torch.zeros(_BATCH, _WIDTH, dtype=_TYPE)), pack(spikes)
+    shape = (_MANY, _CHANNELS, _MAP, _MAP)
+    kernel, maps = _normal(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _normal(_MANY, _OUTPUTS, _MAP, _MAP, generator=generator)
+    far, near = pack(torch.zeros(shape, dtype=_TYPE)), pack(_spikes(shape, generator))
+    sizes = spike_conv.sizes_of(far.shape, kernel.shape, (1, 1), (1, 1), (1, 1), 1)
     wide, narrow = (_gate(_normal(_STEPS, n, _WIDTH, generator=generator)) for n in (_BATCH // _STEPS, 1))
     t = _in_turns({
         "shut": lambda: spike_linear.input_gradient_at(none, g, w), "open": lambda: spike_linear.input_gradient_at(kept, g, w),
+        "conv_shut": lambda: spike_conv.input_gradient_at(far, maps, kernel, sizes), "conv_open": lambda: spike_conv.input_gradient_at(near, maps, kernel, sizes),
         "whole": lambda: wide.places(1.0), "call": lambda: narrow.places(1.0), "look": lambda: narrow.places(0.0),
     }, before=lambda: g @ w)  # fmt: skip
     elements = _BATCH * _WIDTH
     return {
         "gate": max(0.0, t["whole"] - t["call"]) / elements, "gate_call": t["call"], "gate_look": t["look"],
-        "gated_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_output": t["shut"] / elements,
+        "gated_linear_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_linear_output": t["shut"] / elements,
+        "gated_conv_add": max(0.0, t["conv_open"] - t["conv_shut"]) / (near.events * 9 * _OUTPUTS), "gated_conv_output": t["conv_shut"] / far.shape.numel(),
     }  # fmt: skip
 
 

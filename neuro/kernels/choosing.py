@@ -87,8 +87,10 @@ class Costs:
     gate: float = 0.0  # of forming and packing a gate, of an input element
     gate_call: float = 0.0  # the same, whatever its size
     gate_look: float = 0.0  # of looking at a sample of it first, whatever its size
-    gated_add: float = 0.0  # a linear layer's gradient by its input at named places, of a product; 0: of before it was measured, never done
-    gated_output: float = 0.0  # the same, of an input element
+    gated_linear_add: float = 0.0  # the gradient by the input at named places, of a product; 0: of before it was measured, never done
+    gated_linear_output: float = 0.0  # the same, of an input element
+    gated_conv_add: float = 0.0
+    gated_conv_output: float = 0.0
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
     attention_output: float = 0.0
     attention_pair: float = 0.0  # of a word of 64 tokens and a pair of channels
@@ -168,15 +170,17 @@ class Costs:
         return self.events(work, queries) + gradient < self.attention_training_dense * work.products
 
     def most_places(self, work: Work) -> float:
-        """The share of its places up to which a linear layer's gradient by its input is best formed only where a gate is open.
+        """The share of its places up to which a layer's gradient by its input is best formed only where a gate is open.
 
         0.0: never, or the layer is so small that to look at a sample, in vain, would cost too much.
         """
+        add, output = getattr(self, f"gated_{work.kind}_add", 0.0), getattr(self, f"gated_{work.kind}_output", 0.0)
         looking = self.gate_look + self.gate * work.inputs / EVERY
-        if work.kind != "linear" or not self.gated_add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
+        if not add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
             return 0.0
-        start = looking + self.gate_call + (self.gate + self.gated_output) * work.inputs + self.weight * work.weights
-        return min(1.0, max(0.0, (MARGIN * self.dense(work) - start) / (self.gated_add * work.products)))
+        whole = self.dense(work) if work.kind == "linear" else work.products * (self.input_winograd if self.prefers_winograd(work) else self.input_dense)
+        start = looking + self.gate_call + (self.gate + output) * work.inputs + self.weight * work.weights
+        return min(1.0, max(0.0, (MARGIN * whole - start) / (add * work.products)))
 
     def may_keep(self, work: Work) -> bool:
         """Whether packing and unpacking an input is cheap beside a dense forward and backward."""

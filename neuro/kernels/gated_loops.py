@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import raw_memcpy
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, machine, turn
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, machine, turn
 
 PARTS = "97232687e484"  # of shared_loops.py, which says why
 _PANEL = 1 << 16  # numbers of the weight taken at a time, a quarter of L2
@@ -86,6 +87,18 @@ def _joined(builder: Any, sums: list[Any]) -> list[Any]:
 _dots_8, _dots_4, _dots_2, _dots_1 = _dotting(8), _dotting(4), _dotting(2), _dotting(1)
 
 
+@intrinsic
+def _copy(context: Any, a: Any, at: Any, b: Any, t: Any, n: Any) -> Any:
+    """b[t : t + n] = a[at : at + n]; a loop would ask whether the two overlap."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target = (builder.gep(context.make_array(signature.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2))
+        raw_memcpy(builder, target, source, args[4], context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype)))
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, b, types.intp, types.intp), write
+
+
 @machine
 def named_products(words, inner, g, weight, columns, y, low, high):
     """y[low:high] = (g[low:high] @ weight) where bits are set, else 0; words: bits [rows, inner], g [rows, columns], weight [columns, inner]."""
@@ -93,41 +106,80 @@ def named_products(words, inner, g, weight, columns, y, low, high):
     stride = columns + 16  # beside a power of two, so that rows of the panel lie in different sets of the cache
     panel = aligned(width * stride, weight.dtype)
     found = np.empty(width, np.uint32)
-    vectors, whole = columns // LANES, columns - columns % LANES
     y[low * inner : high * inner] = 0
     for c in range(0, inner, width):
         n = min(width, inner - c)
         turn(weight, c, inner, columns, n, panel, 0, stride)
         for r in range(low, high):
-            t, at, k = r * inner + c, r * columns, 0
-            listed = _listed(words, t, n, found)
-            while listed - k >= 8:
-                _dots_8(g, at, vectors, panel, stride, found, k, y, t)
-                k += 8
-            if listed - k >= 4:
-                _dots_4(g, at, vectors, panel, stride, found, k, y, t)
-                k += 4
-            if listed - k >= 2:
-                _dots_2(g, at, vectors, panel, stride, found, k, y, t)
-                k += 2
-            if listed - k >= 1:
-                _dots_1(g, at, vectors, panel, stride, found, k, y, t)
-            if whole < columns:
-                for i in range(listed):
-                    total = y[t + found[i]]
-                    for j in range(whole, columns):
-                        total += g[at + j] * panel[np.int64(found[i]) * stride + j]
-                    y[t + found[i]] = total
+            t, listed = r * inner + c, 0
+            for base in range(0, n, 64):
+                listed = _list(bits_at(words, t + base, min(64, n - base)), base, found, listed)
+            _sums(g, r * columns, columns, panel, stride, found, listed, y, t)
 
 
 @machine
-def _listed(words, start, n, found):
-    """found[:count] = where bits start .. start + n are set, counted from start. Returns the count."""
-    count = 0
-    for base in range(0, n, 64):
-        word = bits_at(words, start + base, min(64, n - base))
-        while word != 0:
-            found[count] = base + np.int64(trailing_zeros(word))
-            count += 1
-            word &= word - _ONE
+def named_taps(words, first, sizes, frame, weight, g, y, low, high):
+    """Images low .. high of a convolution's gradient by its input, where bits are set, else 0.
+
+    words: bits [images, C, H, W], of which image `first` is the first of y [., C, H, W]. sizes: C, H, W, D, kernel, padding, dilation (each for H and W);
+    stride 1, one group. g: the gradient of the outputs as `frame_gradient` writes it, [., rows, columns, D]; frame: rows, columns, and zeros before them.
+    weight [C, taps, D]. The taps of a place lie apart in g; they are laid in a line once for all its channels.
+    """
+    C, H, W, D, K_h, K_w, p_h, p_w, d_h, d_w = sizes
+    frame_h, frame_w, top, left = frame
+    terms, places = K_h * K_w * D, H * W
+    width = min(C, max(16, _PANEL // terms))
+    line, sums = aligned(terms, weight.dtype), np.empty(C, weight.dtype)
+    found, bits, block = np.empty(width, np.uint32), np.empty(((width + 63) >> 6) * places, np.uint64), np.empty(64, np.uint64)
+    y[low * C * places : high * C * places] = 0
+    for c in range(0, C, width):
+        n = min(width, C - c)
+        for image in range(low, high):
+            columns_of_bits(words, (first + image) * C + c, n, places, 0, places, bits, 0, block)
+            for p in range(places):
+                listed = 0
+                for base in range(0, n, 64):
+                    listed = _list(bits[(base >> 6) * places + p], c + base, found, listed)
+                if listed == 0:
+                    continue
+                h, w = p // W + p_h + top, p % W + p_w + left
+                for i in range(K_h):
+                    for j in range(K_w):
+                        at, tap = ((image * frame_h + h - i * d_h) * frame_w + w - j * d_w) * D, (i * K_w + j) * D
+                        _copy(g, at, line, tap, D)
+                _sums(line, 0, terms, weight, terms, found, listed, sums, 0)
+                for i in range(listed):
+                    y[(image * C + np.int64(found[i])) * places + p] = sums[found[i]]
+
+
+@machine
+def _list(word, base, found, count):
+    """found[count:] = base + k for each bit k of a word. Returns the new count."""
+    while word != 0:
+        found[count] = base + np.int64(trailing_zeros(word))
+        count += 1
+        word &= word - _ONE
     return count
+
+
+@machine
+def _sums(g, at, terms, panel, stride, found, listed, y, t):
+    """y[t + f] = sum over j < terms of g[at + j] * panel[f * stride + j], for each of the f that are listed."""
+    vectors, whole, k = terms // LANES, terms - terms % LANES, 0
+    while listed - k >= 8:
+        _dots_8(g, at, vectors, panel, stride, found, k, y, t)
+        k += 8
+    if listed - k >= 4:
+        _dots_4(g, at, vectors, panel, stride, found, k, y, t)
+        k += 4
+    if listed - k >= 2:
+        _dots_2(g, at, vectors, panel, stride, found, k, y, t)
+        k += 2
+    if listed - k >= 1:
+        _dots_1(g, at, vectors, panel, stride, found, k, y, t)
+    if whole < terms:
+        for i in range(listed):
+            total = y[t + found[i]]
+            for j in range(whole, terms):
+                total += g[at + j] * panel[np.int64(found[i]) * stride + j]
+            y[t + found[i]] = total

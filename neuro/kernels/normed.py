@@ -137,11 +137,12 @@ def run(
     return results[0], end, (mean, var)
 
 
-def gate(found: Found, x: Tensor, used: tuple[Tensor, Tensor], eps: float, weight: Tensor, bias: Tensor, state: Any, params: Any) -> gating.Gate | None:
-    """Where the neuron passes gradients on, with channels as the last axis; `used`: mean and variance, as `run` gave them."""
+def gate(found: Found, x: Tensor, last: bool, used: tuple[Tensor, Tensor], eps: float, weight: Tensor, bias: Tensor, state: Any, params: Any) -> gating.Gate | None:
+    """Where the neuron passes gradients on; `used`: mean and variance, as `run` gave them."""
     mean, var = used
-    normed = NormedParams(mean.to(x.dtype), _scale(weight, _spreads(var, eps), x.dtype), bias, params)
-    return gating.gate(found, x, state, normed)
+    shape = (-1,) if last else (-1, *[1] * (x.dim() - 3))  # as they broadcast against a step
+    mean, scale, shift = (p.detach().view(shape) for p in (mean.to(x.dtype), _scale(weight, _spreads(var, eps), x.dtype), bias))
+    return gating.gate(found, x, state, NormedParams(mean, scale, shift, params))
 
 
 def _spreads(var: Tensor, eps: float) -> Tensor:

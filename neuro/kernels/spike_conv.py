@@ -11,6 +11,7 @@ from torch import Tensor
 from neuro.kernels import spike_lookup, winograd
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
+from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
 from neuro.kernels.pool import spread
@@ -44,9 +45,11 @@ class Sizes(NamedTuple):
 
 
 def spike_conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1
-) -> Tensor:
-    """Convolution as torch.nn.functional.conv2d, up to the order of summation; when it is driven by events: see `spike_linear`.
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Pair = (1, 1), padding: Pair = (0, 0), dilation: Pair = (1, 1), groups: int = 1,
+    gate: Gate | None = None,
+) -> Tensor:  # fmt: skip
+    """Convolution as torch.nn.functional.conv2d, up to the order of summation; when it is driven by events, and what a gate is: see `spike_linear`. A gate is
+    of use to convolutions of stride 1 and one group.
 
     Groups of fewer than 16 outputs, depthwise ones among them, are torch's own: their rows are shorter than a vector, and a depthwise
     convolution driven by events took three to ten times as long as the dense one at densities of 2 to 20 %.
@@ -73,7 +76,8 @@ def spike_conv2d(
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if not needs_gradient(x, weight, bias):
         return forward(planned.packed, weight, bias, sizes, planned.forward or 0)
-    return _SpikeConv.apply(x, weight, bias, sizes, planned)
+    gated = planned.places and x.requires_grad and stride == (1, 1) and groups == 1
+    return _SpikeConv.apply(x, weight, bias, sizes, planned, gate if gated else None)
 
 
 def spike_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
@@ -98,21 +102,26 @@ def sizes_of(x: torch.Size, weight: torch.Size, stride: Pair, padding: Pair, dil
 
 class _SpikeConv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan, gate: Gate | None) -> Tensor:
         packed = planned.packed
         ctx.packed, ctx.form, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
         ctx.winograd = planned.winograd and winograd.fits(sizes)
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
-        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None)
+        ctx.gate, ctx.places = None if gate is None else gate.emptied(), planned.places
+        ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None, *(() if gate is None else gate.tensors()))
         return F.conv2d(x, weight, bias, *_arguments(sizes)) if planned.forward is None else forward(packed, weight, bias, sizes, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_again("Conv")
-        data, weight = ctx.saved_tensors
+        data, weight, *held = ctx.saved_tensors
         grad_x = grad_weight = None
         if weight is not None:
-            grad_x = winograd.input_gradient(grad, weight, ctx.sizes) if ctx.winograd else input_gradient(grad, weight, ctx.sizes, ctx.packed[0])
+            places = None if ctx.gate is None else ctx.gate.holding(held).places(ctx.places)
+            if places is not None:
+                grad_x = input_gradient_at(places, grad, weight, ctx.sizes)
+            else:
+                grad_x = winograd.input_gradient(grad, weight, ctx.sizes) if ctx.winograd else input_gradient(grad, weight, ctx.sizes, ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
             if ctx.form is not None:
@@ -121,7 +130,7 @@ class _SpikeConv(torch.autograd.Function):
                 nothing = grad.new_empty(1).expand(ctx.kernel)
                 grad_weight = _dense_backward(grad, packed.unpack(), nothing, ctx.sizes, (False, True, False))[1]
         grad_bias = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_weight, grad_bias, None, None
+        return grad_x, grad_weight, grad_bias, None, None, None
 
 
 def _arguments(s: Sizes) -> tuple[Pair, Pair, Pair, int]:
@@ -132,6 +141,28 @@ def input_gradient(grad: Tensor, weight: Tensor, sizes: Sizes, shape: torch.Size
     """[N, C, H, W] by torch's own convolution."""
     nothing = grad.new_empty(1).expand(shape)
     return _dense_backward(grad, nothing, weight, sizes, (True, False, False))[0]
+
+
+def input_gradient_at(places: Packed, grad: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
+    """The same at the places whose bit is set, and 0 elsewhere; places N * C * H * W of one plane. Stride 1, one group."""
+    from neuro.kernels import gated_loops, spike_loops
+
+    s, N = sizes, grad.shape[0]
+    found = fresh((N, s.C, s.H, s.W), grad.dtype)
+    g, flat, words = grad.detach().contiguous().view(-1).numpy(), found.view(-1).numpy(), places.planes[0]
+    taps = turned(weight.detach().reshape(s.D, -1)).view(-1).numpy()  # [C, taps, D]
+    top, left, frame_h, frame_w = _frame(s)
+    image, plane = frame_h * frame_w * s.D, s.D * s.H_out * s.W_out
+    some = min(N, max(1, _FRAMED // (image * grad.dtype.itemsize)))
+    framed = torch.empty(some * image, dtype=grad.dtype).numpy()
+    of_input, of_frame = (s.C, s.H, s.W, s.D, s.K_h, s.K_w, s.p_h, s.p_w, s.d_h, s.d_w), (frame_h, frame_w, top, left)
+    cost = s.C * s.H * s.W * _MOVE + places.events / N * s.K_h * s.K_w * s.D * _ADD
+    for n in range(0, N, some):
+        images = min(some, N - n)
+        part, y = g[n * plane : (n + images) * plane], flat[n * s.C * s.H * s.W :]
+        spread(lambda low, high, part=part: spike_loops.frame_gradient(part, s.D, s.H_out, s.W_out, framed, frame_h, frame_w, top, left, low, high), images, cost=image * _MOVE)
+        spread(lambda low, high, n=n, y=y: gated_loops.named_taps(words, n, of_input, of_frame, taps, framed, y, low, high), images, cost=cost)
+    return found
 
 
 def _dense_backward(grad: Tensor, x: Tensor, weight: Tensor, sizes: Sizes, wants: tuple[bool, bool, bool]) -> Any:

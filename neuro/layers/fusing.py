@@ -1,4 +1,4 @@
-"""A neuron with what stands before and behind it: a batch normalisation in one kernel with it, and a dense layer that alone sees its spikes."""
+"""A neuron with what stands before and behind it: a batch normalisation in one kernel with it, and a layer that alone sees its spikes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from neuro.kernels import gating, max_pooling, normed, programs
 from neuro.kernels.gating import Gate
+from neuro.layers.conv import Conv2d
 from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
@@ -26,7 +27,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
     transforms of torch.func, small inputs. The module calls stay visible to whoever hooks them. A `MaxPool2d` between the two is taken of x itself: of
     values that are equal once they are normalised and rounded, the gradient goes to that of the larger x instead of to the first.
 
-    Spikes that go `into` a `Linear` are seen by nobody else. So their gradient is formed only where the neuron's surrogate is not 0, where that is
+    Spikes that go `into` a `Linear` or `Conv2d` are seen by nobody else. So their gradient is formed only where the neuron's surrogate is not 0, where that is
     faster (`neuro.kernels.gating`): what is left out would be multiplied by 0. All other gradients are the same.
 
     Args:
@@ -101,7 +102,7 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
         n = x.numel() // norm.channels
         norm.follow(mean, var * (n / (n - 1)))
     remember(slot, after)
-    gate = normed.gate(found, x, (mean, var), norm.eps, weight, norm.bias, state, params) if alone and keep and windows is None and axis == x.dim() - 1 else None
+    gate = normed.gate(found, x, axis == x.dim() - 1, (mean, var), norm.eps, weight, norm.bias, state, params) if alone and keep and windows is None else None
     return y, gate
 
 
@@ -118,7 +119,7 @@ def is_three(neuron: nn.Module, pool: nn.Module, norm: nn.Module) -> bool:
 
 def is_private(neuron: nn.Module, into: nn.Module) -> bool:
     """Whether spikes that go from one to the other are seen by nobody: both of classes whose forward is known here, without hooks."""
-    known = type(into) is Linear and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
+    known = type(into) in (Linear, Conv2d) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
     return known and not torch.compiler.is_compiling() and not _is_watched(neuron) and not _is_watched(into)
 
 

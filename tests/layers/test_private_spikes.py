@@ -11,8 +11,8 @@ from torch import nn
 
 import neuro
 from neuro.errors import NeuroError
-from neuro.kernels import choosing, spike_linear
-from neuro.layers import BatchNorm, Linear, Sequential, SpikingSelfAttention, fire, fusing
+from neuro.kernels import choosing, spike_conv, spike_linear
+from neuro.layers import BatchNorm, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention, fire, fusing
 from neuro.neurons import LIF, PLIF
 from neuro.reset import subtract, to_zero
 from neuro.surrogate import ATan, Levels, Rectangle, Triangle
@@ -31,8 +31,10 @@ def formed(monkeypatch):
 
 
 def spied(monkeypatch):
-    shares, whole = [], spike_linear.input_gradient_at
-    monkeypatch.setattr(spike_linear, "input_gradient_at", lambda places, g, w: shares.append(places.events / places.shape.numel()) or whole(places, g, w))
+    shares = []
+    for module in (spike_linear, spike_conv):
+        whole = module.input_gradient_at
+        monkeypatch.setattr(module, "input_gradient_at", lambda places, *args, whole=whole: shares.append(places.events / places.shape.numel()) or whole(places, *args))
     return shares
 
 
@@ -106,6 +108,21 @@ def test_behind_a_norm(neuron, T):
     x = (torch.rand(T, 80, 64) < 0.3).float()
     found, whole, shares = with_and_without(net, x)
     assert len(shares) == 2 and all(0 < share < 1 for share in shares)
+    assert_close(found, whole)
+
+
+@pytest.mark.parametrize("side", [6, 20])
+@pytest.mark.parametrize("norm", [False, True])
+def test_between_convolutions(side, norm):
+    """Maps of 36 and 400 places, which the norm's kernel sees in two ways; a neuron before pooling, or convolutions with strides or groups, take whole gradients."""
+
+    def block(a, b, *how):
+        return Conv2d(a, b, 3, *how, bias=not norm), *([BatchNorm(b)] if norm else []), LIF(spike=Rectangle(1.0))
+
+    net = Sequential(*block(2, 20, 1, 1), *block(20, 24, 1, 1), *block(24, 16, 2, 1), MaxPool2d(2), *block(16, 32, 1, 1), Conv2d(32, 32, 3, groups=2, padding=1))
+    x = 3 * (torch.rand(5, 8, 2, side, side) < 0.4).float()
+    found, whole, shares = with_and_without(net, x)
+    assert len(shares) == 1 and 0 < shares[0] < 1
     assert_close(found, whole)
 
 
