@@ -75,7 +75,7 @@ def running(of, least=8, known=()):
     def seen():
         return [pid for pid in descendants(of) if pid not in known]
 
-    wait_until(lambda: len(seen()) >= least)
+    wait_until(lambda: len(seen()) >= least, 120)
     time.sleep(1.0)
     return seen()
 
@@ -92,7 +92,7 @@ def test_a_killed_worker_ends_the_run(network, number=signal.SIGKILL):
     thread.start()
     x = np.zeros((LONG, 1, 5), np.int32)
     with pytest.raises(LavaError, match=f"ended by signal {number.name}"):
-        run_lava(network, x, time_limit=60)
+        run_lava(network, x, time_limit=150)
     thread.join()
     assert len(found) >= 8 and not [p for p in found if stat(p)]
     wait_until(lambda: not forgotten() - before, 10)
