@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -59,11 +60,15 @@ def clear_leftovers(path: str | Path) -> None:
 
 def refused(path: Path, error: OSError) -> WriteError:
     """The error for a file that the system did not let us write."""
-    free = ""
-    with suppress(OSError):
-        free = f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free in its folder"
-    cure = "What stood there before is untouched. Make room or choose another folder, then try again."
-    return WriteError(explain(f"could not write {path}.", error.strerror or str(error), free, cure=cure))
+    facts = [error.strerror or str(error)]
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):  # of one of its folders
+        facts = [f"{folder} is a file, no folder" for folder in path.parents if folder.is_file()] or facts
+    room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if room:
+        with suppress(OSError):
+            facts.append(f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB are free in its folder")
+    cure = f"What stood there before is untouched. {'Make room or choose' if room else 'Choose'} another {'name' if path.is_dir() else 'folder'}, then try again."
+    return WriteError(explain(f"could not write {path}.", *facts, cure=cure))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -217,7 +217,7 @@ def loaded(file: Path, expected: str) -> np.ndarray:
 def read_events(file: Path, sensor: Any) -> np.ndarray:
     """The events of one file, of any format of ours."""
     if not file.is_file():
-        raise FormatError(explain(f"there is no file {file}."))
+        raise FormatError(explain(f"{file} is a folder." if file.is_dir() else f"there is no file {file}.", cure="Name files; neuro evaluate takes a folder." if file.is_dir() else ""))
     return decoded(file, str(file), sensor)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import nn
 
-from neuro.errors import FormatError, ParameterError, explain
+from neuro.errors import FormatError, ParameterError, UnknownName, explain
 from neuro.files import read_json, write_json
 from neuro.training.described import describe
 from neuro.training.tables import Table
@@ -165,18 +165,50 @@ def load(run: str | Path) -> nn.Module:
     It has `.classes` (names in the order of the labels), `.preprocess` (events -> frames [T, 1, C, H, W]) and
     `.metrics`, so `model(model.preprocess(events)).argmax()` classifies a recording.
 
+    A model that is registered by a recipe of one's own is found where the recipe still lies where it was trained from: its file is run.
+
     Raises:
         FormatError: nothing there, damaged, of a newer version, or weights of another model.
+        UnknownName: of a model that neither we nor the run's recipe register.
     """
     path = Path(run)
     if not path.is_dir():
-        return load_model(path)
+        return _loaded(path)
     file = path / "model.safetensors"
     if not file.exists():
         begun = (path / "recipe.json").exists()
         cure = f"Its training has not ended. Go on: neuro train --resume {path}" if begun else "It is not the folder of a run."
         raise FormatError(explain(f"there is no model in {path}.", cure=cure))
+    return _loaded(file)
+
+
+def _loaded(file: Path) -> nn.Module:
+    """The model of a file; where its name is not known, after the recipe of its run, which may register it."""
+    try:
+        return load_model(file)
+    except UnknownName as error:
+        recipe, why = _own_recipe(file.parent)
+        if recipe is None:
+            cure = "Import what registers it before neuro.load, or train it by a recipe file, neuro train FILE.py, which commands then find."
+            raise UnknownName(explain(*str(error).split("\n  "), why, cure=cure)) from error
+    from neuro.models import recipes
+
+    recipes.load(str(recipe))
     return load_model(file)
+
+
+def _own_recipe(folder: Path) -> tuple[Path | None, str]:
+    """The file by which a run was made, if it is not one of ours; or why it is not taken."""
+    if not (folder / "recipe.json").exists():
+        return None, ""
+    recipe = Path(Run.open(folder).recipe)
+    if recipe.suffix != ".py" or not recipe.is_absolute():
+        return None, ""
+    if not recipe.is_file():
+        return None, f"the run's recipe is no longer at {recipe}"
+    if folder.resolve() in recipe.resolve().parents:  # what came with a run from elsewhere is not run
+        return None, f"the run's recipe lies in the run's own folder, {recipe}, and is not run from there"
+    return recipe, ""
 
 
 def versions() -> dict[str, Any]:

@@ -21,7 +21,8 @@ from neuro.datasets.braille import Braille
 from neuro.deploy.network import IntegerNetwork
 from neuro.deploy.twin import run_twin
 from neuro.errors import FormatError, NeuroError, ParameterError, ShapeError, UnknownName
-from neuro.models import create, recipes
+from neuro.models import create, recipes, registry
+from neuro.training import save_model
 from neuro.training.evaluate import evaluate, predict, samples
 from neuro.training.judging import Judged, Parts, judged_in, keep, recipe_of, train_and_judge
 from neuro.training.runs import Run, load
@@ -314,3 +315,50 @@ def test_a_recipe_of_ones_own_may_define_classes_and_have_any_name(tmp_path):
     assert (module.main().a, module.main().b) == (1, 3)
     assert pickle.loads(pickle.dumps(module.main())) == module.main()
     assert sys.modules["random"] is random and recipes.load(str(tmp_path / "random.py")) is not module
+
+
+MINE = """
+from neuro import models
+from neuro.layers import Linear, Sequential
+from neuro.neurons import LIF
+
+@models.register()
+def my_own_model(width=3):
+    return Sequential(Linear(4, width), LIF())
+
+def main():
+    pass
+"""
+
+
+@pytest.fixture
+def registered_elsewhere(tmp_path, monkeypatch):
+    """A run of a model that a recipe of one's own registers, as another process finds it: the name is not known."""
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    recipe = tmp_path / "my work" / "mine.py"
+    recipe.parent.mkdir()
+    recipe.write_text(MINE)
+    Run.create(tmp_path / "run", recipe=recipe_of(str(recipe)), options={})
+    save_model(recipes.load(str(recipe)).my_own_model(width=5), tmp_path / "run")
+    del registry._entries["my_own_model"]
+    return recipe, tmp_path / "run"
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_a_model_that_the_recipe_registers_is_found_by_the_run(registered_elsewhere, file):
+    _, run = registered_elsewhere
+    assert load(run / file)[0].weight.shape == (5, 4)
+
+
+def test_where_the_recipe_is_gone_or_came_with_the_run_the_way_out_is_told(registered_elsewhere):
+    recipe, run = registered_elsewhere
+    about = json.loads((run / "recipe.json").read_text())
+    recipe.rename(run / "mine.py")
+    with pytest.raises(UnknownName, match=r"'my_own_model' is not known(?s:.*)no longer at (?s:.*)neuro train FILE.py"):
+        load(run)
+    (run / "recipe.json").write_text(json.dumps({**about, "recipe": str(run / "mine.py")}))
+    with pytest.raises(UnknownName, match="in the run's own folder"):
+        load(run)
+    (run / "recipe.json").unlink()
+    with pytest.raises(UnknownName, match="Import what registers it"):
+        load(run)

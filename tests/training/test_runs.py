@@ -117,6 +117,16 @@ def test_checkpoint_is_never_unpickled(tmp_path):
         WholeCheckpoints().load_checkpoint(path)
 
 
+def test_what_stands_in_the_way_of_a_file_is_told_and_room_only_where_it_lacks(tmp_path):
+    (tmp_path / "a file").write_text("x")
+    (tmp_path / "a folder").mkdir()
+    for path, says in ((tmp_path / "a file" / "b" / "c.json", "a file is a file, no folder"), (tmp_path / "a folder", "Choose another name")):
+        with pytest.raises(WriteError, match=says) as error:
+            write_json(path, {})
+        assert "room" not in str(error.value) and "MB" not in str(error.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a file", "a folder"] and not list((tmp_path / "a folder").iterdir())
+
+
 def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     write_json(path, {"old": 1})
