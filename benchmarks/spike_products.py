@@ -5,9 +5,9 @@
 A ratio above 1 means that ours was faster. `events` forces the form that touches active inputs only, `lookup` the one that looks sums up
 (with AVX-512), `chosen` is what a layer of ours does: its choice, the look at the input included. `fw` is the forward without gradients; `dW` the weight's gradient alone; `all`
 forward and backward to input and weight. The last column: bytes that backward keeps, of dense's. Then the products of attention, at the
-shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW. Then `dX`, a linear layer's gradient
+shapes of Spikformer 4-384 (CIFAR), Spikformer 2-256 (128x128) and of 224x224 images; there is no weight, so no dW. Then `dX`, a layer's gradient
 by its input where the surrogate of the neuron before it is not 0, over the share of such places, against the dense product that the layer takes
-otherwise (torch's or oneDNN's, whichever is faster), to find the places being part of it; `all` is forward and backward of neuron and layer. Then a
+otherwise (torch's, oneDNN's or by Winograd's tiles), to find the places being part of it; `all` is forward and backward of neuron and layer. Then a
 whole training step of a network whose surrogate has an end, with that and without.
 
 At the end: where dense takes 0.5 ms or more, is what is chosen ever more than 5 % slower? A cell that looks so is measured again, with ten
@@ -30,13 +30,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuro.kernels import choosing, gating, programs
+from neuro.kernels import choosing, spike_conv, winograd
+from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work
+from neuro.kernels.dense import input_gradient
 from neuro.kernels.gating import Gate
 from neuro.kernels.spike_conv import spike_conv2d
-from neuro.kernels.spike_linear import gated_input_gradient, spike_linear
+from neuro.kernels.spike_linear import input_gradient_at, spike_linear
 from neuro.kernels.spike_lookup import has_lookup
-from neuro.layers import AttentionProduct, BatchNorm, Linear, Sequential, fire
+from neuro.layers import AttentionProduct, BatchNorm, Conv2d, Linear, Sequential, fire
 from neuro.neurons import LIF
 from neuro.surrogate import Rectangle, Surrogate, Triangle
 
@@ -84,7 +86,9 @@ def main(threads: int = 2) -> None:
         cells += attention(name, (*images, tokens, width), heads)
     print(f"{'gradient by the input':38} {'places':>7} {'dense dX ms':>11} | {'alone: dX':>10} | {'chosen: dX':>10} {'all':>6}")
     for inner, outer in ((512, 512), (384, 1536), (1536, 384), (1024, 1024)):
-        cells += through_a_neuron(16, 64, inner, outer)
+        cells += through_a_neuron(f"linear {inner}x{outer}, 1024 rows", Linear(inner, outer), (16, 64, inner))
+    for channels, side in ((64, 32), (128, 16)):
+        cells += through_a_neuron(f"conv 3x3 {channels}->{channels}, {side}x{side}, 16 images", Conv2d(channels, channels, 3, padding=1), (4, 4, channels, side, side))
     for spike in (Rectangle(1.0), Triangle(1.0)):
         for norm in (False, True):
             step(spike, norm)
@@ -159,33 +163,55 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
     return cells
 
 
-def through_a_neuron(steps: int, samples: int, inner: int, outer: int) -> list[Cell]:
+def through_a_neuron(name: str, layer: Linear | Conv2d, shape: tuple[int, ...]) -> list[Cell]:
     """As `table`, of a neuron and the layer behind it; `events` forms the gradient by the layer's input at the open places whatever their share."""
-    cells, rows = [], steps * samples
-    work, table = Work("linear", rows * inner, inner * outer, rows * outer, rows, outer), choosing.current()
+    cells, table = [], choosing.current()
     assert isinstance(table, choosing.Costs)
+    without = dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)
+    lif, g = LIF(tau=2.0, spike=Rectangle(1.0)), torch.randn_like(layer(torch.zeros(shape)))
+    whole, alone = forms_of(layer, g, shape, table)
     for share in DENSITIES:
-        lif, layer, g = LIF(tau=2.0, spike=Rectangle(1.0)), Linear(inner, outer), torch.randn(steps, samples, outer)
-        x = near_threshold((steps, samples, inner), share).requires_grad_()
-        gate = gate_of(lif, x)
+        x = near_threshold(shape, share).requires_grad_()
+
+        def trained(choice: choosing.Costs | choosing.Fixed, x: Tensor = x) -> None:
+            with choosing.deterministic(choice):
+                torch.autograd.grad(fire(lif, None, x, into=layer), (x, layer.weight), g)
+
+        with gates_seen() as by_events:
+            trained("events")
+        with gates_seen() as by_table:
+            trained(table)
+        gate, most = by_events[0][0], {"events": 1.0, "chosen": by_table[0][1] if by_table else 0.0}
         assert abs(gate.open().mean().item() - share) < 0.01
 
-        def measured(form: str, gate: Gate = gate, lif: LIF = lif, layer: Linear = layer, x: Tensor = x, g: Tensor = g) -> dict[str, float]:
-            most = {"dense": 0.0, "events": 1.0, "chosen": table.most_places(work)}[form]
-            by = {"most": most, "g": g.view(rows, outer), "weight": layer.weight.detach(), "onednn": table.prefers_onednn(work)}
-            alone = timed(lambda: gated_input_gradient(gate if most else None, **by))
-            with choosing.deterministic(table if form == "chosen" else dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)):
-                return {"dX": alone, "all": timed(lambda: torch.autograd.grad(fire(lif, None, x, into=layer), (x, layer.weight), g))}
+        def measured(form: str, gate: Gate = gate, most: dict[str, float] = most, trained: Callable[..., None] = trained) -> dict[str, float]:
+            def gradient() -> Tensor:
+                places = gate.places(most[form]) if most.get(form) else None
+                return whole() if places is None else alone(places)
+
+            return {"dX": timed(gradient), "all": timed(lambda: trained(table if form == "chosen" else without))}
 
         def again(more: int, measured: Callable[[str], dict[str, float]] = measured) -> Times:
             return medians(measured, 10 * more, ("dense", "events", "chosen"))
 
         times = again(1)
-        name = f"linear {inner}x{outer}, {rows} rows"
-        alone = times["dense", "dX"] / times["events", "dX"]
-        print(f"{name:38} {share:7.0%} {1e3 * times['dense', 'dX']:11.3f} | {alone:10.2f} | {speed(times, 'dX'):10.2f} {speed(times, 'all'):6.2f}", flush=True)
+        forced = times["dense", "dX"] / times["events", "dX"]
+        print(f"{name:38} {share:7.0%} {1e3 * times['dense', 'dX']:11.3f} | {forced:10.2f} | {speed(times, 'dX'):10.2f} {speed(times, 'all'):6.2f}", flush=True)
         cells.append(Cell(f"{name}, open {share:.0%}", times, again))
     return cells
+
+
+def forms_of(layer: Linear | Conv2d, g: Tensor, shape: tuple[int, ...], table: choosing.Costs) -> tuple[Callable[[], Tensor], Callable[[Packed], Tensor]]:
+    """The gradient by the input whole, as the table chooses, and at places alone."""
+    w, g = layer.weight.detach(), g.flatten(0, 1)
+    if isinstance(layer, Linear):
+        work = Work("linear", len(g) * w.shape[1], w.numel(), g.numel(), len(g), len(w))
+        return lambda: input_gradient(g, w, onednn=table.prefers_onednn(work)), lambda places: input_gradient_at(places, g, w)
+    images = torch.Size((len(g), *shape[2:]))
+    sizes = spike_conv.sizes_of(images, w.shape, (1, 1), (1, 1), (1, 1), 1)
+    tiles = 0 < table.input_winograd < choosing.MARGIN * table.input_dense and winograd.fits(sizes)
+    whole = (lambda: winograd.input_gradient(g, w, sizes)) if tiles else (lambda: spike_conv.input_gradient(g, w, sizes, images))
+    return whole, lambda places: spike_conv.input_gradient_at(places, g, w, sizes)
 
 
 def near_threshold(shape: tuple[int, ...], share: float) -> Tensor:
@@ -197,13 +223,6 @@ def near_threshold(shape: tuple[int, ...], share: float) -> Tensor:
         x[t] = 2 * wanted - v
         v = torch.where(wanted > 1, 0.0, wanted)
     return x
-
-
-def gate_of(lif: LIF, x: Tensor) -> Gate:
-    state = lif.initial(x[0])
-    found = gating.gate(programs.find(LIF.step, x, state, lif.params(), lif.choices(), x.dtype), x, state, lif.params())
-    assert found is not None
-    return found
 
 
 def step(spike: Surrogate, norm: bool, width: int = 1024, depth: int = 3, steps: int = 10, samples: int = 100) -> None:
@@ -230,30 +249,30 @@ def step(spike: Surrogate, norm: bool, width: int = 1024, depth: int = 3, steps:
     assert isinstance(table, choosing.Costs)
     tables = {"gates": table, "whole": dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)}
     times: dict[str, list[float]] = {name: [] for name in tables}
-    with shares_seen() as shares, choosing.deterministic(table):
+    with gates_seen() as gates, choosing.deterministic(table):
         run()
     for name in [*tables, *list(tables) * 12]:
         with choosing.deterministic(tables[name]):
             times[name].append(timed(run))
     medians = {name: statistics.median(spent[1:]) for name, spent in times.items()}
-    seen = ", ".join(f"{share:.0%}" for share in shares[::-1])
+    seen = ", ".join(f"{gate.open().mean().item():.0%}" for gate, _ in gates[::-1])
     print(f"{depth} linear layers of {width}, T = {steps}, {samples} samples, {'norm, ' if norm else ''}{spike}: {1e3 * medians['whole']:.1f} ms whole, "
           f"{1e3 * medians['gates']:.1f} ms with gates, {medians['whole'] / medians['gates']:.2f} times as fast; open places by layer: {seen}", flush=True)  # fmt: skip
 
 
 @contextlib.contextmanager
-def shares_seen() -> Iterator[list[float]]:
-    """The share of open places in each gate that backward looks at."""
-    shares: list[float] = []
+def gates_seen() -> Iterator[list[tuple[Gate, float]]]:
+    """The gates that backward looks at, each with the share of open places up to which it is used."""
+    seen: list[tuple[Gate, float]] = []
     places = Gate.places
 
-    def seen(gate: Gate, most: float) -> object:
-        shares.append(gate.open().mean().item())
+    def look(gate: Gate, most: float) -> Packed | None:
+        seen.append((gate, most))
         return places(gate, most)
 
-    Gate.places = seen  # type: ignore[method-assign, assignment]
+    Gate.places = look  # type: ignore[method-assign]
     try:
-        yield shares
+        yield seen
     finally:
         Gate.places = places  # type: ignore[method-assign]
 

@@ -148,8 +148,8 @@ def _gates(generator: torch.Generator) -> dict[str, float]:
     elements = _BATCH * _WIDTH
     return {
         "gate": max(0.0, t["whole"] - t["call"]) / elements, "gate_call": t["call"], "gate_look": t["look"],
-        "gated_linear_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_linear_output": t["shut"] / elements,
-        "gated_conv_add": max(0.0, t["conv_open"] - t["conv_shut"]) / (near.events * 9 * _OUTPUTS), "gated_conv_output": t["conv_shut"] / far.shape.numel(),
+        "gated_linear_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_linear_output": t["shut"] / (2 * elements),
+        "gated_conv_add": max(0.0, t["conv_open"] - t["conv_shut"]) / (near.events * 9 * _OUTPUTS), "gated_conv_output": t["conv_shut"] / (far.shape.numel() + maps.numel()),
     }  # fmt: skip
 
 

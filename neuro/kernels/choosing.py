@@ -88,7 +88,7 @@ class Costs:
     gate_call: float = 0.0  # the same, whatever its size
     gate_look: float = 0.0  # of looking at a sample of it first, whatever its size
     gated_linear_add: float = 0.0  # the gradient by the input at named places, of a product; 0: of before it was measured, never done
-    gated_linear_output: float = 0.0  # the same, of an input element
+    gated_linear_output: float = 0.0  # the same, of an element of the gradient by the output or by the input
     gated_conv_add: float = 0.0
     gated_conv_output: float = 0.0
     attention_dense: float = 0.0  # a table of before this was measured: attention stays dense, as it was
@@ -179,7 +179,7 @@ class Costs:
         if not add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
             return 0.0
         whole = self.dense(work) if work.kind == "linear" else work.products * (self.input_winograd if self.prefers_winograd(work) else self.input_dense)
-        start = looking + self.gate_call + (self.gate + output) * work.inputs + self.weight * work.weights
+        start = looking + self.gate_call + self.gate * work.inputs + output * (work.inputs + work.outputs) + self.weight * work.weights
         return min(1.0, max(0.0, (MARGIN * whole - start) / (add * work.products)))
 
     def may_keep(self, work: Work) -> bool:

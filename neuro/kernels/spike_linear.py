@@ -74,8 +74,8 @@ class _SpikeLinear(torch.autograd.Function):
         g = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = None
         if weight is not None:
-            gate = None if ctx.gate is None else ctx.gate.holding(held)
-            grad_x = gated_input_gradient(gate, ctx.places, g, weight, onednn=ctx.onednn).view(ctx.packed[0])
+            places = None if ctx.gate is None else ctx.gate.holding(held).places(ctx.places)
+            grad_x = (input_gradient(g, weight, onednn=ctx.onednn) if places is None else input_gradient_at(places, g, weight)).view(ctx.packed[0])
         if data is not None:
             packed = Packed(data, *ctx.packed)
             grad_weight = g.t() @ packed.unpack().view(g.shape[0], -1) if ctx.form is None else weight_gradient(packed, g, ctx.form)
@@ -115,12 +115,6 @@ def weight_gradient(packed: Packed, g: Tensor, looked: int = 0) -> Tensor:
     cost = D * _ADD * (4 + packed.events / C)
     spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost, grain=_GRAIN)
     return turned(turned_grad) if found is None else found.add_(turned(turned_grad))
-
-
-def gated_input_gradient(gate: Gate | None, most: float, g: Tensor, weight: Tensor, *, onednn: bool) -> Tensor:
-    """g W, [rows, C]; where the gate is open at no larger share than `most` only there, and 0 elsewhere."""
-    places = None if gate is None else gate.places(most)
-    return input_gradient(g, weight, onednn=onednn) if places is None else input_gradient_at(places, g, weight)
 
 
 def input_gradient_at(places: Packed, g: Tensor, weight: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
     >>> fire(lif, norm, x, MaxPool2d(2)).shape
     torch.Size([4, 8, 2, 16, 16])
     """
-    if type(pool) is nn.Identity and not _is_watched(pool):
+    if type(pool) is nn.Identity and not is_watched(pool):
         pool = None
     alone = into is not None and is_private(neuron, into)
     made = None if norm is None else _fused(neuron, norm, x, pool, alone)
@@ -109,21 +109,22 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
 def is_pair(neuron: nn.Module, norm: nn.Module) -> bool:
     """Whether these are of classes whose forward is known here, with nobody looking at their calls."""
     known = type(norm) in (BatchNorm, ThresholdBN) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
-    return known and not _is_watched(neuron) and not _is_watched(norm)
+    return known and not is_watched(neuron) and not is_watched(norm)
 
 
 def is_three(neuron: nn.Module, pool: nn.Module, norm: nn.Module) -> bool:
     """The same with max pooling between the two, of a kind that has a kernel."""
-    return type(pool) is MaxPool2d and pool.windows() is not None and not _is_watched(pool) and is_pair(neuron, norm)
+    return type(pool) is MaxPool2d and pool.windows() is not None and not is_watched(pool) and is_pair(neuron, norm)
 
 
 def is_private(neuron: nn.Module, into: nn.Module) -> bool:
     """Whether spikes that go from one to the other are seen by nobody: both of classes whose forward is known here, without hooks."""
     known = type(into) in (Linear, Conv2d) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
-    return known and not torch.compiler.is_compiling() and not _is_watched(neuron) and not _is_watched(into)
+    return known and not torch.compiler.is_compiling() and not is_watched(neuron) and not is_watched(into)
 
 
-def _is_watched(module: nn.Module) -> bool:
+def is_watched(module: nn.Module) -> bool:
+    """Whether somebody looks at its calls."""
     return "forward" in vars(module) or _is_hooked(module)
 
 

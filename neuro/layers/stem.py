@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from neuro.layers.conv import Conv2d
-from neuro.layers.fusing import fire
+from neuro.layers.fusing import fire, is_watched
 from neuro.layers.norm import BatchNorm
 from neuro.layers.pool import MaxPool2d
 
@@ -25,6 +27,18 @@ class ConvNormLIF(nn.Module):
 
     def forward(self, x: Tensor, pool: nn.Module | None = None) -> Tensor:
         return fire(self.lif, self.norm, self.conv(x), pool)
+
+
+def in_a_row(x: Tensor, stages: Sequence[ConvNormLIF], pool: nn.Module | None = None) -> Tensor:
+    """Stages one after the other, the last with `pool`; spikes between two that nobody watches go from neuron to convolution unseen (see `fire`)."""
+    if torch.compiler.is_compiling() or any(type(stage) is not ConvNormLIF or is_watched(stage) for stage in stages):
+        for stage in stages[:-1]:
+            x = stage(x)
+        return stages[-1](x, pool)
+    x = stages[0].conv(x)
+    for stage, after in pairwise(stages):
+        x = fire(stage.lif, stage.norm, x, into=after.conv)
+    return fire(stages[-1].lif, stages[-1].norm, x, pool)
 
 
 class PatchSplitting(nn.Module):
@@ -52,8 +66,13 @@ class PatchSplitting(nn.Module):
         self.position = ConvNormLIF(dim, dim, neuron)
 
     def forward(self, x: Tensor) -> Tensor:
+        row: list[ConvNormLIF] = []  # of stages without pooling between them
         for stage, pool in zip(self.stages, self.pools, strict=True):
-            x = stage(x, pool) if self.cml else pool(stage(x))
+            row.append(stage)
+            if type(pool) is nn.Identity and not is_watched(pool) and stage is not self.stages[-1]:
+                continue
+            x = in_a_row(x, row, pool) if self.cml else pool(in_a_row(x, row))
+            row = []
         return x + self.position(x)
 
 
@@ -68,7 +87,7 @@ class ConvStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.down(x)
-        return x + self.reduce(self.expand(x))
+        return x + in_a_row(x, (self.expand, self.reduce))
 
 
 class ConvStem(nn.Module):

@@ -195,7 +195,7 @@ TABLE = Costs(
     dense_16=8e-11, dense_128=4e-11, dense_1024=2e-11, dense_conv=2e-11, linear_add=5e-11, linear_output=5e-10, conv_add=5e-11, conv_output=2e-9,
     linear_gradient_add=3e-11, linear_gradient_output=5e-10, conv_gradient_add=3e-11, conv_gradient_output=2e-9, weight=2e-10, pack=1e-10, unpack=1e-10, call=4e-5,
 )  # fmt: skip
-GATED = replace(TABLE, gate=4e-10, gate_call=6e-5, gate_look=3e-5, gated_linear_add=5e-11, gated_linear_output=5e-10)
+GATED = replace(TABLE, gate=4e-10, gate_call=6e-5, gate_look=3e-5, gated_linear_add=5e-11, gated_linear_output=2.5e-10)
 
 
 def work(rows, inner, outer, kind="linear"):

@@ -13,6 +13,7 @@ import neuro
 from neuro.errors import NeuroError
 from neuro.kernels import choosing, spike_conv, spike_linear
 from neuro.layers import BatchNorm, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention, fire, fusing
+from neuro.layers.stem import ConvNormLIF
 from neuro.neurons import LIF, PLIF
 from neuro.reset import subtract, to_zero
 from neuro.surrogate import ATan, Levels, Rectangle, Triangle
@@ -124,6 +125,31 @@ def test_between_convolutions(side, norm):
     found, whole, shares = with_and_without(net, x)
     assert len(shares) == 1 and 0 < shares[0] < 1
     assert_close(found, whole)
+
+
+@pytest.mark.parametrize("stem", ["unpooled", "cml", "v2"])
+def test_stems_of_a_spikformer(stem, formed):
+    """Between stages without pooling, and inside those of the second version."""
+    how = {"unpooled": {"pools": (False, False, True, True)}, "cml": {"pools": (False, False, True, True), "cml": True}, "v2": {"v2_stem": True}}[stem]
+    net = neuro.models.create("spikformer_motions", spike=Rectangle(1.0), depth=1, dim=128, **how).stem
+    x = torch.rand(4, 2, 2, 32, 32)
+    before = len(formed)
+    y = net(x)
+    found = torch.autograd.grad(y.square().sum(), list(net.parameters()))
+    assert len(formed) - before == {"unpooled": 2, "cml": 2, "v2": 4}[stem]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fusing, "is_private", lambda neuron, into: False)
+        z = net(x)
+        whole = torch.autograd.grad(z.square().sum(), list(net.parameters()))
+    assert torch.equal(y, z)
+    for a, b in zip(found, whole, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
+    count, stage = len(formed), next(m for m in net.modules() if isinstance(m, ConvNormLIF))
+    seen = []
+    stage.register_forward_hook(lambda module, args, y: seen.append(y))
+    assert torch.equal(net(x), y) and len(seen) == 1
+    net(x).sum().backward()
+    assert len(formed) - count < {"unpooled": 2, "cml": 2, "v2": 5}[stem]
 
 
 def test_eval_mode_and_a_norm_without_batch(formed):
