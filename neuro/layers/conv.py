@@ -31,7 +31,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, gate: Gate | None = None) -> Tensor:
         expect("Conv2d", x, "TBCHW", C=self.in_channels)
-        return unfold(self._conv_forward(fold(x), self.weight, self.bias, gate), x)
+        return unfold(super().forward(fold(x)) if gate is None else self._conv_forward(fold(x), self.weight, self.bias, gate), x)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None, gate: Gate | None = None) -> Tensor:
         if self.padding_mode != "zeros" or isinstance(self.padding, str):

@@ -47,7 +47,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
     """
     if type(pool) is nn.Identity and not is_watched(pool):
         pool = None
-    alone = into is not None and is_private(neuron, into)
+    alone = into is not None and type(x) is Tensor and is_private(neuron, into)  # a tracer gives something else, and looks at modules' calls
     made = None if norm is None else _fused(neuron, norm, x, pool, alone)
     if made is None:
         x = x if norm is None else norm(x) if pool is None else pool(norm(x))

@@ -31,7 +31,7 @@ class ConvNormLIF(nn.Module):
 
 def in_a_row(x: Tensor, stages: Sequence[ConvNormLIF], pool: nn.Module | None = None) -> Tensor:
     """Stages one after the other, the last with `pool`; spikes between two that nobody watches go from neuron to convolution unseen (see `fire`)."""
-    if torch.compiler.is_compiling() or any(type(stage) is not ConvNormLIF or is_watched(stage) for stage in stages):
+    if type(x) is not Tensor or torch.compiler.is_compiling() or any(type(stage) is not ConvNormLIF or is_watched(stage) for stage in stages):
         for stage in stages[:-1]:
             x = stage(x)
         return stages[-1](x, pool)

@@ -286,6 +286,11 @@ def test_fire_into(norm, into):
     assert torch.equal(fire(lif, norm, x, into=into), y if into is None else into(y))
 
 
+def test_a_tracer_sees_every_module(formed):
+    graph = neuro.trace(Sequential(Linear(8, 8), LIF(spike=Rectangle(1.0)), Linear(8, 3)), torch.zeros(2, 1, 8))
+    assert [type(node).__name__ for node in graph.nodes].count("Linear") == 2
+
+
 def test_an_empty_batch_and_one_step(formed):
     net = Sequential(Linear(8, 8), LIF(spike=Rectangle(1.0)), Linear(8, 3))
     assert net(torch.zeros(4, 0, 8)).shape == (4, 0, 3)
