@@ -73,6 +73,11 @@ class Gate:
         return found if found.events <= most * self.x.numel() else None
 
 
+def is_gated(found: Found) -> bool:
+    """Whether a neuron whose steps are this program passes gradients on only here and there. Every call of a neuron asks this, so it is quick."""
+    return found.program is not None and opening(found.program) is not None
+
+
 def gate(found: Found, x: Tensor, state: Any, params: Any, lengths: Tensor | None = None) -> Gate | None:
     """The gate of a neuron whose steps are the program `found`, or None where it is open everywhere or not for these tensors.
 

@@ -137,8 +137,12 @@ def run(
     return results[0], end, (mean, var)
 
 
-def gate(found: Found, x: Tensor, last: bool, used: tuple[Tensor, Tensor], eps: float, weight: Tensor, bias: Tensor, state: Any, params: Any) -> gating.Gate | None:
+def gate(
+    found: Found, x: Tensor, last: bool, used: tuple[Tensor, Tensor], eps: float, weight: Tensor, bias: Tensor, state: Any, params: Any
+) -> gating.Gate | None:
     """Where the neuron passes gradients on; `used`: mean and variance, as `run` gave them."""
+    if not gating.is_gated(found):
+        return None
     mean, var = used
     shape = (-1,) if last else (-1, *[1] * (x.dim() - 3))  # as they broadcast against a step
     mean, scale, shift = (p.detach().view(shape) for p in (mean.to(x.dtype), _scale(weight, _spreads(var, eps), x.dtype), bias))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from neuro.kernels import gating, max_pooling, normed, programs
+from neuro.kernels.choosing import is_small
 from neuro.kernels.gating import Gate
 from neuro.layers.conv import Conv2d
 from neuro.layers.linear import Linear
@@ -47,7 +48,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
     """
     if type(pool) is nn.Identity and not is_watched(pool):
         pool = None
-    alone = into is not None and type(x) is Tensor and is_private(neuron, into)  # a tracer gives something else, and looks at modules' calls
+    alone = into is not None and type(x) is Tensor and is_private(neuron, into) and not _is_small(x, into)  # a tracer gives no tensor
     made = None if norm is None else _fused(neuron, norm, x, pool, alone)
     if made is None:
         x = x if norm is None else norm(x) if pool is None else pool(norm(x))
@@ -63,11 +64,11 @@ def _gated(neuron: Neuron, x: Tensor) -> tuple[Tensor, Gate | None]:
     slot, state = recall(neuron, neuron.initial(one_step(x)))
     y, after = scan(step, x, state, params, lengths=lengths(), **choices)
     remember(slot, after)
-    if not y.requires_grad or y.dtype != torch.float32 or not takes_kernels((x, *programs.tensors(params))):
+    if not (y.requires_grad and y.is_cpu and y.dtype == torch.float32) or not takes_kernels((x, *programs.tensors(params))):
         return y, None
     found = programs.find(step, x, state, params, choices, x.dtype)
-    agrees = found.program is not None and programs.agrees(step, found, x, state, params, lengths(), choices, True)
-    return y, gating.gate(found, x, state, params, lengths()) if agrees else None
+    has = gating.is_gated(found) and programs.agrees(step, found, x, state, params, lengths(), choices, True)
+    return y, gating.gate(found, x, state, params, lengths()) if has else None
 
 
 def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None, alone: bool) -> tuple[Tensor, Gate | None] | None:
@@ -121,6 +122,12 @@ def is_private(neuron: nn.Module, into: nn.Module) -> bool:
     """Whether spikes that go from one to the other are seen by nobody: both of classes whose forward is known here, without hooks."""
     known = type(into) in (Linear, Conv2d) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
     return known and not torch.compiler.is_compiling() and not is_watched(neuron) and not is_watched(into)
+
+
+def _is_small(x: Tensor, into: nn.Module) -> bool:
+    """Whether the product is one that is never asked how it is formed."""
+    weight = into.weight
+    return is_small(x.numel() * weight.numel() // max(1, weight.shape[1]))
 
 
 def is_watched(module: nn.Module) -> bool:
