@@ -7,6 +7,7 @@ from pathlib import Path
 from neuro.datasets.loading import collate
 from neuro.deploy.energy import compare_on, from_activity
 from neuro.deploy.operations import operations_energy, sop_convention
+from neuro.errors import GraphError, explain
 from neuro.measuring import activity
 from neuro.tracing import trace
 from neuro.training.evaluate import samples as samples_of
@@ -31,5 +32,8 @@ def main(run: Path, data: Path, samples: int = 32) -> None:
     for said, found in (("Operations alone", operations_energy(counted)), ("Convention of papers on spiking transformers", sop_convention(counted))):
         print(f"{said}: {found.total:.4g} µJ per recording in {found.profile.name}, without memory. {' '.join(found.how)}")
     print()
-    graph = trace(model, x[: int(lengths[0]), :1])
+    try:
+        graph = trace(model, x[: int(lengths[0]), :1])
+    except GraphError as error:
+        raise GraphError(explain("energy: the operations are those above; ANNs of the same layers need the network's graph.", *str(error).split("\n  "))) from error
     print(compare_on(from_activity(counted, graph), graph, x, lengths))

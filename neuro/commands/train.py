@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def resume(argv: list[str]) -> None:
         cure = f"Only these may be given anew: {', '.join(MAY_CHANGE[:-1])}."
         raise ParameterError(explain(f"neuro train --resume: {others[0]} is settled by the run.", cure=cure))
     main = recipes.load(run.recipe).main
+    if lacking := [name for name in ("resume", "out") if name not in inspect.signature(main).parameters]:
+        cure = "Give main(..., out: Path, resume: bool = False), and hand resume to Run.create and to fit."
+        raise ParameterError(explain(f"neuro train --resume: the recipe {run.recipe} cannot go on.", f"its main takes no {' and no '.join(lacking)}", cure=cure))
     print(f"going on with {run.folder}: recipe {run.recipe}, seed {run.seed}", file=sys.stderr)
     options = {**run.options, "out": str(Path(run.folder)), "resume": True}
     call(main, [*as_arguments(options), *rest], prog=f"neuro train {run.recipe}")

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import lightning
+import torch
 from torch import Tensor, nn
 
 from neuro.errors import ParameterError, explain
@@ -31,7 +32,7 @@ from neuro.training.runs import Run
 from neuro.training.schedule import Plan
 from neuro.training.scores import Scores, answers, scores
 from neuro.training.threads import MOST
-from neuro.training.weights import load_weights, save_model
+from neuro.training.weights import how_made, load_weights, save_model
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -111,6 +112,9 @@ def fit(
         raise ParameterError(explain("fit: there are no validation recordings to stop or to choose by.", facts, cure=cure))
     if not 1 <= devices <= MOST:
         raise ParameterError(explain(f"fit: devices={devices} is not a number of processes.", cure=f"Give 1 .. {MOST}; on a CPU more than there are free cores are slower."))
+    how_made(model, "fit")  # now, not when hours of training are to be saved
+    if any(p.dtype == torch.float64 for p in model.parameters()):
+        raise ParameterError(explain("fit: the model's weights are float64, and batches are float32.", cure="model.float()"))
     check_data(run, data, resume)
     if resume and run.finished and run.metrics.rows():
         return _fitted(run, _classified(model, data, run, load=True))
@@ -148,7 +152,7 @@ def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator
     products = choosing.kept_in(module.run.folder / "products.json", write=module.run.is_rank_zero)
     with products, _lightning_hushed(), stopping() if _strategy() == "ddp" else nullcontext():
         bar = progress and sys.stderr.isatty()
-        trainer = lightning.Trainer(
+        trainer = _trainer(
             max_epochs=epochs,
             accelerator=accelerator,
             devices=devices,
@@ -176,6 +180,15 @@ def _train(module: Classifier, data: Any, epochs: int, devices: int, accelerator
         finally:
             data.trainer = None
             gc.collect()  # ends the loaders' processes now: a loader finalised in a process forked later complains
+
+
+def _trainer(**how: Any) -> lightning.Trainer:
+    """Lightning's, or a sentence where it does not take the machine that is asked for."""
+    try:
+        return lightning.Trainer(**how)
+    except (ValueError, RuntimeError, lightning.fabric.utilities.exceptions.MisconfigurationException) as error:
+        asked = "   ".join(f"{name}={how[name]!r}" for name in ("accelerator", "devices", "precision"))
+        raise ParameterError(explain("fit: this machine or Lightning does not take what is asked for.", asked, str(error), cure='accelerator="auto" takes what is there.')) from error
 
 
 def _train_in_processes(devices: int, task: Callable[[], None], module: Classifier) -> None:

@@ -162,6 +162,8 @@ class Classifier(lightning.LightningModule):
         whole = bool((lengths == x.shape[0]).all())
         logits, _ = run_model(self.model, x, lengths=None if whole else lengths)
         logits, label = one_each(logits, label, None if whole else lengths)
+        if self.step == 0 and not label.is_floating_point() and (most := int(label.max())) >= logits.shape[-1]:  # once: it waits for a GPU
+            raise ParameterError(explain("fit: the model gives fewer classes than there are.", f"answers {logits.shape[-1]}   labels up to {most}", cure="Make it with as many classes as the data have."))
         loss = self.loss(logits, label)
         hard = label.argmax(-1) if label.is_floating_point() else label  # of a mixture, its larger part
         right = (logits.detach().argmax(-1) == hard).sum()

@@ -49,14 +49,7 @@ def save_model(
         WriteError: a full disk; the old files stay.
     """
     model = unwrapped(model)
-    made = getattr(model, "registered", None)
-    if made is None:
-        raise ParameterError(
-            explain(
-                f"save_model: this {type(model).__name__} does not say how it was made, so a file could not be read again.",
-                cure="Put @neuro.models.register() over a function that returns it, and make it by calling that.",
-            )
-        )
+    made = how_made(model, "save_model")
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -74,6 +67,15 @@ def save_model(
         file.write(safetensors.torch.save(_tensors(model), {FORMAT: json.dumps(about)}))
     write_json(path.with_suffix(".json"), about)
     return path
+
+
+def how_made(model: nn.Module, act: str) -> registry.Registered:
+    """The name and the changes by which a model was made. Raises ParameterError for one that is not registered."""
+    made = getattr(unwrapped(model), "registered", None)
+    if made is None:
+        cure = "Put @neuro.models.register() over a function that returns it, and make it by calling that."
+        raise ParameterError(explain(f"{act}: this {type(unwrapped(model)).__name__} does not say how it was made, so a file could not be read again.", cure=cure))
+    return made
 
 
 def load_model(path: str | Path) -> nn.Module:

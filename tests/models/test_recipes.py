@@ -362,3 +362,8 @@ def test_where_the_recipe_is_gone_or_came_with_the_run_the_way_out_is_told(regis
     (run / "recipe.json").unlink()
     with pytest.raises(UnknownName, match="Import what registers it"):
         load(run)
+
+
+def test_a_recipe_that_cannot_go_on_says_what_its_main_lacks(registered_elsewhere):
+    with pytest.raises(ParameterError, match=r"cannot go on.\n  its main takes no resume and no out"):
+        train(["--resume", str(registered_elsewhere[1])])

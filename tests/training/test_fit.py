@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
@@ -27,7 +28,7 @@ from neuro.training.watch import Watch
 def quick(folder, model=None, epochs=2, data=None, resume=False, **options):
     run = Run.create(folder, recipe="tiny", seed=3, resume=resume)
     data = data or tiny_data(shuffled=8)
-    return fit(model or tiny_model(), data, run, epochs, accelerator="cpu", resume=resume, progress=False, **{"report": False, **options})
+    return fit(model or tiny_model(), data, run, epochs, resume=resume, progress=False, **{"report": False, "accelerator": "cpu", **options})
 
 
 def test_figures_and_model_are_left_in_the_folder(tmp_path, capsys):
@@ -172,3 +173,28 @@ def test_an_error_of_ours_in_a_process_comes_out_without_its_traceback():
     assert str(_told(ProcessRaisedException(text, 0, 1))) == "could not write x.\n  No space"
     foreign = ProcessRaisedException("Traceback ...\nValueError: x", 0, 1)
     assert _told(foreign) is foreign
+
+
+class Bare(nn.Module):
+    def forward(self, x):
+        raise AssertionError("it is refused before it runs")
+
+
+def test_what_could_not_be_saved_or_trained_is_refused_before_the_first_step(tmp_path):
+    for model, says in ((Bare(), "fit: this Bare does not say how it was made"), (tiny_model().double(), r"float64(.|\n)*model\.float\(\)")):
+        with pytest.raises(ParameterError, match=says):
+            quick(tmp_path / "run", model=model)
+
+
+def test_fewer_classes_than_labels_are_told(tmp_path):
+    model, data = tiny_model(), tiny_data(shuffled=8)
+    head = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    head.weight, head.bias = nn.Parameter(head.weight[:2].detach()), None if head.bias is None else nn.Parameter(head.bias[:2].detach())
+    with pytest.raises(ParameterError, match=r"fewer classes than there are.\n  answers 2   labels up to [2-7]"):
+        quick(tmp_path / "run", model=model, data=data)
+
+
+@pytest.mark.parametrize("accelerator", ["gpuu", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"))])
+def test_a_machine_that_is_not_there_is_told(tmp_path, accelerator):
+    with pytest.raises(ParameterError, match=f"accelerator='{accelerator}'(.|\n)*auto"):
+        quick(tmp_path / "run", accelerator=accelerator)
