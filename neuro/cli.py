@@ -180,10 +180,13 @@ def of_options(message: str, options: Sequence[str]) -> str:
     '--batch-size: Expected a int. Got value: x'
     >>> of_options("unrecognized arguments: --epoch 3", ["--epochs", "--lr"])
     'unrecognized arguments: --epoch 3; did you mean --epochs?'
+    >>> of_options("--steps: Does not validate against any of the Union subtypes\\nSubtypes: [<class 'int'>, <class 'NoneType'>]\\nErrors: ...\\nGiven value type: str\\nGiven value: x", [])
+    '--steps: Expected a int. Got value: x'
     >>> of_options("the following arguments are required: run, weight_bits", ["--weight_bits"])
     'the following arguments are required: run, --weight-bits'
     """
     message = re.sub(r'Parser key "([\w.]+)":\s*', r"--\1: ", message)
+    message = re.sub(r"Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)(?:, (?:<class 'NoneType'>|NoneType))?\]\s.*Given value: (.*)", r"Expected a \1. Got value: \2", message, flags=re.DOTALL)
     if (required := "arguments are required: ") in message:  # which are told by their keys
         start, _, names = message.partition(required)
         message = start + required + ", ".join(f"--{n}" if f"--{n}" in options else n for n in names.split(", "))

@@ -252,3 +252,10 @@ def test_arguments_that_are_missing_are_told_as_they_are_written(argv, says, cap
     with pytest.raises(SystemExit) as stopped:
         cli.main(argv)
     assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "says"), [(["map", "x", "--chip", "loihi2", "--steps", "many"], "--steps: Expected a int. Got value: many\n"), (["lava", "run", "x", "--inputs", "y", "--probe", "nope"], "--probe: Expected a list[str]. Got value: nope\n")])
+def test_a_value_of_another_type_is_told_in_one_line(argv, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(argv)
+    assert stopped.value.code == 2 and says in capsys.readouterr().err
