@@ -21,6 +21,7 @@ from torch import Tensor
 
 from neuro.kernels import backends, operators
 from neuro.kernels.expression import NeedsNumbers, Unsupported
+from neuro.kernels.own_builtins import own_builtins
 from neuro.kernels.program import Program, flat, trace
 from neuro.kernels.reference import loop
 
@@ -206,7 +207,7 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, lengths is not None, wants, keep, carried)
     if key not in _checked:
         try:
-            with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad():
+            with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad(), own_builtins():
                 wrong = _difference(step, found, x, state, params, lengths is not None, choices, wants, keep, carried)
             reason = f"its kernel does not agree with it on a random input ({wrong})" if wrong else ""
         except Unsupported as refused:
