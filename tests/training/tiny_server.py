@@ -1,8 +1,11 @@
 """A server that starts tiny training runs, each in a process of its own, and waiting for what they do."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("train_tiny.py")
@@ -31,10 +34,14 @@ class Server:
 
     def start(self, *words):
         print(*words, file=self.process.stdin, flush=True)
-        return int(self.answer("pid"))
+        self.child = int(self.answer("pid"))
+        return self.child
 
     def finish(self, code=0):
         assert int(self.answer("code")) == code, self.errors.read_text()
+        if code == -signal.SIGKILL:  # loader workers may wait for ever on a lock that the killed process held
+            with suppress(ProcessLookupError):
+                os.killpg(self.child, signal.SIGKILL)
 
     def answer(self, key):
         for line in self.process.stdout:
