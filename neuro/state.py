@@ -113,6 +113,11 @@ def lengths() -> Tensor | None:
     return None if frame is None else frame.lengths
 
 
+def wants_state() -> bool:
+    """Whether a `run` is under way, which asks every module for its state."""
+    return getattr(_here, "frame", None) is not None
+
+
 def valid_steps(x: Tensor, *, axes: int | None = None) -> Tensor | None:
     """Mask [T, B, 1, ...] of the steps that count, broadcastable to `x`, or None when all do."""
     n = lengths()

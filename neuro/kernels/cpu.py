@@ -12,14 +12,16 @@ from torch import Tensor
 
 from neuro.kernels import cache, calls
 from neuro.kernels.calls import Call
-from neuro.kernels.cpu_source import BLOCK, HEADER, SEGMENT, SINGLE, Ends, Layout, backward_source, forward_source
+from neuro.kernels.cpu_block import BLOCK, HEADER, SINGLE, Layout
+from neuro.kernels.cpu_source import SEGMENT, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.pool import spread
 from neuro.kernels.program import Program
+from neuro.kernels.writing import Ends
 
-_SECONDS_PER_NODE = 0.1e-9  # of one element; only decides how many threads are worth waking
+_SECONDS, _PER_NODE, _PER_COSTLY = 0.12e-9, 0.005e-9, 1e-9  # of one element; they only decide how many threads are worth waking
 _COLUMNS = 1536  # neurons of an item whose parameters vary over a row
 _CACHED = 300_000  # numbers that a core holds close to it
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
@@ -32,7 +34,7 @@ class Kernels:
         self.program = program
         self.header = HEADER.format(dtype=str(program.dtype).removeprefix("torch."))
         costly = sum(node.op in OPERATIONS and OPERATIONS[node.op].costly for node in program.nodes)
-        self.seconds = (len(program.nodes) + 20 * costly) * _SECONDS_PER_NODE  # of one element
+        self.seconds = _SECONDS + len(program.nodes) * _PER_NODE + costly * _PER_COSTLY  # of one element
         self.kept = [self.program.dtype] * self.program.states  # a state every SEGMENT steps
         self.reads = (True,) * self.program.inputs  # backward runs forward again
         self._made: dict[Any, Any] = {}
@@ -95,7 +97,7 @@ def forward(
     arrays += [_array(y).reshape(steps) for y in outputs]
     arrays += [e.numpy().reshape(rows) for e in ends]
     arrays += [k.numpy() for k in kept]
-    kernel, most = made.forward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state)), keep, after)
+    kernel, most = made.forward(_layout(first, state, lengths, call), keep, after)
     _spread(kernel, arrays, call, _block(call, most), made.seconds)
     return [*outputs, *ends, *kept]
 
@@ -112,7 +114,7 @@ def backward(
     steps, rows = (call.T, call.R, call.C), (call.R, call.C)
     wants = tuple(wants)
     ends = Ends(tuple([g is not None for g in grad_y]), any([g is not None for g in grad_state]), wants_state)
-    kernel, most, inputs, summed = made.backward(Layout(first.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state)), wants, ends)
+    kernel, most, inputs, summed = made.backward(_layout(first, state, lengths, call), wants, ends)
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
     block = _block(call, most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
@@ -129,6 +131,49 @@ def backward(
     found = dict(zip(summed, sums, strict=True))
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
     return [*grad_x.values(), *begins, *[calls.param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
+
+
+class FromZero:
+    """A scan of one input from states of zero, without parameters that are tensors: whatever such calls have in common, made once.
+
+    `forward` and `backward` as above, without the states afterwards. A short scan takes less time than all that has to be found out about it.
+    """
+
+    def __init__(self, program: str, numbers: Sequence[float], shape: torch.Size, dtype: torch.dtype):
+        self.made = kernels(program)
+        self.shape, self.dtype = shape, dtype
+        self.call = calls.of(shape, (), None)
+        self.steps = (self.call.T, self.call.R, self.call.C)
+        self.layout = Layout(dtype == torch.bfloat16, (), False, True, _copies(self.call.T, None))
+        self.given = [*[np.zeros(1, numpy_dtype(self.made.program.dtype)) for _ in range(self.made.program.states)], np.array(numbers, np.float64)]
+        self.segments = kept_shape(self.call)
+        self.nothing = [np.empty((0, 1, 1), numpy_dtype(dtype)) for dtype in self.made.kept]
+        self.found: dict[bool | str, Any] = {}
+
+    def forward(self, x: Tensor, keep: bool) -> tuple[Tensor, list[Tensor]]:
+        """Output, and with `keep` the states that backward starts from; none where there is but one segment."""
+        if keep not in self.found:
+            self.found[keep] = self.made.forward(self.layout, keep, False)
+        kernel, most = self.found[keep]
+        y = fresh(self.shape, self.dtype)
+        kept = [fresh(self.segments, dtype) for dtype in self.made.kept] if keep and self.segments[0] else []
+        arrays = [_array(x).reshape(self.steps), *self.given, _array(y).reshape(self.steps)]
+        arrays += ([k.numpy() for k in kept] or self.nothing) if keep else []
+        _spread(kernel, arrays, self.call, _block(self.call, most), self.made.seconds)
+        return y, kept
+
+    def backward(self, grad: Tensor, x: Tensor, kept: Sequence[Tensor]) -> Tensor:
+        """The input's gradient."""
+        if "backward" not in self.found:
+            self.found["backward"] = self.made.backward(self.layout, (True,), Ends((True,), False, False))
+        kernel, most, inputs, _ = self.found["backward"]
+        if not inputs:
+            return torch.zeros(self.shape, dtype=self.dtype)
+        to_x = fresh(self.shape, self.dtype)
+        arrays = [_array(x).reshape(self.steps), *self.given, *([k.numpy() for k in kept] or self.nothing)]
+        arrays += [_array(grad).reshape(self.steps), _array(to_x).reshape(self.steps)]
+        _spread(kernel, arrays, self.call, _block(self.call, most), 2 * self.made.seconds)
+        return to_x
 
 
 def kept_shape(call: Call) -> tuple[int, int, int]:
@@ -161,6 +206,15 @@ def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor
     if lengths is not None:
         arrays.append(_array(lengths))
     return arrays
+
+
+def _layout(x: Tensor, state: Sequence[Tensor], lengths: Tensor | None, call: Call) -> Layout:
+    return Layout(x.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state), _copies(call.T, lengths))
+
+
+def _copies(steps: int, lengths: Tensor | None) -> int:
+    """Steps that a kernel may take at a time."""
+    return 1 if lengths is not None else 4 if steps % 4 == 0 else 2 if steps % 2 == 0 else 1
 
 
 def _alike(state: Sequence[Tensor]) -> bool:

@@ -24,12 +24,12 @@ from torch import Tensor
 from neuro.files import WriteError, replacing
 from neuro.kernels import cache, calls
 from neuro.kernels.calls import Call
-from neuro.kernels.cpu_source import Ends
 from neuro.kernels.derivative import derive
 from neuro.kernels.expression import Node, Unsupported
 from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is_small, kept_nodes, numbers_met, reads
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.program import Program
+from neuro.kernels.writing import Ends
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold.
@@ -70,9 +70,10 @@ def kernels(program: str) -> Kernels:
 
 
 def forward(
-    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, keep: bool,
+    *, after: bool = True,
 ) -> list[Tensor]:  # fmt: skip
-    """Outputs [T, B, ...], states afterwards [B, ...], and with `keep` what backward reads, each [T, R, C].
+    """Outputs [T, B, ...], with `after` states afterwards [B, ...], and with `keep` what backward reads, each [T, R, C].
 
     Args:
         program: a `Program` as JSON.
@@ -93,7 +94,7 @@ def forward(
     kept = [_fresh(first, kept_shape(call), dtype) for dtype in made.kept] if keep else []
     arrays = [*[v.detach().contiguous() for v in x], *_given(state, params, first.shape, lengths, call), *outputs, *ends, *kept]
     _launch(kernel, arrays, _bits(nodes, tuple([float(n) for n in numbers]), traced.dtype), call)
-    return [*outputs, *ends, *kept]
+    return [*outputs, *ends[: len(ends) * after], *kept]
 
 
 def backward(

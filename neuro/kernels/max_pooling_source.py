@@ -6,7 +6,8 @@ a run of neighbouring numbers; the taps are written out one by one, because a lo
 
 from __future__ import annotations
 
-from neuro.kernels.cpu_source import HEADER, Text
+from neuro.kernels.cpu_block import HEADER
+from neuro.kernels.writing import Text
 
 WIDE = 4096  # columns of an input with its padding, at most
 _LANES = 16  # a row of outputs is filled up to vectors of as many

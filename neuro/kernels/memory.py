@@ -37,7 +37,8 @@ def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     memory = _take(size)
     held = memory.view(numpy_dtype(dtype)).reshape(tuple(shape))
     tensor = torch.from_numpy(held)
-    weakref.finalize(held, _give_back, memory).atexit = False  # `held` lives as long as any tensor on this memory
+    lent = _Lent(held, memory)
+    _lent[id(lent)] = lent
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
@@ -77,9 +78,28 @@ def _take(size: int) -> np.ndarray:
     return whole[-whole.ctypes.data % _LINE :][:size]
 
 
-def _give_back(memory: np.ndarray) -> None:
+class _Lent(weakref.ref):
+    """Waits for the end of an array, which lives as long as any tensor on its memory, and gives the memory back."""
+
+    __slots__ = ("memory",)
+
+    def __new__(cls, held: np.ndarray, memory: np.ndarray) -> _Lent:
+        self = super().__new__(cls, held, _give_back)
+        self.memory = memory
+        return self
+
+    def __init__(self, held: np.ndarray, memory: np.ndarray):
+        super().__init__(held, _give_back)
+
+
+_lent: dict[int, _Lent] = {}  # by their own `id`: a weak reference would be found by the value of its array
+
+
+def _give_back(lent: _Lent) -> None:
     global _bytes
+    memory = lent.memory
     with _lock:
+        del _lent[id(lent)]
         if _bytes + memory.nbytes <= LIMIT:
             _waiting.append(memory)
             _bytes += memory.nbytes

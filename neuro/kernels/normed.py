@@ -96,8 +96,8 @@ def moments(x: Tensor, at: Places) -> tuple[Tensor, Tensor]:
     return origin + away, (square / n - away.square()).clamp(min=0)
 
 
-def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool) -> Found | None:
-    """The program of the step with its normalisation, or None where it has no kernel or gives more than one output."""
+def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool, after: bool) -> Found | None:
+    """The program of the step with its normalisation, or None where it has no kernel or gives more than one output. after: whether the state afterwards is wanted."""
     structure = NormedParams(*(torch.full((3,), 0.5, dtype=x.dtype) for _ in range(3)), params)
     if keep:
         structure.scale.requires_grad_(), structure.shift.requires_grad_()
@@ -106,7 +106,7 @@ def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices:
     if found.program is None or not found.single:
         return None
     x = x.detach().requires_grad_(keep)
-    return found if programs.agrees(normed_step, found, x, state, structure, None, choices, keep) else None
+    return found if programs.agrees(normed_step, found, x, state, structure, None, choices, keep, after) else None
 
 
 def run(

@@ -20,30 +20,35 @@ ByLoop = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[T
 
 
 def run(
-    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, by_loop: ByLoop
-) -> list[Tensor]:  # fmt: skip
-    """Outputs [T, B, ...] and the states after the last step, differentiable in inputs, states and parameters.
+    program: str, x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, by_loop: ByLoop,
+    after: bool = True,
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:  # fmt: skip
+    """Outputs [T, B, ...] and, with `after`, the states after the last step; differentiable in inputs, states and parameters.
 
-    `by_loop` gives the same from the plain loop: a gradient that is to be differentiated itself is taken from there.
+    `by_loop` gives both from the plain loop: a gradient that is to be differentiated itself is taken from there.
     """
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *state, *params))
     if torch.compiler.is_compiling():
         results = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, list(numbers), program, keep)
-        return results[: len(results) - backends.count_kept(x[0].device.type, program)] if keep else results
-    if not keep:
-        return _backend(x[0]).forward(program, x, state, params, numbers, lengths, False)
-    return list(_Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, by_loop, *x, *state, *params))
+        results = results[: len(results) - backends.count_kept(x[0].device.type, program)] if keep else results
+        after = True
+    elif not keep:
+        results = _backend(x[0]).forward(program, x, state, params, numbers, lengths, False, after=after)
+    else:
+        results = _Scan.apply(program, (len(x), len(state)), tuple(numbers), lengths, by_loop, after, *x, *state, *params)
+    outputs = len(results) - len(state) * after
+    return results[:outputs], results[outputs:]
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, by_loop: ByLoop, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, by_loop: ByLoop, after: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, state, params = _parts(tensors, sizes)
-        results = _backend(x[0]).forward(program, x, state, params, numbers, lengths, True)
+        results = _backend(x[0]).forward(program, x, state, params, numbers, lengths, True, after=after)
         given = len(results) - backends.count_kept(x[0].device.type, program)
         kept = results[given:]
         ctx.set_materialize_grads(False)
-        ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, given - len(state)
+        ctx.program, ctx.sizes, ctx.numbers, ctx.outputs = program, sizes, numbers, given - len(state) * after
         reads = _backend(x[0]).kernels(program).reads
         ctx.like = (x[0].shape, x[0].dtype, x[0].device)
         ctx.save_for_backward(*[v if read else None for v, read in zip(x, reads, strict=True)], *state, *params, *kept, *([] if lengths is None else [lengths]))
@@ -54,18 +59,41 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = list(ctx.saved_tensors)
         lengths = saved.pop() if ctx.with_lengths else None
-        needs, states = ctx.needs_input_grad[5:], ctx.sizes[1]
+        needs, states = ctx.needs_input_grad[6:], ctx.sizes[1]
         kept = saved[len(needs) :]
         x, state, params = _parts(saved[: len(needs)], ctx.sizes)
         if torch.is_grad_enabled():  # create_graph=True
             if any(v is None for v in x):
                 raise NotImplementedError(_NOT_TWICE)
-            return (None, None, None, None, None, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
+            return (*(None,) * 6, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
         x = [_shaped(*ctx.like) if v is None else v for v in x]
         wants = needs[: len(x)] + needs[len(x) + states :]
         wants_state = any(needs[len(x) : len(x) + states])
         found = _backend(x[0]).backward(ctx.program, grads[: ctx.outputs], grads[ctx.outputs :], x, state, params, kept, ctx.numbers, lengths, wants, wants_state)
-        return (None, None, None, None, None, *_spread_out(found, wants, len(x), states, wants_state))
+        return (*(None,) * 6, *_spread_out(found, wants, len(x), states, wants_state))
+
+
+def run_from_zero(ready: Any, x: Tensor, by_loop: Callable[[Tensor], Tensor]) -> Tensor:
+    """Output of a scan that a backend has made ready (`cpu.FromZero`); `by_loop` gives it from the plain loop."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _FromZero.apply(ready, by_loop, x)
+    return ready.forward(x, False)[0]
+
+
+class _FromZero(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ready: Any, by_loop: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        y, kept = ready.forward(x, True)
+        ctx.ready, ctx.by_loop = ready, by_loop
+        ctx.save_for_backward(x, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
+        x, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            return None, None, torch.autograd.grad(ctx.by_loop(x), x, grad, create_graph=True)[0]
+        return None, None, ctx.ready.backward(grad, x, kept)
 
 
 _NOT_TWICE = explain(
@@ -90,7 +118,7 @@ def _backend(x: Tensor) -> ModuleType:
 def _differentiable(by_loop: ByLoop, parts: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The same gradients with a history of their own."""
     results = by_loop(*parts)
-    used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
+    used = [(r, g) for r, g in zip(results[: len(grads)], grads, strict=True) if g is not None and r.requires_grad]
     wanted = [t for t, need in zip((t for part in parts for t in part), needs, strict=True) if need]
     found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needs]

@@ -18,7 +18,8 @@ import torch
 
 from neuro.kernels import openmp
 
-WORTH_A_THREAD = 100e-6  # seconds of work that pay for waking a thread; two break even at 0.1 ms if torch's spin, at 0.2 else
+WORTH_A_THREAD = 100e-6  # seconds of work that pay for a thread of torch's which spins
+WORTH_WAKING = 250e-6  # that pay for one of ours, which sleeps
 WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
 A_CALL = 20e-6  # seconds that a thread of torch's adds to a call in which nothing is left for it
 MOST_RANGES = 8  # of a thread
@@ -41,7 +42,7 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float, grain: 
     Args:
         work: releases the GIL and writes only what belongs to its items; then the result does not depend on the split.
         items: number of items.
-        cost: estimated time of one item in seconds; a thread of its own is worth `WORTH_A_THREAD`.
+        cost: estimated time of one item in seconds; a thread of its own is worth `WORTH_A_THREAD` or `WORTH_WAKING`.
         grain: items for which a range first makes something that they share. A thread gets several ranges only of so many items.
 
     Raises:
@@ -56,8 +57,8 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float, grain: 
     [1, 1, 1, 1, 1]
     """
     seconds, most = items * cost, torch.get_num_threads()
-    threads = min(most, items, max(1, int(seconds / WORTH_A_THREAD)))
-    run = openmp.team() if threads > 1 and time.perf_counter() >= _spared_until else None
+    run = openmp.team() if most > 1 and time.perf_counter() >= _spared_until else None
+    threads = min(most, items, max(1, int(seconds / (WORTH_WAKING if run is None else WORTH_A_THREAD))))
     if threads <= 1 or getattr(_here, "is_ours", False) or (run is not None and seconds < most * A_CALL):
         if items:
             work(0, items)

@@ -195,20 +195,24 @@ _NOTHING = torch.empty(0)
 _checked: dict[Hashable, bool] = {}
 
 
-def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any], keep: bool) -> bool:
+def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, lengths: Tensor | None, choices: dict[str, Any], keep: bool, after: bool = True) -> bool:
     """Whether the kernel gives what the loop gives on a small random input; asked once for each program and kind of call.
+
+    after: whether the states afterwards will be asked for.
 
     A step is read once, with symbols; whatever it does that this reading does not see shows here.
     """
     inputs = x if isinstance(x, tuple) else (x,)
     wants = tuple([keep and t.requires_grad for t in (*inputs, *tensors(params))])
     kinds = tuple([p.numel() == 1 for p in tensors(params)])
-    carried = keep and any([s.requires_grad for s in tensors(state)])
-    key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, lengths is not None, wants, keep, carried)
+    states = tensors(state)
+    carried = keep and any([s.requires_grad for s in states])
+    kind = _Kind(_STEPS[inputs[0].shape[0] % 4], bool(states) and all([s.dim() > 0 and not any(s.stride()) for s in states]), lengths is not None, keep, carried, after)
+    key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, wants, kind)
     if key not in _checked:
         try:
-            with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad(), own_builtins():
-                wrong = _difference(step, found, x, state, params, lengths is not None, choices, wants, keep, carried)
+            with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad(), own_builtins(), _unseen():
+                wrong = _difference(step, found, x, state, params, choices, wants, kind)
             reason = f"its kernel does not agree with it on a random input ({wrong})" if wrong else ""
         except Unsupported as refused:
             reason = f"its kernel cannot be made here: {refused}"
@@ -218,21 +222,34 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     return _checked[key]
 
 
-def _difference(
-    step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, with_lengths: bool, choices: dict[str, Any], wants: tuple[bool, ...], keep: bool,
-    carried: bool,
-) -> str:  # fmt: skip
-    """What differs between kernel and loop on 3 steps, 2 samples and 5 neurons; empty if nothing does.
+def _unseen() -> Any:
+    """Tensors that the check keeps are not shown to hooks around it: a checkpoint would count them in its first forward and miss them in its second."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
 
-    carried: whether gradients flow through the states before and after. The kernels are then others, so both are asked as they will be used.
-    """
-    T, B, N = 3, 2, 5
+
+_STEPS = (4, 3, 6, 3)  # of the check, where a call has 0, 1, 2 or 3 beyond a multiple of 4: kernels may take steps two or four at a time
+
+
+class _Kind(NamedTuple):
+    """What makes kernels differ, so that those are asked that will be used."""
+
+    steps: int
+    alike: bool  # the states begin with one number for all neurons
+    lengths: bool
+    keep: bool
+    carried: bool  # gradients flow through the states before and after
+    after: bool
+
+
+def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, params: Any, choices: dict[str, Any], wants: tuple[bool, ...], kind: _Kind) -> str:
+    """What differs between kernel and loop on a few steps, 2 samples and 5 neurons; empty if nothing does."""
+    T, B, N = kind.steps, 2, 5
     dice = torch.Generator().manual_seed(0)
     inputs = x if isinstance(x, tuple) else (x,)
     device, wide = inputs[0].device, Program.from_json(found.program).dtype  # type: ignore[arg-type]
 
     def random(*shape: int, dtype: torch.dtype = wide) -> Tensor:
-        return (torch.randn(*shape, generator=dice, dtype=torch.float64) * 1.5 + 0.5).to(device, dtype)
+        return (torch.randn(shape, generator=dice, dtype=torch.float64) * 1.5 + 0.5).to(device, dtype)
 
     def few(p: Tensor) -> Tensor:
         """Values of a parameter itself, for as many neurons as the test has."""
@@ -240,28 +257,31 @@ def _difference(
         return values.clone().reshape(p.shape) if p.numel() == 1 else values[torch.arange(N, device=device) % p.numel()].clone()
 
     xs = [random(T, B, N, dtype=v.dtype) for v in inputs]
-    states = [random(B, N) for _ in tensors(state)]
+    states = [random(*(() if kind.alike else (B, N))) for _ in tensors(state)]
     ps = [few(p) for p in tensors(params)]
-    lengths = torch.tensor([T, 1], device=device) if with_lengths else None
+    lengths = torch.tensor([T, 1], device=device) if kind.lengths else None
     define = by_loop(step, x, state, params, lengths, choices)
     both = []
     for by_kernel in (False, True):
         leaves = [t.clone().requires_grad_(want) for t, want in zip((*xs, *ps), wants, strict=True)]
-        begin = [s.clone().requires_grad_(carried) for s in states]
-        now_x, now_p = leaves[: len(xs)], leaves[len(xs) :]
+        leaves += [s.clone().requires_grad_(kind.carried) for s in states]
+        begin = [s.expand(B, N) for s in leaves[len(leaves) - len(states) :]]
+        now_x, now_p = leaves[: len(xs)], leaves[len(xs) : len(xs) + len(ps)]
         if by_kernel:
             given = [] if found.baked else numbers(params)
-            results = operators.run(found.program, now_x, begin, now_p, given, lengths, define)  # type: ignore[arg-type]
+            outputs, ends = operators.run(found.program, now_x, begin, now_p, given, lengths, define, kind.after)  # type: ignore[arg-type]
+            results = [*outputs, *ends]
         else:
             results = define(now_x, begin, now_p)
+            results = results if kind.after else results[: len(results) - len(states)]
         grads: list[Any] = []
-        if keep:
+        if kind.keep:
             dice_for_grads = torch.Generator().manual_seed(1)
             seeds = [torch.randn(r.shape, generator=dice_for_grads).to(device, r.dtype) for r in results]
             used = [(r, s) for r, s in zip(results, seeds, strict=True) if r.requires_grad]
-            outputs = [(r, s) for r, s in used if any(r is y for y in results[: len(results) - len(states)])]
-            used = used if carried or not outputs else outputs
-            wanted = [t for t in (*leaves, *begin) if t.requires_grad]
+            of_outputs = [(r, s) for r, s in used if any(r is y for y in results[: len(results) - len(states) * kind.after])]
+            used = used if kind.carried or not of_outputs else of_outputs
+            wanted = [t for t in leaves if t.requires_grad]
             grads = list(torch.autograd.grad([r for r, _ in used], wanted, [s for _, s in used], allow_unused=True))
         both.append(([r.detach() for r in results], grads))
     (y_loop, g_loop), (y_kernel, g_kernel) = both

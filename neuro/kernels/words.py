@@ -17,11 +17,54 @@ from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
 __all__ = [
-    "atan", "ceil", "cos", "exp", "expm1", "fabs", "floor", "log", "log1p", "narrow", "pow", "rint", "sin", "sqrt", "tanh", "total", "trunc", "where", "widen",
+    "atan", "ceil", "cos", "exp", "expm1", "fabs", "floor", "log", "log1p", "narrow", "peek", "poke", "pow", "rint", "sin", "sqrt", "tanh", "total", "trunc", "where", "widen",
 ]  # fmt: skip
 
 expm1, log, log1p, sin, cos, atan, sqrt, fabs = math.expm1, math.log, math.log1p, math.sin, math.cos, math.atan, math.sqrt, math.fabs
 floor, ceil, rint, trunc = np.floor, np.ceil, np.rint, np.trunc
+
+
+GROUPS = 30  # of memory that `peek` and `poke` tell apart
+
+
+@intrinsic
+def peek(context: Any, array: Any, i: Any, groups: Any) -> Any:
+    """array[i] of a contiguous array, which lies in one of `groups`: the bits of a literal number. The compiler may believe that what
+    has no group in common with it lies elsewhere."""
+    if not isinstance(groups, types.IntegerLiteral):
+        return None  # asked again with the literal
+    bits = groups.literal_value
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return _lies_in(bits, builder, builder.load(builder.gep(data, [args[1]], inbounds=True)))
+
+    return array.dtype(array, types.intp, groups), write
+
+
+@intrinsic
+def poke(context: Any, array: Any, i: Any, value: Any, groups: Any) -> Any:
+    """array[i] = value, as `peek`."""
+    if not isinstance(groups, types.IntegerLiteral):
+        return None
+    bits = groups.literal_value
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        _lies_in(bits, builder, builder.store(args[2], builder.gep(data, [args[1]], inbounds=True)))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype, groups), write
+
+
+def _lies_in(groups: int, builder: Any, access: Any) -> Any:
+    """LLVM's notes on what an access may overlap with."""
+    note = builder.module.add_metadata
+    domain = note(["neuro"])
+    scopes = [note([f"neuro {k}", domain]) for k in range(GROUPS)]
+    access.set_metadata("alias.scope", note([s for k, s in enumerate(scopes) if groups >> k & 1]))
+    access.set_metadata("noalias", note([s for k, s in enumerate(scopes) if not groups >> k & 1]))
+    return access
 
 
 @register_jitable(fastmath={"reassoc"})

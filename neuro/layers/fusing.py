@@ -15,7 +15,7 @@ from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
 from neuro.neurons.base import Neuron, as_current, one_step
 from neuro.scanning import scan, takes_kernels
-from neuro.state import lengths, recall, recomputing, remember
+from neuro.state import lengths, recall, recomputing, remember, wants_state
 
 _WORTH = 1 << 14  # values from which one kernel is faster than two
 
@@ -90,7 +90,7 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
     else:
         return None
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, norm.weight, norm.bias, *given))
-    found = normed.find(x, step, initial, params, choices, keep)
+    found = normed.find(x, step, initial, params, choices, keep, wants_state())
     if found is None:
         return None
     slot, state = recall(neuron, initial)

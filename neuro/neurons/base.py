@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from neuro.errors import ParameterError, ShapeError, explain, not_a_tensor
 from neuro.reset import Reset
-from neuro.scanning import scan
-from neuro.state import lengths, recall, remember
+from neuro.scanning import from_zero, scanned
+from neuro.state import lengths, recall, remember, wants_state
 from neuro.surrogate import Surrogate
 
 
@@ -49,12 +49,14 @@ class Neuron(nn.Module):
 
     def initial(self, x_t: Tensor) -> Any:
         """State before the first step for one step of input [B, *N]: zeros."""
-        return self.State(*(torch.zeros_like(x_t) for _ in self.State._fields))
+        return self.State(*(x_t.new_zeros(()).expand(x_t.shape) for _ in self.State._fields))  # one zero stands for all
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_current(type(self).__name__, x)
+        if not wants_state() and type(self).initial is Neuron.initial:
+            return from_zero(type(self).step, self.State, x, self.params(), self.choices())
         slot, state = recall(self, self.initial(one_step(x)))
-        y, state = scan(type(self).step, x, state, self.params(), lengths=lengths(), **self.choices())
+        y, state = scanned(type(self).step, x, state, self.params(), lengths(), self.choices(), after=slot is not None)
         remember(slot, state)
         return y
 

@@ -11,7 +11,7 @@ from neuro.errors import ParameterError, explain
 from neuro.neurons.base import Neuron, as_current, membrane_constants, one_step, positive
 from neuro.neurons.lif import LIFState
 from neuro.reset import Reset, charge, to_zero
-from neuro.scanning import scan
+from neuro.scanning import scanned
 from neuro.state import lengths, recall, remember
 from neuro.surrogate import StraightThrough
 
@@ -82,6 +82,6 @@ class EscapeLIF(Neuron):
     def forward(self, x: Tensor) -> Tensor:
         x = as_current("EscapeLIF", x)
         slot, state = recall(self, self.initial(one_step(x)))
-        y, state = scan(escape_step, (x, torch.rand_like(x)), state, self.params(), lengths=lengths(), **self.choices())
+        y, state = scanned(escape_step, (x, torch.rand_like(x)), state, self.params(), lengths(), self.choices(), after=slot is not None)
         remember(slot, state)
         return y

@@ -71,7 +71,9 @@ def test_work_is_shared_only_where_it_pays(two_threads):
     here = threading.get_ident()
     assert threads_used(100, 1e-8) == {here}
     assert threads_used(1, 1.0) == {here}
-    both = threads_used(2, pool.WORTH_A_THREAD)
+    enough = pool.WORTH_A_THREAD if two_threads == "torch's threads" else pool.WORTH_WAKING
+    assert threads_used(2, 0.9 * enough) == {here}
+    both = threads_used(2, enough)
     assert len(both) == 2 and here in both
 
 
@@ -207,6 +209,7 @@ def test_a_call_within_a_call(two_threads):
 def test_kernels_give_the_same_on_either_threads(two_threads, monkeypatch):
     """Of kernels that Numba compiled, entered by threads that Python did not make."""
     monkeypatch.setattr(pool, "WORTH_A_THREAD", 1e-9)
+    monkeypatch.setattr(pool, "WORTH_WAKING", 1e-9)
     torch.manual_seed(0)
     x = torch.rand(16, 64, 500).requires_grad_()
     conv, image = torch.randn(32, 16, 3, 3), (torch.rand(64, 16, 16, 16) < 0.2).float()
