@@ -32,6 +32,7 @@ from neuro.kernels.words import *
 
 F = np.{dtype}
 ZERO, ONE = F(0.0), F(1.0)
+HALF_ZERO, HALF_ONE = np.uint16(0x0000), np.uint16(0x3F80)
 """
 
 
@@ -172,7 +173,9 @@ class Block:
                         text(f"n{i}_{u} = {self._expression(node, u)}")
                 for k, row in enumerate(writes):
                     value, groups = self._name(row.node, u), KEPT if row.kept else WRITTEN
-                    text(f"poke({row.name}_{u}, i, " + (f"narrow({value})" if row.half else value) + f", {1 << groups[(k * copies + u) % len(groups)]})")
+                    if row.half:
+                        value = f"where({value} != ZERO, HALF_ONE, HALF_ZERO)" if self.nodes[row.node].op.startswith("fire") else f"narrow({value})"
+                    text(f"poke({row.name}_{u}, i, {value}, {1 << groups[(k * copies + u) % len(groups)]})")
                 for c in carried:
                     text(f"{c.name} = {self._after(c, u)}")
             for c in carried:
