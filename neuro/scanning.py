@@ -96,6 +96,8 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
 
     Only for steps of this library, whose code does not change. state: its NamedTuple.
     """
+    if torch.compiler.is_compiling():
+        return scanned(step, x, _zeros(state, x), params, None, choices, after=False)[0]
     key = _key(step, state, x, params, choices)
     ready = _ready.get(key)
     if ready is not None:
@@ -104,7 +106,7 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
     if key is not None and (found := _found_before(step, state, x, params, choices)) is not None:
         if len(_ready) >= _REMEMBERED:
             _ready.clear()
-        _ready[key] = backends.of("cpu").FromZero(found, programs.numbers(params), x.shape, x.dtype)
+        _ready[key] = backends.of(x.device.type).FromZero(found, programs.numbers(params), x.shape, x.dtype)
     return y
 
 
@@ -114,18 +116,18 @@ _REMEMBERED = 512
 
 def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
     """What decides how a scan from zero runs; None where that cannot be told by comparing values."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not takes_kernels((x,)) or not step.__module__.startswith("neuro."):
+    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not step.__module__.startswith("neuro."):
         return None
     if not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
         return None
-    return step, state, params, tuple(choices.items()), x.shape, x.dtype, x.layout, x.requires_grad and torch.is_grad_enabled()
+    return step, state, params, tuple(choices.items()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
 
 
 def _found_before(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> str | None:
     """The program with which a kernel has just served this scan, if one has."""
     start = _zeros(state, x)
     keep = x.requires_grad and torch.is_grad_enabled()
-    if not _worth_it(x) or not backends.of("cpu").supports((x,), start, [], None):
+    if not _worth_it(x) or not backends.of(x.device.type).supports((x,), start, [], None):
         return None
     found = programs.find(step, x, start, params, choices, calls.precision(x))
     served = found.program is not None and found.single and programs.agrees(step, found, x, start, params, None, choices, keep, False)

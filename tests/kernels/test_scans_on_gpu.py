@@ -59,7 +59,7 @@ def kernels_ran(monkeypatch):
     ran = []
     for name in ("forward", "backward"):
         real = getattr(gpu, name)
-        monkeypatch.setattr(gpu, name, lambda *a, name=name, real=real: (ran.append(name), real(*a))[1])
+        monkeypatch.setattr(gpu, name, lambda *a, name=name, real=real, **k: (ran.append(name), real(*a, **k))[1])
         monkeypatch.setattr(cpu, name, None)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The step")
