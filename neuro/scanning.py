@@ -99,39 +99,40 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
     if torch.compiler.is_compiling():
         return scanned(step, x, _zeros(state, x), params, None, choices, after=False)[0]
     key = _key(step, state, x, params, choices)
-    ready = _ready.get(key)
-    if ready is not None:
-        return operators.run_from_zero(ready, x, lambda x: loop(step, x, _zeros(state, x), params, None, choices)[0])
-    y, _ = scanned(step, x, _zeros(state, x), params, None, choices, after=False)
-    if key is not None and (found := _found_before(step, state, x, params, choices)) is not None:
+    ready = None if key is None else _ready.get(key, _UNKNOWN)
+    if ready is _UNKNOWN:  # made before the first call: a checkpoint's second forward must keep what its first kept
+        ready = _made_ready(step, state, x, params, choices)
         if len(_ready) >= _REMEMBERED:
             _ready.clear()
-        _ready[key] = backends.of(x.device.type).FromZero(found, programs.numbers(params), x.shape, x.dtype)
-    return y
+        _ready[key] = ready
+    if ready is None:
+        return scanned(step, x, _zeros(state, x), params, None, choices, after=False)[0]
+    return operators.run_from_zero(ready, x, lambda x: loop(step, x, _zeros(state, x), params, None, choices)[0])
 
 
 _ready: dict[Any, Any] = {}
-_REMEMBERED = 512
+_REMEMBERED, _UNKNOWN = 512, object()
 
 
 def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
     """What decides how a scan from zero runs; None where that cannot be told by comparing values."""
-    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not step.__module__.startswith("neuro."):
+    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not (step.__module__ or "").startswith("neuro."):
         return None
-    if not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
+    if not isinstance(params, tuple) or not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
         return None
     return step, state, params, tuple(choices.items()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
 
 
-def _found_before(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> str | None:
-    """The program with which a kernel has just served this scan, if one has."""
-    start = _zeros(state, x)
+def _made_ready(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
+    """What runs these scans, or None where no kernel does."""
+    start, backend = _zeros(state, x), backends.of(x.device.type)
     keep = x.requires_grad and torch.is_grad_enabled()
-    if not _worth_it(x) or not backends.of(x.device.type).supports((x,), start, [], None):
+    if not _worth_it(x) or not backend.supports((x,), start, [], None):
         return None
     found = programs.find(step, x, start, params, choices, calls.precision(x))
-    served = found.program is not None and found.single and programs.agrees(step, found, x, start, params, None, choices, keep, False)
-    return found.program if served and not found.baked else None
+    if found.program is None or found.baked or not found.single or not programs.agrees(step, found, x, start, params, None, choices, keep, False):
+        return None
+    return backend.FromZero(found.program, programs.numbers(params), x.shape, x.dtype)
 
 
 def _zeros(state: type, x: Tensor) -> Any:

@@ -14,7 +14,7 @@ from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
 from neuro.neurons.base import Neuron, as_current, one_step
-from neuro.scanning import scan, takes_kernels
+from neuro.scanning import scanned, takes_kernels
 from neuro.state import lengths, recall, recomputing, remember, wants_state
 
 _WORTH = 1 << 14  # values from which one kernel is faster than two
@@ -60,14 +60,16 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
 def _gated(neuron: Neuron, x: Tensor) -> tuple[Tensor, Gate | None]:
     """The neuron's output as its own forward gives it, and its gate."""
     x = as_current(type(neuron).__name__, x)
-    params, choices, step = neuron.params(), neuron.choices(), type(neuron).step
-    slot, state = recall(neuron, neuron.initial(one_step(x)))
-    y, after = scan(step, x, state, params, lengths=lengths(), **choices)
-    remember(slot, after)
-    if not (y.requires_grad and y.is_cpu and y.dtype == torch.float32) or not takes_kernels((x, *programs.tensors(params))):
-        return y, None
+    params, choices, step, state = neuron.params(), neuron.choices(), type(neuron).step, neuron.initial(one_step(x))
+    if not (torch.is_grad_enabled() and x.is_cpu and x.dtype == torch.float32) or not takes_kernels((x, *programs.tensors(params))):
+        return neuron(x), None
     found = programs.find(step, x, state, params, choices, x.dtype)
-    has = gating.is_gated(found) and programs.agrees(step, found, x, state, params, lengths(), choices, True)
+    if not gating.is_gated(found):
+        return neuron(x), None
+    slot, state = recall(neuron, state)
+    y, after = scanned(step, x, state, params, lengths(), choices, after=slot is not None)
+    remember(slot, after)
+    has = y.requires_grad and programs.agrees(step, found, x, state, params, lengths(), choices, True, slot is not None)
     return y, gating.gate(found, x, state, params, lengths()) if has else None
 
 
