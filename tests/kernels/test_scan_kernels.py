@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from three_states import Three, ThreeParams, normal, three_step
 
 import neuro
+from neuro import scanning
 from neuro.kernels import cpu, programs
 from neuro.kernels.cpu_source import SEGMENT
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
