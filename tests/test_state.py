@@ -264,7 +264,7 @@ def test_ddp_wrapper_leaves_paths_alone(net, x, tmp_path):
 
 
 ONE_OF_TWO = """
-import sys, torch, neuro
+import gc, sys, torch, neuro
 from neuro.layers import Linear, MeanOverTime, Sequential
 from neuro.neurons import LIF
 
@@ -283,7 +283,8 @@ y.square().mean().backward()
 grads = {name: p.grad for name, p in model.named_parameters()}
 torch.save({"y": y.detach(), "state": neuro.detach(state), "grads": grads}, f"{folder}/{rank}.pt")
 torch.distributed.barrier()  # neither leaves while the other still needs it
-del wrapped  # it holds the process group, whose threads must have ended before the process does
+del wrapped  # it holds the process group, whose threads must have ended before the process does,
+gc.collect()  # and is held by itself
 torch.distributed.destroy_process_group()
 """
 

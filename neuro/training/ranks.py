@@ -8,6 +8,7 @@ import.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import re
@@ -116,6 +117,7 @@ def _rank(index: int, count: int, port: int, file: Path, threads: int, determini
             pass  # who started us was asked, too, or sees that training has not ended
         if dist.is_available() and dist.is_initialized():
             dist.barrier()  # none leaves while another still needs it
+            gc.collect()  # a wrapped model is a cycle that holds the group, whose threads must have ended before the process does
             dist.destroy_process_group()
 
 

@@ -12,7 +12,7 @@ neuro.layers.Sequential(
 )
 """
 ONE_OF_TWO = f"""
-import sys, torch, neuro
+import gc, sys, torch, neuro
 from neuro.kernels import choosing, spike_conv, spike_linear
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
@@ -33,7 +33,8 @@ with choosing.deterministic("events"):
 grads = {{name: p.grad for name, p in model.named_parameters()}}
 torch.save({{"y": y.detach(), "grads": grads, "by_events": by_events}}, f"{{folder}}/{{rank}}.pt")
 torch.distributed.barrier()  # neither leaves while the other still needs it
-del wrapped  # it holds the process group, whose threads must have ended before the process does
+del wrapped  # it holds the process group, whose threads must have ended before the process does,
+gc.collect()  # and is held by itself
 torch.distributed.destroy_process_group()
 """
 
