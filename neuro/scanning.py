@@ -97,7 +97,7 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
     Only for steps of this library, whose code does not change. state: its NamedTuple.
     """
     if torch.compiler.is_compiling():
-        return scanned(step, x, _zeros(state, x), params, None, choices, after=False)[0]
+        return scanned(step, x, zeros(state, x), params, None, choices, after=False)[0]
     key = _key(step, state, x, params, choices)
     ready = None if key is None else _ready.get(key, _UNKNOWN)
     if ready is _UNKNOWN:  # made before the first call: a checkpoint's second forward must keep what its first kept
@@ -106,8 +106,8 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
             _ready.clear()
         _ready[key] = ready
     if ready is None:
-        return scanned(step, x, _zeros(state, x), params, None, choices, after=False)[0]
-    return operators.run_from_zero(ready, x, lambda x: loop(step, x, _zeros(state, x), params, None, choices)[0])
+        return scanned(step, x, zeros(state, x), params, None, choices, after=False)[0]
+    return operators.run_from_zero(ready, x, lambda x: loop(step, x, zeros(state, x), params, None, choices)[0])
 
 
 _ready: dict[Any, Any] = {}
@@ -120,12 +120,12 @@ def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices:
         return None
     if not isinstance(params, tuple) or not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
         return None
-    return step, state, params, tuple(choices.items()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
+    return step, state, type(params), params, tuple(choices.items()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
 
 
 def _made_ready(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
     """What runs these scans, or None where no kernel does."""
-    start, backend = _zeros(state, x), backends.of(x.device.type)
+    start, backend = zeros(state, x), backends.of(x.device.type)
     keep = x.requires_grad and torch.is_grad_enabled()
     if not _worth_it(x) or not backend.supports((x,), start, [], None):
         return None
@@ -135,7 +135,7 @@ def _made_ready(step: Callable[..., Any], state: type, x: Tensor, params: Any, c
     return backend.FromZero(found.program, programs.numbers(params), x.shape, x.dtype)
 
 
-def _zeros(state: type, x: Tensor) -> Any:
+def zeros(state: type, x: Tensor) -> Any:
     """The state [B, ...] before an input [T, B, ...]: one zero stands for all."""
     zero = x.new_zeros((), dtype=calls.precision(x)).expand(x.shape[1:])
     return state(*[zero for _ in state._fields])

@@ -118,7 +118,7 @@ def backward(
     grad_x = {k: (fresh(v.shape, v.dtype) if k in inputs else torch.zeros_like(v, memory_format=torch.contiguous_format)) for k, v in enumerate(x) if wants[k]}
     block = _block(call, most)
     begins = [fresh(s.shape, dtype) for s in state] if wants_state else []
-    sums = [torch.empty(call.items(block), dtype=torch.float64) if call.params[k] in SINGLE else torch.empty(rows, dtype=dtype) for k in summed]
+    sums = [torch.empty(call.items(block), dtype=torch.float64, device="cpu") if call.params[k] in SINGLE else torch.empty(rows, dtype=dtype, device="cpu") for k in summed]
     arrays = _given(x, state, params, numbers, lengths, call)
     arrays += [k.numpy() for k in kept]
     arrays += [_array(g).reshape(steps) for g in grad_y if g is not None]
@@ -168,7 +168,7 @@ class FromZero:
             self.found["backward"] = self.made.backward(self.layout, (True,), Ends((True,), False, False))
         kernel, most, inputs, _ = self.found["backward"]
         if not inputs:
-            return torch.zeros(self.shape, dtype=self.dtype)
+            return torch.zeros(self.shape, dtype=self.dtype, device="cpu")
         to_x = fresh(self.shape, self.dtype)
         arrays = [_array(x).reshape(self.steps), *self.given, *([k.numpy() for k in kept] or self.nothing)]
         arrays += [_array(grad).reshape(self.steps), _array(to_x).reshape(self.steps)]

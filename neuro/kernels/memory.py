@@ -33,7 +33,7 @@ def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         count *= n
     size = count * dtype.itemsize
     if size < LARGE:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")  # whatever `torch.set_default_device` names
     memory = _take(size)
     held = memory.view(numpy_dtype(dtype)).reshape(tuple(shape))
     tensor = torch.from_numpy(held)

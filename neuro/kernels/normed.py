@@ -82,13 +82,13 @@ def moments(x: Tensor, at: Places) -> tuple[Tensor, Tensor]:
     if at.last:
         rows = x.detach().view(-1, at.channels)
         pieces = (len(rows) + _ROWS - 1) // _ROWS
-        sums, origin = torch.empty(pieces, 2, at.channels, dtype=torch.float64), rows[0].double()
+        sums, origin = torch.empty(pieces, 2, at.channels, dtype=torch.float64, device="cpu"), rows[0].double()
         arrays = (rows.numpy(), origin.numpy(), sums.numpy())
         spread(lambda low, high: norm_loops.moments_of_rows(*arrays, _ROWS, low, high), pieces, cost=_ROWS * at.channels * _READ)
         total, square = sums.sum(0)
     else:
         planes = x.detach().view(x.shape[0] * x.shape[1] * at.channels, -1)
-        sums, origin = torch.empty(len(planes), 2, dtype=torch.float64), planes[: at.channels, 0].double()
+        sums, origin = torch.empty(len(planes), 2, dtype=torch.float64, device="cpu"), planes[: at.channels, 0].double()
         arrays = (planes.numpy(), origin.numpy(), sums.numpy())
         spread(lambda low, high: norm_loops.moments_of_planes(*arrays, low, high), len(planes), cost=planes.shape[1] * _READ)
         total, square = sums.view(-1, at.channels, 2).sum(0).unbind(-1)
@@ -98,7 +98,7 @@ def moments(x: Tensor, at: Places) -> tuple[Tensor, Tensor]:
 
 def find(x: Tensor, inner: Callable[..., Any], state: Any, params: Any, choices: dict[str, Any], keep: bool, after: bool) -> Found | None:
     """The program of the step with its normalisation, or None where it has no kernel or gives more than one output. after: whether the state afterwards is wanted."""
-    structure = NormedParams(*(torch.full((3,), 0.5, dtype=x.dtype) for _ in range(3)), params)
+    structure = NormedParams(*(torch.full((3,), 0.5, dtype=x.dtype, device="cpu") for _ in range(3)), params)
     if keep:
         structure.scale.requires_grad_(), structure.shift.requires_grad_()
     choices = {"inner": inner, **choices}

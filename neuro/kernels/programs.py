@@ -249,7 +249,7 @@ def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, para
     device, wide = inputs[0].device, Program.from_json(found.program).dtype  # type: ignore[arg-type]
 
     def random(*shape: int, dtype: torch.dtype = wide) -> Tensor:
-        return (torch.randn(shape, generator=dice, dtype=torch.float64) * 1.5 + 0.5).to(device, dtype)
+        return (torch.randn(shape, generator=dice, dtype=torch.float64, device="cpu") * 1.5 + 0.5).to(device, dtype)
 
     def few(p: Tensor) -> Tensor:
         """Values of a parameter itself, for as many neurons as the test has."""
@@ -277,12 +277,13 @@ def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, para
         grads: list[Any] = []
         if kind.keep:
             dice_for_grads = torch.Generator().manual_seed(1)
-            seeds = [torch.randn(r.shape, generator=dice_for_grads).to(device, r.dtype) for r in results]
-            used = [(r, s) for r, s in zip(results, seeds, strict=True) if r.requires_grad]
-            of_outputs = [(r, s) for r, s in used if any(r is y for y in results[: len(results) - len(states) * kind.after])]
-            used = used if kind.carried or not of_outputs else of_outputs
+            seeds = [torch.randn(r.shape, generator=dice_for_grads, device="cpu").to(device, r.dtype) for r in results]
+            if not by_kernel:  # what has a gradient is for the loop to say: all results of a kernel look as if they had one
+                able = [k for k, r in enumerate(results) if r.requires_grad]
+                of_outputs = [k for k in able if k < len(results) - len(states) * kind.after]
+                asked = able if kind.carried or not of_outputs else of_outputs
             wanted = [t for t in leaves if t.requires_grad]
-            grads = list(torch.autograd.grad([r for r, _ in used], wanted, [s for _, s in used], allow_unused=True))
+            grads = list(torch.autograd.grad([results[k] for k in asked], wanted, [seeds[k] for k in asked], allow_unused=True)) if asked else []
         both.append(([r.detach() for r in results], grads))
     (y_loop, g_loop), (y_kernel, g_kernel) = both
     for what, a_list, b_list in (("outputs", y_loop, y_kernel), ("gradients", g_loop, g_kernel)):

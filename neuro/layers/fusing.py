@@ -14,7 +14,7 @@ from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
 from neuro.neurons.base import Neuron, as_current, one_step
-from neuro.scanning import scanned, takes_kernels
+from neuro.scanning import scanned, takes_kernels, zeros
 from neuro.state import lengths, recall, recomputing, remember, wants_state
 
 _WORTH = 1 << 14  # values from which one kernel is faster than two
@@ -60,7 +60,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
 def _gated(neuron: Neuron, x: Tensor) -> tuple[Tensor, Gate | None]:
     """The neuron's output as its own forward gives it, and its gate."""
     x = as_current(type(neuron).__name__, x)
-    params, choices, step, state = neuron.params(), neuron.choices(), type(neuron).step, neuron.initial(one_step(x))
+    params, choices, step, state = neuron.params(), neuron.choices(), type(neuron).step, zeros(neuron.State, x) if neuron.begins_at_zero() else neuron.initial(one_step(x))
     if not (torch.is_grad_enabled() and x.is_cpu and x.dtype == torch.float32) or not takes_kernels((x, *programs.tensors(params))):
         return neuron(x), None
     found = programs.find(step, x, state, params, choices, x.dtype)
@@ -85,7 +85,7 @@ def _fused(neuron: nn.Module, norm: nn.Module, x: Tensor, pool: nn.Module | None
     axis = norm.axis % x.dim()
     if not all(_is_of_channels(p, x, axis) for p in given) or not takes_kernels((x, norm.weight, norm.bias, *given)):
         return None
-    if type(neuron).initial is Neuron.initial:  # zeros: one stands for all
+    if neuron.begins_at_zero():
         initial = neuron.State(*(x.new_zeros(()).expand((x.shape if windows is None else windows.out(x.shape))[1:]) for _ in neuron.State._fields))
     elif windows is None:
         initial = neuron.initial(one_step(x))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neuro.errors import ParameterError, ShapeError, explain, not_a_tensor
 from neuro.reset import Reset
-from neuro.scanning import from_zero, scanned
+from neuro.scanning import from_zero, scanned, zeros
 from neuro.state import lengths, recall, remember, wants_state
 from neuro.surrogate import Surrogate
 
@@ -49,13 +49,17 @@ class Neuron(nn.Module):
 
     def initial(self, x_t: Tensor) -> Any:
         """State before the first step for one step of input [B, *N]: zeros."""
-        return self.State(*(x_t.new_zeros(()).expand(x_t.shape) for _ in self.State._fields))  # one zero stands for all
+        return self.State(*(torch.zeros_like(x_t) for _ in self.State._fields))  # of its own memory: who overrides this may write to it
+
+    def begins_at_zero(self) -> bool:
+        """Whether `initial` is the one above, so that one zero can stand for all."""
+        return type(self).initial is Neuron.initial and "initial" not in vars(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_current(type(self).__name__, x)
-        if not wants_state() and type(self).initial is Neuron.initial:
+        if self.begins_at_zero() and not wants_state():
             return from_zero(type(self).step, self.State, x, self.params(), self.choices())
-        slot, state = recall(self, self.initial(one_step(x)))
+        slot, state = recall(self, zeros(self.State, x) if self.begins_at_zero() else self.initial(one_step(x)))
         y, state = scanned(type(self).step, x, state, self.params(), lengths(), self.choices(), after=slot is not None)
         remember(slot, state)
         return y

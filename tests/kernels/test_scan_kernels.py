@@ -577,6 +577,52 @@ def test_a_repeated_call_sees_what_was_changed(kernel_calls):
             torch.testing.assert_close(grad, torch.autograd.grad(z.sum(), x)[0])
 
 
+class Swapped(NamedTuple):
+    gain: float
+    decay: float
+    threshold: float
+
+
+class Otherwise(LIF):
+    def params(self):
+        return Swapped(self.gain, self.decay, self.threshold)
+
+
+class Primed(LIF):
+    def initial(self, x_t):
+        state = super().initial(x_t)
+        state.v[:, 0] = 0.9
+        return state
+
+
+def test_a_neuron_with_other_parameters_or_another_beginning_is_told_apart(kernel_calls):
+    a, b, x = LIF(tau=4.0), Otherwise(tau=4.0), normal(8, 2, 300)
+    b.decay, b.gain = a.gain, a.decay  # the same three numbers in the same order
+    primed, by_object = Primed(decay=1.0), LIF(decay=1.0)
+    by_object.initial = lambda x_t: LIF.State(torch.full_like(x_t, 0.9))
+    for neuron in (a, b, LIF(decay=1.0), primed, by_object):
+        y = neuron(x)
+        assert torch.equal(y, neuro.run(neuron, x)[0])
+        with plain_loop():
+            assert torch.equal(y, neuron(x))
+    assert not torch.equal(a(x), b(x)) and not torch.equal(primed(x), by_object(x))
+
+
+def test_a_default_device_is_nothing_to_a_kernel(kernel_calls, monkeypatch):
+    monkeypatch.setattr(programs, "_checked", {})
+    x, plif = normal(4, 2, 2500), PLIF()
+    with torch.device("meta"):
+        grads = torch.autograd.grad(LIF()(x).sum() + plif(x).sum(), (x, plif.w))
+    assert all(g.device.type == "cpu" for g in grads)
+
+
+def test_outputs_without_a_gradient_are_no_false_alarm(kernel_calls):
+    p, x = torch.rand(3, generator=torch.Generator().manual_seed(1)).requires_grad_(), normal(5, 2, 3, grad=False)
+    y, (v,) = scan(lambda x, s, p: (x * 2.0, (p[0] * s[0] + x,)), x, (zeros(2, 3),), (p,))
+    assert not torch.autograd.grad(y.sum(), p, retain_graph=True)[0].any()
+    torch.testing.assert_close(torch.autograd.grad(v.sum(), p)[0], sum(t * p.detach() ** (t - 1) * x[4 - t].sum(0) for t in range(1, 5)))
+
+
 def test_a_repeated_call_takes_any_input(kernel_calls):
     neuron = LIF()
     for make in (lambda: normal(8, 5, 7), lambda: normal(8, 7, 5).transpose(1, 2), lambda: normal(8, 5, 14)[..., ::2], lambda: normal(1, 5, 7).expand(8, 5, 7)):
