@@ -105,7 +105,7 @@ def named_products(words, inner, g, weight, columns, y, low, high):
     width = min(inner, _WIDE, max(16, _PANEL // columns))
     stride = columns + 16  # beside a power of two, so that rows of the panel lie in different sets of the cache
     panel = aligned(width * stride, weight.dtype)
-    found = np.empty(width, np.uint32)
+    found = np.empty(width + 1, np.uint32)
     y[low * inner : high * inner] = 0
     for c in range(0, inner, width):
         n = min(width, inner - c)
@@ -119,37 +119,71 @@ def named_products(words, inner, g, weight, columns, y, low, high):
 
 @machine
 def named_taps(words, first, sizes, frame, weight, g, y, low, high):
-    """Images low .. high of a convolution's gradient by its input, where bits are set, else 0.
+    """Images low .. high of a convolution's gradient by its input, where bits are set, else 0; one group.
 
-    words: bits [images, C, H, W], of which image `first` is the first of y [., C, H, W]. sizes: C, H, W, D, kernel, padding, dilation (each for H and W);
-    stride 1, one group. g: the gradient of the outputs as `frame_gradient` writes it, [., rows, columns, D]; frame: rows, columns, and zeros before them.
-    weight [C, taps, D]. The taps of a place lie apart in g; they are laid in a line once for all its channels.
+    words: bits [images, C, H, W], of which image `first` is the first of y [., C, H, W]. sizes: C, H, W, D, kernel, stride, padding, dilation (each for H and W).
+    g: the gradient of the outputs as `frame_gradient` writes it, [., rows, columns, D]; frame: rows, columns, and zeros before them.
+    weight: of places with the same remainders by the strides, which share their taps, [C, taps, D]; the taps last to first, so that those of a row follow each
+    other in g. One remainder after the other. Rows of taps lie apart in g; they are laid in a line once for all channels of a place.
     """
-    C, H, W, D, K_h, K_w, p_h, p_w, d_h, d_w = sizes
+    C, H, W, D, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w = sizes
     frame_h, frame_w, top, left = frame
     terms, places = K_h * K_w * D, H * W
     width = min(C, max(16, _PANEL // terms))
     line, sums = aligned(terms, weight.dtype), np.empty(C, weight.dtype)
-    found, bits, block = np.empty(width, np.uint32), np.empty(((width + 63) >> 6) * places, np.uint64), np.empty(64, np.uint64)
+    found, bits, block = np.empty(width + 1, np.uint32), np.empty(((width + 63) >> 6) * places, np.uint64), np.empty(64, np.uint64)
+    rows, columns = np.empty(K_h, np.int64), np.empty(K_w, np.int64)
     y[low * C * places : high * C * places] = 0
     for c in range(0, C, width):
         n = min(width, C - c)
         for image in range(low, high):
             columns_of_bits(words, (first + image) * C + c, n, places, 0, places, bits, 0, block)
-            for p in range(places):
-                listed = 0
-                for base in range(0, n, 64):
-                    listed = _list(bits[(base >> 6) * places + p], c + base, found, listed)
-                if listed == 0:
+            start = 0
+            for place in range(s_h * s_w):
+                a, b = place // s_w, place % s_w
+                above, beside = _taps(a + p_h, s_h, d_h, K_h, top, rows), _taps(b + p_w, s_w, d_w, K_w, left, columns)
+                count = above * beside * D
+                panel = weight[start : start + C * count]
+                start += C * count
+                if count == 0:
                     continue
-                h, w = p // W + p_h + top, p % W + p_w + left
-                for i in range(K_h):
-                    for j in range(K_w):
-                        at, tap = ((image * frame_h + h - i * d_h) * frame_w + w - j * d_w) * D, (i * K_w + j) * D
-                        _copy(g, at, line, tap, D)
-                _sums(line, 0, terms, weight, terms, found, listed, sums, 0)
-                for i in range(listed):
-                    y[(image * C + np.int64(found[i])) * places + p] = sums[found[i]]
+                for h in range(a, H, s_h):
+                    for w in range(b, W, s_w):
+                        listed, p = 0, h * W + w
+                        for base in range(0, n, 64):
+                            listed = _list(bits[(base >> 6) * places + p], c + base, found, listed)
+                        if listed == 0:
+                            continue
+                        at = ((image * frame_h + h // s_h) * frame_w + w // s_w) * D
+                        if above == 1 and columns[beside - 1] - columns[0] == beside - 1:
+                            _sums(g, at + (rows[0] * frame_w + columns[0]) * D, count, panel, count, found, listed, sums, 0)
+                        else:
+                            _lay(g, at, frame_w, D, rows, above, columns, beside, line)
+                            _sums(line, 0, count, panel, count, found, listed, sums, 0)
+                        for i in range(listed):
+                            y[(image * C + np.int64(found[i])) * places + p] = sums[found[i]]
+
+
+@machine
+def _taps(at, stride, dilation, size, before, found):
+    """found[:n]: rows (or columns) of the frame that the taps of a place at `at` point to, first to last, less those of the place itself. Returns n."""
+    n = 0
+    for i in range(size - 1, -1, -1):
+        if (at - i * dilation) % stride == 0:
+            found[n] = (at - i * dilation) // stride + before
+            n += 1
+    return n
+
+
+@machine
+def _lay(g, at, frame_w, D, rows, above, columns, beside, line):
+    """line = the D values of g at each of these rows and columns from `at` on; of columns that follow each other at once."""
+    joined = columns[beside - 1] - columns[0] == beside - 1
+    runs, length, t = (1, beside * D, 0) if joined else (beside, D, 0)
+    for i in range(above):
+        for j in range(runs):
+            _copy(g, at + (rows[i] * frame_w + columns[j]) * D, line, t, length)
+            t += length
 
 
 @machine
@@ -164,18 +198,24 @@ def _list(word, base, found, count):
 
 @machine
 def _sums(g, at, terms, panel, stride, found, listed, y, t):
-    """y[t + f] = sum over j < terms of g[at + j] * panel[f * stride + j], for each of the f that are listed."""
-    vectors, whole, k = terms // LANES, terms - terms % LANES, 0
-    while listed - k >= 8:
+    """y[t + f] = sum over j < terms of g[at + j] * panel[f * stride + j], for each of the f that are listed; there is room for one more.
+
+    Three are summed as four, the last one twice: few sums at a time wait for each other's additions.
+    """
+    vectors, whole, k, summed = terms // LANES, terms - terms % LANES, 0, listed
+    if listed & 3 == 3:
+        found[listed] = found[listed - 1]
+        summed += 1
+    while summed - k >= 8:
         _dots_8(g, at, vectors, panel, stride, found, k, y, t)
         k += 8
-    if listed - k >= 4:
+    if summed - k >= 4:
         _dots_4(g, at, vectors, panel, stride, found, k, y, t)
         k += 4
-    if listed - k >= 2:
+    if summed - k >= 2:
         _dots_2(g, at, vectors, panel, stride, found, k, y, t)
         k += 2
-    if listed - k >= 1:
+    if summed - k >= 1:
         _dots_1(g, at, vectors, panel, stride, found, k, y, t)
     if whole < terms:
         for i in range(listed):

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import spike_lookup, winograd
+from neuro.kernels import again, batched, spike_lookup, winograd
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan
 from neuro.kernels.pool import spread
 from neuro.kernels.spike_linear import turned
 
@@ -49,7 +49,7 @@ def spike_conv2d(
     gate: Gate | None = None,
 ) -> Tensor:  # fmt: skip
     """Convolution as torch.nn.functional.conv2d, up to the order of summation; when it is driven by events, and what a gate is: see `spike_linear`. A gate is
-    of use to convolutions of stride 1 and one group.
+    of use to convolutions of one group.
 
     Groups of fewer than 16 outputs, depthwise ones among them, are torch's own: their rows are shorter than a vector, and a depthwise
     convolution driven by events took three to ten times as long as the dense one at densities of 2 to 20 %.
@@ -76,15 +76,17 @@ def spike_conv2d(
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if not needs_gradient(x, weight, bias):
         return forward(planned.packed, weight, bias, sizes, planned.forward or 0)
-    gated = planned.places and x.requires_grad and stride == (1, 1) and groups == 1
+    gated = planned.places and x.requires_grad and groups == 1
     return _SpikeConv.apply(x, weight, bias, sizes, planned, gate if gated else None)
 
 
-def spike_conv1d(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1) -> Tensor:
+def spike_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1, gate: Gate | None = None
+) -> Tensor:  # fmt: skip
     """As `spike_conv2d`, over one axis: x [N, C, L], weight [D, C / groups, K] -> [N, D, L']."""
     if not is_plain(x, weight, bias) or x.dim() != 3 or weight.dim() != 3:
         return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
-    return spike_conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), (0, padding), (1, dilation), groups)[:, :, 0]
+    return spike_conv2d(x[:, :, None], weight[:, :, None], bias, (1, stride), (0, padding), (1, dilation), groups, gate)[:, :, 0]
 
 
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> bool:
@@ -100,6 +102,7 @@ def sizes_of(x: torch.Size, weight: torch.Size, stride: Pair, padding: Pair, dil
     return Sizes(weight[1], x[2], x[3], weight[0] // groups, *out, *kernel, *stride, *padding, *dilation, groups)
 
 
+@batched.one_by_one
 class _SpikeConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan, gate: Gate | None) -> Tensor:
@@ -108,13 +111,15 @@ class _SpikeConv(torch.autograd.Function):
         ctx.winograd = planned.winograd and winograd.fits(sizes)
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.gate, ctx.places = None if gate is None else gate.emptied(), planned.places
+        ctx.past = again.history(x) if needs_weight else None
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None, *(() if gate is None else gate.tensors()))
         return F.conv2d(x, weight, bias, *_arguments(sizes)) if planned.forward is None else forward(packed, weight, bias, sizes, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_again("Conv")
         data, weight, *held = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            return (*_again(ctx, grad, data, weight), None, None, None)
         grad_x = grad_weight = None
         if weight is not None:
             places = None if ctx.gate is None else ctx.gate.holding(held).places(ctx.places)
@@ -133,6 +138,14 @@ class _SpikeConv(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None, None
 
 
+def _again(ctx: Any, grad: Tensor, data: Tensor | None, weight: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The whole gradients by torch's own convolution."""
+    how = _arguments(ctx.sizes)
+    grad_x = None if weight is None else torch.nn.grad.conv2d_input(ctx.packed[0], weight, grad, *how)
+    grad_weight = None if data is None else torch.nn.grad.conv2d_weight(again.with_history(ctx.past, Packed(data, *ctx.packed).unpack()), ctx.kernel, grad, *how)
+    return grad_x, grad_weight, grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+
+
 def _arguments(s: Sizes) -> tuple[Pair, Pair, Pair, int]:
     return (s.s_h, s.s_w), (s.p_h, s.p_w), (s.d_h, s.d_w), s.groups
 
@@ -144,18 +157,18 @@ def input_gradient(grad: Tensor, weight: Tensor, sizes: Sizes, shape: torch.Size
 
 
 def input_gradient_at(places: Packed, grad: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
-    """The same at the places whose bit is set, and 0 elsewhere; places N * C * H * W of one plane. Stride 1, one group."""
+    """The same at the places whose bit is set, and 0 elsewhere; places N * C * H * W of one plane. One group."""
     from neuro.kernels import gated_loops, spike_loops
 
     s, N = sizes, grad.shape[0]
     found = fresh((N, s.C, s.H, s.W), grad.dtype)
     g, flat, words = grad.detach().contiguous().view(-1).numpy(), found.view(-1).numpy(), places.planes[0]
-    taps = turned(weight.detach().reshape(s.D, -1)).view(-1).numpy()  # [C, taps, D]
+    taps = _by_remainder(weight, s).numpy()
     top, left, frame_h, frame_w = _frame(s)
     image, plane = frame_h * frame_w * s.D, s.D * s.H_out * s.W_out
     some = min(N, max(1, _FRAMED // (image * grad.dtype.itemsize)))
     framed = torch.empty(some * image, dtype=grad.dtype).numpy()
-    of_input, of_frame = (s.C, s.H, s.W, s.D, s.K_h, s.K_w, s.p_h, s.p_w, s.d_h, s.d_w), (frame_h, frame_w, top, left)
+    of_input, of_frame = (s.C, s.H, s.W, s.D, s.K_h, s.K_w, s.s_h, s.s_w, s.p_h, s.p_w, s.d_h, s.d_w), (frame_h, frame_w, top, left)
     cost = s.C * s.H * s.W * _MOVE + places.events / N * s.K_h * s.K_w * s.D * _ADD
     for n in range(0, N, some):
         images = min(some, N - n)
@@ -224,12 +237,15 @@ def _turned(a: Tensor) -> Tensor:
     return turned(a[0])[None] if len(a) == 1 else a.transpose(1, 2).contiguous()
 
 
-def _frame(s: Sizes) -> tuple[int, int, int, int]:
-    """Zeros before the rows and columns of a gradient, and its size with those after: wherever an input's tap may point.
+def _by_remainder(weight: Tensor, s: Sizes) -> Tensor:
+    """The weight [C, taps, D] of the taps that places share, last to first, for each pair of a place's remainders by the strides; flat, one after the other."""
+    whole = turned(weight.detach().reshape(s.D, -1)).view(s.C, s.K_h, s.K_w, s.D)
+    axes = ((s.K_h, s.s_h, s.p_h, s.d_h), (s.K_w, s.s_w, s.p_w, s.d_w))
+    rows, columns = ([[i for i in reversed(range(size)) if (a + before - i * dilation) % stride == 0] for a in range(stride)] for size, stride, before, dilation in axes)
+    return torch.cat([whole[:, r][:, :, c].reshape(-1) for r in rows for c in columns])
 
-    With a stride taps are looked up one by one, and there is no frame.
-    """
-    if (s.s_h, s.s_w) != (1, 1):
-        return 0, 0, s.H_out, s.W_out
-    top, left = max(0, (s.K_h - 1) * s.d_h - s.p_h), max(0, (s.K_w - 1) * s.d_w - s.p_w)
-    return top, left, top + max(s.H_out, s.H + s.p_h), left + max(s.W_out, s.W + s.p_w)
+
+def _frame(s: Sizes) -> tuple[int, int, int, int]:
+    """Zeros before the rows and columns of a gradient, and its size with those after: wherever an input's tap may point."""
+    top, left = max(0, -(-((s.K_h - 1) * s.d_h - s.p_h) // s.s_h)), max(0, -(-((s.K_w - 1) * s.d_w - s.p_w) // s.s_w))
+    return top, left, top + max(s.H_out, (s.H - 1 + s.p_h) // s.s_h + 1), left + max(s.W_out, (s.W - 1 + s.p_w) // s.s_w + 1)

@@ -9,7 +9,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from neuro.kernels import gating, max_pooling, normed, programs
 from neuro.kernels.choosing import is_small
 from neuro.kernels.gating import Gate
-from neuro.layers.conv import Conv2d
+from neuro.layers.conv import Conv1d, Conv2d
 from neuro.layers.linear import Linear
 from neuro.layers.norm import BatchNorm, ThresholdBN, processes
 from neuro.layers.pool import MaxPool2d
@@ -28,7 +28,7 @@ def fire(neuron: nn.Module, norm: nn.Module | None, x: Tensor, pool: nn.Module |
     transforms of torch.func, small inputs. The module calls stay visible to whoever hooks them. A `MaxPool2d` between the two is taken of x itself: of
     values that are equal once they are normalised and rounded, the gradient goes to that of the larger x instead of to the first.
 
-    Spikes that go `into` a `Linear` or `Conv2d` are seen by nobody else. So their gradient is formed only where the neuron's surrogate is not 0, where that is
+    Spikes that go `into` a `Linear`, `Conv1d` or `Conv2d` are seen by nobody else. So their gradient is formed only where the neuron's surrogate is not 0, where that is
     faster (`neuro.kernels.gating`): what is left out would be multiplied by 0. All other gradients are the same.
 
     Args:
@@ -122,7 +122,7 @@ def is_three(neuron: nn.Module, pool: nn.Module, norm: nn.Module) -> bool:
 
 def is_private(neuron: nn.Module, into: nn.Module) -> bool:
     """Whether spikes that go from one to the other are seen by nobody: both of classes whose forward is known here, without hooks."""
-    known = type(into) in (Linear, Conv2d) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
+    known = type(into) in (Linear, Conv1d, Conv2d) and isinstance(neuron, Neuron) and type(neuron).forward is Neuron.forward
     return known and not torch.compiler.is_compiling() and not is_watched(neuron) and not is_watched(into)
 
 

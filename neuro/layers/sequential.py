@@ -15,7 +15,7 @@ class Sequential(nn.Sequential):
     """Layers in a row on [T, B, ...]; plain torch layers that would misread the time axis are wrapped in `Fold`.
 
     Deeper ones, inside a plain torch.nn.Sequential, are refused. A neuron right behind a `BatchNorm`, or behind its `MaxPool2d`, runs
-    with it in one kernel where it can, and a `Linear` or `Conv2d` right behind a neuron takes its spikes unseen: see `fire`.
+    with it in one kernel where it can, and a `Linear`, `Conv1d` or `Conv2d` right behind a neuron takes its spikes unseen: see `fire`.
 
     >>> import neuro
     >>> net = Sequential(nn.Flatten(), nn.Linear(4, 2), neuro.neurons.LIF())

@@ -137,16 +137,16 @@ def test_a_gradient_at_named_places_is_the_dense_one_there_and_0_elsewhere(rows,
     assert found.dtype == dtype and ((found - (g @ w) * mask).abs() <= bound * mask).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 3), c=st.integers(1, 140), o=st.integers(1, 40), h=st.integers(1, 12), w=st.integers(1, 12), kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
-    padding=st.tuples(st.integers(0, 4), st.integers(0, 4)), dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)), density=st.sampled_from([0.0, 0.05, 0.4, 1.0]),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)), padding=st.tuples(st.integers(0, 4), st.integers(0, 4)), dilation=st.tuples(st.integers(1, 3), st.integers(1, 3)), density=st.sampled_from([0.0, 0.05, 0.4, 1.0]),
     double=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
-def test_a_convolutions_gradient_at_named_places_is_the_dense_one_there(n, c, o, h, w, kernel, padding, dilation, density, double, seed):
+def test_a_convolutions_gradient_at_named_places_is_the_dense_one_there(n, c, o, h, w, kernel, stride, padding, dilation, density, double, seed):
     torch.manual_seed(seed)
     dtype = torch.float64 if double else torch.float32
-    sizes = spike_conv.sizes_of(torch.Size((n, c, h, w)), torch.Size((o, c, *kernel)), (1, 1), padding, dilation, 1)
+    sizes = spike_conv.sizes_of(torch.Size((n, c, h, w)), torch.Size((o, c, *kernel)), stride, padding, dilation, 1)
     if min(sizes.H_out, sizes.W_out) < 1:
         return
     g, weight = torch.randn(n, o, sizes.H_out, sizes.W_out, dtype=dtype), torch.randn(o, c, *kernel, dtype=dtype)

@@ -12,7 +12,7 @@ from torch import nn
 import neuro
 from neuro.errors import NeuroError
 from neuro.kernels import choosing, spike_conv, spike_linear
-from neuro.layers import BatchNorm, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention, fire, fusing
+from neuro.layers import BatchNorm, Conv1d, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention, fire, fusing
 from neuro.layers.stem import ConvNormLIF
 from neuro.neurons import LIF, PLIF
 from neuro.reset import subtract, to_zero
@@ -115,15 +115,32 @@ def test_behind_a_norm(neuron, T):
 @pytest.mark.parametrize("side", [6, 20])
 @pytest.mark.parametrize("norm", [False, True])
 def test_between_convolutions(side, norm):
-    """Maps of 36 and 400 places, which the norm's kernel sees in two ways; a neuron before pooling, or convolutions with strides or groups, take whole gradients."""
+    """Maps of 36 and 400 places, which the norm's kernel sees in two ways; a stride is as good as none; a neuron before pooling, or convolutions with groups, take whole gradients."""
 
     def block(a, b, *how):
         return Conv2d(a, b, 3, *how, bias=not norm), *([BatchNorm(b)] if norm else []), LIF(spike=Rectangle(1.0))
 
     net = Sequential(*block(2, 20, 1, 1), *block(20, 24, 1, 1), *block(24, 16, 2, 1), MaxPool2d(2), *block(16, 32, 1, 1), Conv2d(32, 32, 3, groups=2, padding=1))
+    with torch.no_grad():
+        net[3 if norm else 2].weight.mul_(3.0)
     x = 3 * (torch.rand(5, 8, 2, side, side) < 0.4).float()
     found, whole, shares = with_and_without(net, x)
-    assert len(shares) == 1 and 0 < shares[0] < 1
+    assert len(shares) == 2 and all(0 < share < 1 for share in shares)
+    assert_close(found, whole)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_between_convolutions_over_one_axis(norm):
+    def block(a, b, *how):
+        return Conv1d(a, b, 3, *how, bias=not norm), *([BatchNorm(b)] if norm else []), LIF(spike=Rectangle(1.0))
+
+    net = Sequential(*block(2, 20, 1, 1), *block(20, 24, 2, 1), *block(24, 32, 3, 4, 2), Conv1d(32, 32, 5, groups=2))
+    with torch.no_grad():
+        for conv in net:
+            if isinstance(conv, Conv1d):
+                conv.weight.mul_(2.0)
+    found, whole, shares = with_and_without(net, 3 * (torch.rand(7, 30, 2, 61) < 0.4).float())
+    assert len(shares) == 2 and all(0 < share < 1 for share in shares)
     assert_close(found, whole)
 
 
