@@ -18,7 +18,7 @@ from neuro.errors import ParameterError, explain
 
 
 class _Fire(torch.autograd.Function):
-    """Heaviside forward, `surrogate.derivative` backward."""
+    """Heaviside forward, `surrogate.derivative` backward and in forward mode."""
 
     generate_vmap_rule = True
 
@@ -30,11 +30,17 @@ class _Fire(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Surrogate], output: Tensor) -> None:
         u, ctx.surrogate = inputs
         ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (u,) = ctx.saved_tensors
         return grad * ctx.surrogate.derivative(u), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        (u,) = ctx.saved_tensors
+        return tangent * ctx.surrogate.derivative(u)
 
 
 @dataclass(frozen=True)

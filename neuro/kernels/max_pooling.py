@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import cache
+from neuro.kernels import batched, cache
 from neuro.kernels.max_pooling_source import WIDE, forward_source
 from neuro.kernels.memory import fresh
 from neuro.kernels.pool import spread
@@ -111,6 +111,7 @@ def _planes(x: Tensor) -> Any:
     return x.detach().view(-1, *x.shape[-2:]).numpy()
 
 
+@batched.one_by_one
 class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from neuro.kernels import cpu, gating, max_pooling, programs
+from neuro.kernels import again, batched, cpu, gating, max_pooling, programs
 from neuro.kernels.calls import Call
 from neuro.kernels.max_pooling import Windows
 from neuro.kernels.pool import spread
@@ -169,6 +169,7 @@ def _defined(x: Tensor, last: bool, norm: Norm, weight: Tensor, bias: Tensor, wi
     return y if windows is None else torch.nn.functional.max_pool2d(y.flatten(0, 1), *windows).unflatten(0, y.shape[:2])
 
 
+@batched.one_by_one
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -195,7 +196,8 @@ class _Normed(torch.autograd.Function):
         rest, kept = saved[: len(saved) - ctx.states], saved[len(saved) - ctx.states :]
         needs = ctx.needs_input_grad[12:]
         if torch.is_grad_enabled():  # create_graph=True
-            return (None,) * 12 + tuple(_again(ctx.by_loop, x, weight, bias, rest, ctx.states, needs, grads))
+            results = ctx.by_loop(x, weight, bias, rest[: ctx.states], rest[ctx.states :])
+            return (None,) * 12 + tuple(again.gradients(results[: len(grads)], grads, (x, weight, bias, *rest), needs))
         at = places(z.shape, ctx.last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, ctx.states)
         call = _call(at, x.shape[0], params)
@@ -263,14 +265,3 @@ def _finish(grad: Tensor, x: Tensor, at: Places, slope: Tensor, offset: Tensor) 
     a, b = slope.numpy(), offset.numpy()
     work = norm_loops.finish_rows if at.last else norm_loops.finish_planes
     spread(lambda low, high: work(g, v, a, b, low, high), len(g), cost=g.shape[1] * _READ)
-
-
-def _again(
-    by_loop: Callable[..., Any], x: Tensor, weight: Tensor, bias: Tensor, rest: list[Tensor], states: int, needs: tuple[bool, ...], grads: tuple[Tensor | None, ...]
-) -> list[Tensor | None]:
-    """The same gradients with a history of their own."""
-    results = by_loop(x, weight, bias, rest[:states], rest[states:])
-    used = [(r, g) for r, g in zip(results[: len(grads)], grads, strict=True) if g is not None and r.requires_grad]
-    wanted = [t for t, need in zip((x, weight, bias, *rest), needs, strict=True) if need]
-    found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needs]

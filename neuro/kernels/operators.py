@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from neuro.errors import explain
-from neuro.kernels import backends, calls
+from neuro.kernels import again, backends, batched, calls
 
 ByLoop = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], list[Tensor]]
 
@@ -40,6 +40,7 @@ def run(
     return results[:outputs], results[outputs:]
 
 
+@batched.one_by_one
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, program: str, sizes: tuple[int, int], numbers: tuple[float, ...], lengths: Tensor | None, by_loop: ByLoop, after: bool, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -65,7 +66,8 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             if any(v is None for v in x):
                 raise NotImplementedError(_NOT_TWICE)
-            return (*(None,) * 6, *_differentiable(ctx.by_loop, (x, state, params), needs, grads))
+            results = ctx.by_loop(x, state, params)
+            return (*(None,) * 6, *again.gradients(results[: len(grads)], grads, (*x, *state, *params), needs))
         x = [_shaped(*ctx.like) if v is None else v for v in x]
         wants = needs[: len(x)] + needs[len(x) + states :]
         wants_state = any(needs[len(x) : len(x) + states])
@@ -80,6 +82,7 @@ def run_from_zero(ready: Any, x: Tensor, by_loop: Callable[[Tensor], Tensor]) ->
     return ready.forward(x, False)[0]
 
 
+@batched.one_by_one
 class _FromZero(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, ready: Any, by_loop: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -113,15 +116,6 @@ def _backend(x: Tensor) -> ModuleType:
     if found is None:
         raise NotImplementedError(f"neuro::scan has no kernels for device {x.device}. neuro.scan runs the plain loop there.")
     return found
-
-
-def _differentiable(by_loop: ByLoop, parts: Any, needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The same gradients with a history of their own."""
-    results = by_loop(*parts)
-    used = [(r, g) for r, g in zip(results[: len(grads)], grads, strict=True) if g is not None and r.requires_grad]
-    wanted = [t for t, need in zip((t for part in parts for t in part), needs, strict=True) if need]
-    found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needs]
 
 
 def _parts(tensors: Sequence[Tensor], sizes: tuple[int, int]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuro.errors import NeuroError, explain
 from neuro.kernels.bits import PLANES, Packed, pack
 from neuro.kernels.choosing import Work, current
 from neuro.kernels.spike_lookup import has_lookup
@@ -112,21 +111,6 @@ def _packed(x: Tensor, flat: Tensor) -> Packed:
     if shared[1] is None:
         shared[1] = pack(flat)
     return shared[1]
-
-
-def refuse_again(name: str) -> None:
-    """Called in backward: a gradient that is to be differentiated needs the input's own history, which bits do not have.
-
-    Torch's `once_differentiable` would return it without a word where the incoming gradient is a constant.
-    """
-    if torch.is_grad_enabled():
-        raise NeuroError(
-            explain(
-                f"{name}: its gradient is to be differentiated again (create_graph=True).",
-                "It was formed from the input's spikes, kept as bits, and would lose its dependence on input and weight.",
-                cure='Run the forward inside `with neuro.deterministic("dense"):`, which takes torch\'s own products.',
-            )
-        )
 
 
 def expected_events(x: Tensor) -> tuple[float, ...] | None:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuro.kernels import again, batched
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs, Work, current, is_small
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import expected_events, is_plain, needs_gradient, refuse_again
+from neuro.kernels.planning import expected_events, is_plain, needs_gradient
 from neuro.kernels.pool import spread
 
 _OUTPUT = 0.3e-9  # seconds of an output and a channel of a head, one thread; only decides how many threads are worth waking
@@ -21,7 +22,7 @@ def spike_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -
 
     Where q, k, v are 0 or 1 and the table of costs says so, it is formed from their bits, which are also all that backward
     needs; then every value is an integer times `scale` and equals torch's. Otherwise, and wherever `spike_linear` would be, it is torch's
-    own product. A second derivative is refused where bits were taken.
+    own product, and so is a gradient that is to be differentiated itself.
 
     Shapes: q, k, v [T, B, N, D], D a multiple of heads -> [T, B, N, D].
 
@@ -73,17 +74,21 @@ def _prefers_bits(table: Costs, work: Work, events: list[float], trains: bool) -
     return table.prefers_bits_in_training(work, events[0], sum(events)) if trains else table.prefers_events(work, events[0])
 
 
+@batched.one_by_one
 class _SpikeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, planned: tuple[Packed, Packed, Packed], heads: int, scale: float) -> Tensor:
         ctx.heads, ctx.scale, ctx.shape, ctx.dtype = heads, scale, q.shape, q.dtype
+        ctx.past = [again.history(x) for x in (q, k, v)]
         ctx.save_for_backward(*(p.data for p in planned))
         return forward(*planned, heads, scale)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_again("AttentionProduct")
         q, k, v = (Packed(data, ctx.shape, ctx.dtype, 0) for data in ctx.saved_tensors)
+        if torch.is_grad_enabled():  # create_graph=True
+            inputs = [again.with_history(past, x.unpack()) for past, x in zip(ctx.past, (q, k, v), strict=True)]
+            return *again.gradients([dense(*inputs, ctx.heads, ctx.scale)], [grad], inputs, ctx.needs_input_grad[:3]), None, None, None
         found = gradients(q, k, v, grad, ctx.heads, ctx.scale)
         wanted = (g if needed else None for g, needed in zip(found, ctx.needs_input_grad[:3], strict=True))
         return *wanted, None, None, None

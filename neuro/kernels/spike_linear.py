@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuro.kernels import spike_lookup
+from neuro.kernels import again, batched, spike_lookup
 from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.dense import input_gradient, product
 from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh
-from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan, refuse_again
+from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan
 from neuro.kernels.pool import spread
 
 _GRAIN = 512  # rows, or inputs, of a range: for each the weight is turned, or every row looked through
@@ -26,8 +26,8 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gate: Ga
 
     Where x holds spikes (0, 1 or counts up to 16) and the table of costs says so, only the active inputs are touched, or sums are looked
     up by bits, forward and in the weight's gradient, and what backward needs of x is kept as bits. Otherwise, and for all that is not an ordinary float32 or
-    float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A second
-    derivative is refused where x was kept as bits.
+    float64 CPU tensor, or is watched by a compiler, a transform, autocast or a counter, it is torch's own product. A gradient
+    that is to be differentiated itself is that of torch's own product too.
 
     Args:
         gate: of the neuron that gave x, where x is seen by nobody else. The gradient by x is then formed only at the gate's open places, where
@@ -57,6 +57,7 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return weight.dim() == 2 and x.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])
 
 
+@batched.one_by_one
 class _SpikeLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, planned: Plan, gate: Gate | None) -> Tensor:
@@ -64,13 +65,15 @@ class _SpikeLinear(torch.autograd.Function):
         ctx.packed, ctx.form, ctx.onednn = (packed.shape, packed.dtype, packed.events), planned.gradient, planned.onednn
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.gate, ctx.places = None if gate is None else gate.emptied(), planned.places
+        ctx.past = again.history(x) if needs_weight else None
         ctx.save_for_backward(packed.data if needs_weight else None, weight if needs_x else None, *(() if gate is None else gate.tensors()))
         return product(x, weight, bias, onednn=planned.onednn) if planned.forward is None else forward(packed, weight, bias, planned.forward)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_again("Linear")
         data, weight, *held = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            return (*_again(ctx, grad, data, weight), None, None)
         g = grad.reshape(-1, grad.shape[-1])
         grad_x = grad_weight = None
         if weight is not None:
@@ -81,6 +84,14 @@ class _SpikeLinear(torch.autograd.Function):
             grad_weight = g.t() @ packed.unpack().view(g.shape[0], -1) if ctx.form is None else weight_gradient(packed, g, ctx.form)
         grad_bias = g.sum(0) if ctx.needs_input_grad[2] else None
         return grad_x, grad_weight, grad_bias, None, None
+
+
+def _again(ctx: Any, grad: Tensor, data: Tensor | None, weight: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The whole gradients by torch's own products."""
+    g = grad.flatten(0, -2)
+    grad_x = None if weight is None else grad @ weight
+    grad_weight = None if data is None else g.t() @ again.with_history(ctx.past, Packed(data, *ctx.packed).unpack()).flatten(0, -2)
+    return grad_x, grad_weight, g.sum(0) if ctx.needs_input_grad[2] else None
 
 
 def forward(packed: Packed, weight: Tensor, bias: Tensor | None, looked: int = 0) -> Tensor:

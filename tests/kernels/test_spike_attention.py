@@ -119,20 +119,6 @@ def test_heads_that_are_none_are_refused(heads):
         AttentionProduct(heads, order="kv_first")(*three(2, 1, 9, 4))
 
 
-@pytest.mark.parametrize("constant", [True, False])
-def test_a_second_derivative_is_refused(constant):
-    q, k, v = three(2, 1, 9, 4)
-
-    def first():
-        y = AttentionProduct(2)(q, k, v)
-        return torch.autograd.grad(y.sum() if constant else y.square().sum(), q, create_graph=True)[0]
-
-    with pytest.raises(neuro.errors.NeuroError, match="create_graph"):
-        first()
-    with neuro.deterministic("dense"):
-        assert first().requires_grad
-
-
 def test_compilers_transforms_autocast_and_no_gradients():
     inputs, product = [x.detach() for x in three(2, 3, 30, 8)], AttentionProduct(2)
     expected = dense(product, *inputs)

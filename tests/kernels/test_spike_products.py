@@ -203,21 +203,6 @@ def test_empty_inputs(shape):
     assert y.shape == (*shape[:-1], 4) and not layer.weight.grad.any()
 
 
-@pytest.mark.parametrize("constant", [True, False], ids=["y.sum()", "y.square().sum()"])
-def test_a_second_derivative_is_refused(constant):
-    """Also where the incoming gradient is a constant: there torch's once_differentiable would drop it silently."""
-    w = torch.randn(4, 7, requires_grad=True)
-
-    def first():
-        y = spike_linear(spikes(5, 7).requires_grad_(), w)
-        return torch.autograd.grad(y.sum() if constant else y.square().sum(), w, create_graph=True)
-
-    with pytest.raises(neuro.errors.NeuroError, match="create_graph"):
-        first()
-    with neuro.deterministic("dense"):
-        assert first()[0].requires_grad
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64])
 def test_other_types_are_torchs_own(dtype):
     x, w = spikes(5, 7).to(dtype), torch.randn(4, 7).to(dtype)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import neuro
-from neuro.errors import NeuroError
 from neuro.kernels import choosing, spike_conv, spike_linear
 from neuro.layers import BatchNorm, Conv1d, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention, fire, fusing
 from neuro.layers.stem import ConvNormLIF
@@ -318,15 +317,6 @@ def test_an_empty_batch_and_one_step(formed):
 def test_a_layer_that_does_not_fit_is_refused_as_ever():
     with pytest.raises(neuro.errors.ShapeError, match="Linear"):
         Sequential(LIF(spike=Rectangle(1.0)), Linear(9, 3))(torch.zeros(4, 2, 8).requires_grad_())
-
-
-def test_a_gradient_of_a_gradient():
-    net, x = Sequential(Linear(8, 8), LIF(spike=Rectangle(1.0)), Linear(8, 3)), torch.ones(4, 2, 8)
-    with pytest.raises(NeuroError, match="create_graph"):
-        torch.autograd.grad(net(x).square().sum(), list(net.parameters()), create_graph=True)
-    with choosing.deterministic("dense"):
-        grads = torch.autograd.grad(net(x).square().sum(), list(net.parameters()), create_graph=True)
-        assert torch.autograd.grad(grads[0].square().sum(), net[2].weight)[0].isfinite().all()
 
 
 def test_inside_a_checkpoint(formed):
