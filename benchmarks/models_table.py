@@ -26,6 +26,7 @@ from neuro.deploy.lava import run_lava
 from neuro.deploy.lava_environment import find_interpreter
 from neuro.deploy.mapping import assess, map_network
 from neuro.deploy.mapping_checks import CANNOT
+from neuro.deploy.mapping_layers import folded
 from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.errors import NeuroError
@@ -118,7 +119,7 @@ def chips(name: str) -> Row:
     """Which chips hold the model at full size, with so many cores, and for the others the rules that refuse it."""
     row, model = Row(), models.create(name).eval()
     x = model.example_input(1, 1) if hasattr(model, "example_input") else torch.zeros(1, 1, model.config.channels, model.config.image, model.config.image)
-    graph = row.ask("chips", lambda: neuro.trace(model, x))
+    graph = row.ask("chips", lambda: folded(neuro.trace(model, x)))  # once, as every chip would
     fit = []
     for chip in CHIPS if graph is not None else ():
         if rules := sorted({f.rule for f in assess(graph, chip).findings if f.verdict == CANNOT}):

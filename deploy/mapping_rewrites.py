@@ -19,7 +19,7 @@ from neuro.neurons.lif import LIFParams, LIFState
 from neuro.reset import to_zero
 from neuro.surrogate import ATan
 
-Weights = dict[str, int]  # node -> bits
+FEW = 4096  # weights that are looked at before the others
 
 
 def rewritten(graph: Graph, chip: Chip, bits: Callable[[str], int], without: Graph | None = None, input_bits: int | None = None) -> tuple[Graph, tuple[str, ...]]:
@@ -69,7 +69,11 @@ def to_grid(weight: Tensor, bits: int) -> Tensor:
     >>> to_grid(torch.tensor([1.0, 0.7, 0.2]), 2)
     tensor([1., 1., 0.])
     """
-    step = weight.double().abs().max() / max(1, 2 ** (bits - 1) - 1)
+    return _rounded(weight, weight.abs().max().double() / max(1, 2 ** (bits - 1) - 1))
+
+
+def _rounded(weight: Tensor, step: Tensor) -> Tensor:
+    """Each weight at the nearest multiple of a step."""
     return weight.clone() if step == 0 else ((weight.double() / step).round() * step).to(weight.dtype)
 
 
@@ -79,6 +83,10 @@ def on_grid(weight: Tensor, bits: int) -> bool:
     >>> on_grid(torch.tensor([-256.0, 4.0, 254.0]), 8), on_grid(torch.tensor([-256.0, 3.0]), 8)
     (True, False)
     """
+    few = weight.flatten()[:FEW]
+    step = weight.abs().max().double() / max(1, 2 ** (bits - 1) - 1)
+    if not torch.equal(few, few.round()) and not torch.equal(_rounded(few, step), few):  # so nearly every trained layer is told without a copy of it
+        return False
     whole = weight.double()
     if torch.equal(whole, whole.round()) and float(whole.abs().max()) < 2**31:
         step = math.gcd(*whole.abs().long().flatten().tolist()) or 1
