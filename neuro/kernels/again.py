@@ -5,15 +5,21 @@ What a product keeps of its input are bits, which have no history. `history` kee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def gradients(results: Sequence[Tensor], grads: Sequence[Tensor | None], tensors: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
-    """One gradient with a history of its own for each of `tensors`, None where none is needed. results: computed from them in torch's own operations."""
+def gradients(define: Callable[..., Sequence[Tensor]], tensors: Sequence[Tensor], needs: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """One gradient with a history of its own for each of `tensors`, None where none is needed.
+
+    Args:
+        define: gives the results from the tensors by torch's own operations; of those beyond the last of `grads`, no gradient came.
+    """
+    tensors = [t.view_as(t) if need else t for t, need in zip(tensors, needs, strict=True)]  # one may be made from another, whose gradient is then not for that way
+    results = define(*tensors)[: len(grads)]
     used = [(r, g) for r, g in zip(results, grads, strict=True) if g is not None and r.requires_grad]
     wanted = [t for t, need in zip(tensors, needs, strict=True) if need]
     found = iter(torch.autograd.grad([r for r, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))

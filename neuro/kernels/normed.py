@@ -196,8 +196,7 @@ class _Normed(torch.autograd.Function):
         rest, kept = saved[: len(saved) - ctx.states], saved[len(saved) - ctx.states :]
         needs = ctx.needs_input_grad[12:]
         if torch.is_grad_enabled():  # create_graph=True
-            results = ctx.by_loop(x, weight, bias, rest[: ctx.states], rest[ctx.states :])
-            return (None,) * 12 + tuple(again.gradients(results[: len(grads)], grads, (x, weight, bias, *rest), needs))
+            return (None,) * 12 + tuple(again.gradients(lambda x, w, b, *rest: ctx.by_loop(x, w, b, rest[: ctx.states], rest[ctx.states :]), (x, weight, bias, *rest), needs, grads))
         at = places(z.shape, ctx.last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, ctx.states)
         call = _call(at, x.shape[0], params)

@@ -66,8 +66,7 @@ class _Scan(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             if any(v is None for v in x):
                 raise NotImplementedError(_NOT_TWICE)
-            results = ctx.by_loop(x, state, params)
-            return (*(None,) * 6, *again.gradients(results[: len(grads)], grads, (*x, *state, *params), needs))
+            return (*(None,) * 6, *again.gradients(lambda *tensors: ctx.by_loop(*_parts(tensors, ctx.sizes)), (*x, *state, *params), needs, grads))
         x = [_shaped(*ctx.like) if v is None else v for v in x]
         wants = needs[: len(x)] + needs[len(x) + states :]
         wants_state = any(needs[len(x) : len(x) + states])

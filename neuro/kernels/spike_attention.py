@@ -88,7 +88,7 @@ class _SpikeAttention(torch.autograd.Function):
         q, k, v = (Packed(data, ctx.shape, ctx.dtype, 0) for data in ctx.saved_tensors)
         if torch.is_grad_enabled():  # create_graph=True
             inputs = [again.with_history(past, x.unpack()) for past, x in zip(ctx.past, (q, k, v), strict=True)]
-            return *again.gradients([dense(*inputs, ctx.heads, ctx.scale)], [grad], inputs, ctx.needs_input_grad[:3]), None, None, None
+            return *again.gradients(lambda q, k, v: [dense(q, k, v, ctx.heads, ctx.scale)], inputs, ctx.needs_input_grad[:3], [grad]), None, None, None
         found = gradients(q, k, v, grad, ctx.heads, ctx.scale)
         wanted = (g if needed else None for g, needed in zip(found, ctx.needs_input_grad[:3], strict=True))
         return *wanted, None, None, None
