@@ -19,17 +19,20 @@ from numba.extending import intrinsic
 from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, machine, turn
 
 PARTS = "97232687e484"  # of shared_loops.py, which says why
-_PANEL = 1 << 16  # numbers of the weight taken at a time, a quarter of L2
+_PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
 _ONE = np.uint64(1)
 
 
 def _dotting(places: int) -> Any:
-    """Machine code: y[t + index[first + i]] = sum over j < 16 * vectors of g[at + j] * panel[index[first + i] * stride + j], i in 0 .. places."""
+    """Machine code: y[t + index[first + i]] = sum over j < 16 * vectors of g[at + j + skip * (j // (16 * run))] * panel[index[first + i] * stride + j], i in 0 .. places.
+
+    After each `run` vectors of g, that is, so many numbers of it are left out.
+    """
 
     @intrinsic
     def dots(
-        context: Any, g: Any, at: Any, vectors: Any, panel: Any, stride: Any, index: Any, first: Any, y: Any, t: Any
+        context: Any, g: Any, at: Any, vectors: Any, run: Any, skip: Any, panel: Any, stride: Any, index: Any, first: Any, y: Any, t: Any
     ) -> Any:  # fmt: skip
         def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kinds = signature.args
@@ -43,30 +46,31 @@ def _dotting(places: int) -> Any:
             def load(pointer: Any, k: Any) -> Any:
                 return builder.load(builder.gep(pointer, [k]), align=size)
 
-            listed = [builder.gep(data(5, args[6]), [ir.Constant(word, i)]) for i in range(places)]
+            listed = [builder.gep(data(7, args[8]), [ir.Constant(word, i)]) for i in range(places)]
             named = [builder.zext(builder.load(p), word) for p in listed]
-            rows = [builder.bitcast(data(3, builder.mul(n, args[4])), vector.as_pointer()) for n in named]
-            line = builder.bitcast(data(0, args[1]), vector.as_pointer())
+            rows = [builder.bitcast(data(5, builder.mul(n, args[6])), vector.as_pointer()) for n in named]
             zero = ir.Constant(vector, [0.0] * LANES)
             before, loop, done = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("terms_end")
             builder.cbranch(builder.icmp_signed("<", ir.Constant(word, 0), args[2]), loop, done)
             builder.position_at_end(loop)
-            k = builder.phi(word)
+            k, place, left = builder.phi(word), builder.phi(word), builder.phi(word)
             sums = [builder.phi(vector) for _ in rows]
-            value = load(line, k)
+            value = builder.load(builder.bitcast(data(0, place), vector.as_pointer()), align=size)
             more = [builder.fadd(s, builder.fmul(value, load(row, k), flags=("contract",)), flags=("contract",)) for s, row in zip(sums, rows, strict=True)]
-            after = builder.add(k, ir.Constant(word, 1))
+            after, ends = builder.add(k, ir.Constant(word, 1)), builder.icmp_signed("==", left, ir.Constant(word, 1))
+            onward = builder.add(place, builder.select(ends, builder.add(args[4], ir.Constant(word, LANES)), ir.Constant(word, LANES)))
+            rest = builder.select(ends, args[3], builder.sub(left, ir.Constant(word, 1)))
             builder.cbranch(builder.icmp_signed("<", after, args[2]), loop, done)
             builder.position_at_end(done)
             totals = [builder.phi(vector) for _ in rows]
-            for phi, old, new in [(k, ir.Constant(word, 0), after), *((phi, zero, new) for phis in (sums, totals) for phi, new in zip(phis, more, strict=True))]:
+            for phi, old, new in [(k, ir.Constant(word, 0), after), (place, args[1], onward), (left, args[3], rest), *((phi, zero, new) for phis in (sums, totals) for phi, new in zip(phis, more, strict=True))]:
                 phi.add_incoming(old, before)
                 phi.add_incoming(new, loop)
             for i, total in enumerate(_joined(builder, totals)):
-                builder.store(total, data(7, builder.add(args[8], named[i])))
+                builder.store(total, data(9, builder.add(args[10], named[i])))
             return context.get_dummy_value()
 
-        signature = types.void(g, types.intp, types.intp, panel, types.intp, index, types.intp, y, types.intp)
+        signature = types.void(g, types.intp, types.intp, types.intp, types.intp, panel, types.intp, index, types.intp, y, types.intp)
         return signature, write
 
     return dots
@@ -114,7 +118,7 @@ def named_products(words, inner, g, weight, columns, y, low, high):
             t, listed = r * inner + c, 0
             for base in range(0, n, 64):
                 listed = _list(bits_at(words, t + base, min(64, n - base)), base, found, listed)
-            _sums(g, r * columns, columns, panel, stride, found, listed, y, t)
+            _sums(g, r * columns, columns, columns, 0, panel, stride, found, listed, y, t)
 
 
 @machine
@@ -124,12 +128,13 @@ def named_taps(words, first, sizes, frame, weight, g, y, low, high):
     words: bits [images, C, H, W], of which image `first` is the first of y [., C, H, W]. sizes: C, H, W, D, kernel, stride, padding, dilation (each for H and W).
     g: the gradient of the outputs as `frame_gradient` writes it, [., rows, columns, D]; frame: rows, columns, and zeros before them.
     weight: of places with the same remainders by the strides, which share their taps, [C, taps, D]; the taps last to first, so that those of a row follow each
-    other in g. One remainder after the other. Rows of taps lie apart in g; they are laid in a line once for all channels of a place.
+    other in g. One remainder after the other. Where taps are no whole vectors, or lie apart, they are laid in a line once for all channels of a place.
     """
     C, H, W, D, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w = sizes
     frame_h, frame_w, top, left = frame
     terms, places = K_h * K_w * D, H * W
-    width = min(C, max(16, _PANEL // terms))
+    blocks = -(-C // max(16, _PANEL // (-(-K_h // s_h) * -(-K_w // s_w) * D)))
+    width = -(-C // blocks)
     line, sums = aligned(terms, weight.dtype), np.empty(C, weight.dtype)
     found, bits, block = np.empty(width + 1, np.uint32), np.empty(((width + 63) >> 6) * places, np.uint64), np.empty(64, np.uint64)
     rows, columns = np.empty(K_h, np.int64), np.empty(K_w, np.int64)
@@ -142,11 +147,12 @@ def named_taps(words, first, sizes, frame, weight, g, y, low, high):
             for place in range(s_h * s_w):
                 a, b = place // s_w, place % s_w
                 above, beside = _taps(a + p_h, s_h, d_h, K_h, top, rows), _taps(b + p_w, s_w, d_w, K_w, left, columns)
-                count = above * beside * D
+                count, joined = above * beside * D, columns[beside - 1] - columns[0] == beside - 1
                 panel = weight[start : start + C * count]
                 start += C * count
                 if count == 0:
                     continue
+                skip = 0 if above == 1 else (rows[1] - rows[0]) * frame_w * D - beside * D
                 for h in range(a, H, s_h):
                     for w in range(b, W, s_w):
                         listed, p = 0, h * W + w
@@ -155,11 +161,11 @@ def named_taps(words, first, sizes, frame, weight, g, y, low, high):
                         if listed == 0:
                             continue
                         at = ((image * frame_h + h // s_h) * frame_w + w // s_w) * D
-                        if above == 1 and columns[beside - 1] - columns[0] == beside - 1:
-                            _sums(g, at + (rows[0] * frame_w + columns[0]) * D, count, panel, count, found, listed, sums, 0)
+                        if joined and (above == 1 or D % LANES == 0):
+                            _sums(g, at + (rows[0] * frame_w + columns[0]) * D, count, beside * D, skip, panel, count, found, listed, sums, 0)
                         else:
                             _lay(g, at, frame_w, D, rows, above, columns, beside, line)
-                            _sums(line, 0, count, panel, count, found, listed, sums, 0)
+                            _sums(line, 0, count, count, 0, panel, count, found, listed, sums, 0)
                         for i in range(listed):
                             y[(image * C + np.int64(found[i])) * places + p] = sums[found[i]]
 
@@ -197,26 +203,26 @@ def _list(word, base, found, count):
 
 
 @machine
-def _sums(g, at, terms, panel, stride, found, listed, y, t):
+def _sums(g, at, terms, run, skip, panel, stride, found, listed, y, t):
     """y[t + f] = sum over j < terms of g[at + j] * panel[f * stride + j], for each of the f that are listed; there is room for one more.
 
-    Three are summed as four, the last one twice: few sums at a time wait for each other's additions.
+    After each `run` terms, a multiple of 16 or all of them, so many numbers of g are left out. Three are summed as four, the last one twice: few sums at a time wait for each other's additions.
     """
-    vectors, whole, k, summed = terms // LANES, terms - terms % LANES, 0, listed
+    vectors, part, whole, k, summed = terms // LANES, run // LANES, terms - terms % LANES, 0, listed
     if listed & 3 == 3:
         found[listed] = found[listed - 1]
         summed += 1
     while summed - k >= 8:
-        _dots_8(g, at, vectors, panel, stride, found, k, y, t)
+        _dots_8(g, at, vectors, part, skip, panel, stride, found, k, y, t)
         k += 8
     if summed - k >= 4:
-        _dots_4(g, at, vectors, panel, stride, found, k, y, t)
+        _dots_4(g, at, vectors, part, skip, panel, stride, found, k, y, t)
         k += 4
     if summed - k >= 2:
-        _dots_2(g, at, vectors, panel, stride, found, k, y, t)
+        _dots_2(g, at, vectors, part, skip, panel, stride, found, k, y, t)
         k += 2
     if summed - k >= 1:
-        _dots_1(g, at, vectors, panel, stride, found, k, y, t)
+        _dots_1(g, at, vectors, part, skip, panel, stride, found, k, y, t)
     if whole < terms:
         for i in range(listed):
             total = y[t + found[i]]
