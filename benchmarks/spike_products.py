@@ -38,7 +38,7 @@ from neuro.kernels.gating import Gate
 from neuro.kernels.spike_conv import spike_conv2d
 from neuro.kernels.spike_linear import input_gradient_at, spike_linear
 from neuro.kernels.spike_lookup import has_lookup
-from neuro.layers import AttentionProduct, BatchNorm, Conv2d, Linear, Sequential, fire
+from neuro.layers import AttentionProduct, BatchNorm, Conv1d, Conv2d, Linear, Sequential, fire
 from neuro.neurons import LIF
 from neuro.surrogate import Rectangle, Surrogate, Triangle
 
@@ -87,8 +87,11 @@ def main(threads: int = 2) -> None:
     print(f"{'gradient by the input':38} {'places':>7} {'dense dX ms':>11} | {'alone: dX':>10} | {'chosen: dX':>10} {'all':>6}")
     for inner, outer in ((512, 512), (384, 1536), (1536, 384), (1024, 1024)):
         cells += through_a_neuron(f"linear {inner}x{outer}, 1024 rows", Linear(inner, outer), (16, 64, inner))
-    for channels, side in ((64, 32), (128, 16)):
-        cells += through_a_neuron(f"conv 3x3 {channels}->{channels}, {side}x{side}, 16 images", Conv2d(channels, channels, 3, padding=1), (4, 4, channels, side, side))
+    for inner, outer, side, stride in ((64, 64, 32, 1), (128, 128, 16, 1), (64, 128, 32, 2), (128, 256, 16, 2)):
+        name = f"conv 3x3{'/2' if stride == 2 else ''} {inner}->{outer}, {side}x{side}, 16 images"
+        cells += through_a_neuron(name, Conv2d(inner, outer, 3, stride, 1), (4, 4, inner, side, side))
+    for size in (3, 9):
+        cells += through_a_neuron(f"conv {size} 64->64, 128, 64 series", Conv1d(64, 64, size, padding=size // 2), (8, 8, 64, 128))
     for spike in (Rectangle(1.0), Triangle(1.0)):
         for norm in (False, True):
             step(spike, norm)
@@ -163,7 +166,7 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
     return cells
 
 
-def through_a_neuron(name: str, layer: Linear | Conv2d, shape: tuple[int, ...]) -> list[Cell]:
+def through_a_neuron(name: str, layer: Linear | Conv1d | Conv2d, shape: tuple[int, ...]) -> list[Cell]:
     """As `table`, of a neuron and the layer behind it; `events` forms the gradient by the layer's input at the open places whatever their share."""
     cells, table = [], choosing.current()
     assert isinstance(table, choosing.Costs)
@@ -201,15 +204,18 @@ def through_a_neuron(name: str, layer: Linear | Conv2d, shape: tuple[int, ...]) 
     return cells
 
 
-def forms_of(layer: Linear | Conv2d, g: Tensor, shape: tuple[int, ...], table: choosing.Costs) -> tuple[Callable[[], Tensor], Callable[[Packed], Tensor]]:
+def forms_of(layer: Linear | Conv1d | Conv2d, g: Tensor, shape: tuple[int, ...], table: choosing.Costs) -> tuple[Callable[[], Tensor], Callable[[Packed], Tensor]]:
     """The gradient by the input whole, as the table chooses, and at places alone."""
     w, g = layer.weight.detach(), g.flatten(0, 1)
     if isinstance(layer, Linear):
         work = Work("linear", len(g) * w.shape[1], w.numel(), g.numel(), len(g), len(w))
         return lambda: input_gradient(g, w, onednn=table.prefers_onednn(work)), lambda places: input_gradient_at(places, g, w)
-    images = torch.Size((len(g), *shape[2:]))
-    sizes = spike_conv.sizes_of(images, w.shape, (1, 1), (1, 1), (1, 1), 1)
-    tiles = 0 < table.input_winograd < choosing.MARGIN * table.input_dense and winograd.fits(sizes)
+    images, how = torch.Size((len(g), *shape[2:])), (layer.stride, layer.padding, layer.dilation)
+    if isinstance(layer, Conv1d):  # a map of one row
+        g, w, images, how = g[:, :, None], w[:, :, None], torch.Size((*images[:2], 1, images[2])), tuple((first, *pair) for first, pair in zip((1, 0, 1), how, strict=True))
+    sizes = spike_conv.sizes_of(images, w.shape, *how, 1)
+    fan = max(1, w[0, 0].numel() * len(w) // (sizes.s_h * sizes.s_w))
+    tiles = table.prefers_winograd(Work("conv", images.numel(), w.numel(), g.numel(), len(g), fan, winograd.fits(sizes)))
     whole = (lambda: winograd.input_gradient(g, w, sizes)) if tiles else (lambda: spike_conv.input_gradient(g, w, sizes, images))
     return whole, lambda places: spike_conv.input_gradient_at(places, g, w, sizes)
 

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from neuro.kernels import dense, gating, programs, spike_attention, spike_conv, spike_linear, spike_lookup, winograd
 from neuro.kernels.bits import Packed, pack
-from neuro.kernels.choosing import Costs
+from neuro.kernels.choosing import EVERY, Costs
 from neuro.kernels.gating import Gate
 from neuro.surrogate import Rectangle, Surrogate
 
-_DENSITY = 0.25  # near where forms are worth the same
+_DENSITY, _FEW = 0.25, 0.05  # near where forms are worth the same; few places where a gradient is wanted
 _WIDTH, _BATCH, _STEPS = 512, 1024, 16  # of the linear layer; the neuron before it has so many steps
 _CHANNELS, _OUTPUTS, _MAP, _IMAGES, _MANY = 128, 256, 16, 4, 32  # of the convolution; tiles are worth while in many images
+_NARROW = 64  # channels before and after a narrow one, for which a gradient at places alone has to be quickest to be worth while
 _HEADS, _SAMPLES = 12, 8  # of the attention
 _TYPE = torch.float32
 _normal = functools.partial(torch.randn, dtype=_TYPE)
@@ -62,23 +63,39 @@ def _linear(generator: torch.Generator) -> dict[str, float]:
 def _conv(generator: torch.Generator) -> dict[str, float]:
     shape = (_IMAGES, _CHANNELS, _MAP, _MAP)
     w, spikes = _normal(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _spikes(shape, generator)
-    g, many = (_normal(images, _OUTPUTS, _MAP, _MAP, generator=generator) for images in (_IMAGES, _MANY))
+    g = _normal(_IMAGES, _OUTPUTS, _MAP, _MAP, generator=generator)
     none, kept, products = pack(torch.zeros(shape, dtype=_TYPE)), pack(spikes), spikes.numel() * _OUTPUTS * 9
     sizes = spike_conv.sizes_of(spikes.shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
     calls = {
         "dense_conv": lambda: F.conv2d(spikes, w, None, 1, 1),
         "silent": lambda: spike_conv.forward(none, w, None, sizes), "active": lambda: spike_conv.forward(kept, w, None, sizes),
         "quiet": lambda: spike_conv.weight_gradient(none, g, sizes), "driven": lambda: spike_conv.weight_gradient(kept, g, sizes),
-        "input_dense": lambda: spike_conv.input_gradient(many, w, sizes, torch.Size((_MANY, *spikes.shape[1:]))),
-        "input_winograd": lambda: winograd.input_gradient(many, w, sizes),
     }  # fmt: skip
     if spike_lookup.has_lookup(w.dtype):
         calls["lookup_conv"] = lambda: spike_lookup.convolution(kept, 1, w, None, sizes)
         calls["lookup_conv_gradient"] = lambda: spike_lookup.convolution_gradient(kept, 1, g, sizes)
     t = _in_turns(calls)
     rates = {name: t[name] / products for name in calls if "dense" in name or "lookup" in name}
-    rates |= {name: t[name] / (products * _MANY // _IMAGES) for name in ("input_dense", "input_winograd")}
-    return {**rates, **_by_events("conv", t, g.numel(), kept.events * _OUTPUTS * 9)}
+    return {**rates, **_by_events("conv", t, g.numel(), kept.events * _OUTPUTS * 9), **_conv_input(generator)}
+
+
+def _conv_input(generator: torch.Generator) -> dict[str, float]:
+    """Of the gradient by the input: costs of a product and of an element of the two gradients, from a wide and a narrow convolution."""
+    calls, products, elements = {}, {}, {}
+    for channels, outputs in ((_CHANNELS, _OUTPUTS), (_NARROW, _NARROW)):
+        w, g = _normal(outputs, channels, 3, 3, generator=generator), _normal(_MANY, outputs, _MAP, _MAP, generator=generator)
+        shape = torch.Size((_MANY, channels, _MAP, _MAP))
+        sizes = spike_conv.sizes_of(shape, w.shape, (1, 1), (1, 1), (1, 1), 1)
+        calls[f"dense_{channels}"] = functools.partial(spike_conv.input_gradient, g, w, sizes, shape)
+        calls[f"winograd_{channels}"] = functools.partial(winograd.input_gradient, g, w, sizes)
+        products[channels], elements[channels] = g.numel() * channels * 9, g.numel() + shape.numel()
+    t, found = _in_turns(calls), {}
+    for name in ("dense", "winograd"):
+        wide, narrow, more = t[f"{name}_{_CHANNELS}"], t[f"{name}_{_NARROW}"], products[_NARROW] / products[_CHANNELS]
+        each = (narrow - more * wide) / (elements[_NARROW] - more * elements[_CHANNELS])
+        each = min(max(0.0, each), 0.5 * wide / elements[_CHANNELS])  # most of a wide one's time goes into products, whatever was measured
+        found |= {f"input_{name}": (wide - each * elements[_CHANNELS]) / products[_CHANNELS], f"input_{name}_output": each}
+    return found
 
 
 def _by_events(kind: str, t: dict[str, float], outputs: int, adds: int) -> dict[str, float]:
@@ -133,24 +150,27 @@ def _common(generator: torch.Generator) -> dict[str, float]:
 
 def _gates(generator: torch.Generator) -> dict[str, float]:
     """In backward these follow a dense product, which leaves nothing else in the caches: they are measured as they find them."""
-    w, g, spikes = _normal(_WIDTH, _WIDTH, generator=generator), _normal(_BATCH, _WIDTH, generator=generator), _spikes((_BATCH, _WIDTH), generator)
-    none, kept = pack(torch.zeros(_BATCH, _WIDTH, dtype=_TYPE)), pack(spikes)
-    shape = (_MANY, _CHANNELS, _MAP, _MAP)
-    kernel, maps = _normal(_OUTPUTS, _CHANNELS, 3, 3, generator=generator), _normal(_MANY, _OUTPUTS, _MAP, _MAP, generator=generator)
-    far, near = pack(torch.zeros(shape, dtype=_TYPE)), pack(_spikes(shape, generator))
-    sizes = spike_conv.sizes_of(far.shape, kernel.shape, (1, 1), (1, 1), (1, 1), 1)
+    w, g = _normal(_WIDTH, _WIDTH, generator=generator), _normal(_BATCH, _WIDTH, generator=generator)
+    kernel, maps = _normal(_NARROW, _NARROW, 3, 3, generator=generator), _normal(_MANY, _NARROW, _MAP, _MAP, generator=generator)
+    rows, images = (_BATCH, _WIDTH), (_MANY, _NARROW, _MAP, _MAP)
+    few, some, few_maps, some_maps = (pack(_spikes(shape, generator, density)) for shape in (rows, images) for density in (_FEW, _DENSITY))
+    sizes = spike_conv.sizes_of(torch.Size(images), kernel.shape, (1, 1), (1, 1), (1, 1), 1)
     wide, narrow = (_gate(_normal(_STEPS, n, _WIDTH, generator=generator)) for n in (_BATCH // _STEPS, 1))
     t = _in_turns({
-        "shut": lambda: spike_linear.input_gradient_at(none, g, w), "open": lambda: spike_linear.input_gradient_at(kept, g, w),
-        "conv_shut": lambda: spike_conv.input_gradient_at(far, maps, kernel, sizes), "conv_open": lambda: spike_conv.input_gradient_at(near, maps, kernel, sizes),
-        "whole": lambda: wide.places(1.0), "call": lambda: narrow.places(1.0), "look": lambda: narrow.places(0.0),
+        "linear_few": lambda: spike_linear.input_gradient_at(few, g, w), "linear_some": lambda: spike_linear.input_gradient_at(some, g, w),
+        "conv_few": lambda: spike_conv.input_gradient_at(few_maps, maps, kernel, sizes), "conv_some": lambda: spike_conv.input_gradient_at(some_maps, maps, kernel, sizes),
+        "whole": lambda: wide.places(0.99), "call": lambda: narrow.places(0.99), "look": lambda: narrow.places(0.0),
     }, before=lambda: g @ w)  # fmt: skip
-    elements = _BATCH * _WIDTH
     return {
-        "gate": max(0.0, t["whole"] - t["call"]) / elements, "gate_call": t["call"], "gate_look": t["look"],
-        "gated_linear_add": max(0.0, t["open"] - t["shut"]) / (kept.events * _WIDTH), "gated_linear_output": t["shut"] / (2 * elements),
-        "gated_conv_add": max(0.0, t["conv_open"] - t["conv_shut"]) / (near.events * 9 * _OUTPUTS), "gated_conv_output": t["conv_shut"] / (far.shape.numel() + maps.numel()),
+        "gate": max(0.0, t["whole"] - t["call"]) / (_BATCH * _WIDTH * (1 + 1 / EVERY)), "gate_call": max(0.0, t["call"] - t["look"]), "gate_look": t["look"],
+        **_at_places("linear", t, few, some, _WIDTH, 2 * _BATCH * _WIDTH), **_at_places("conv", t, few_maps, some_maps, 9 * _NARROW, 2 * maps.numel()),
     }  # fmt: skip
+
+
+def _at_places(kind: str, t: dict[str, float], few: Packed, some: Packed, terms: int, elements: int) -> dict[str, float]:
+    """Costs of a product and of an element of the two gradients, from few places and from many: with none at all other work is missing too."""
+    add = max(0.0, t[f"{kind}_some"] - t[f"{kind}_few"]) / ((some.events - few.events) * terms)
+    return {f"gated_{kind}_add": add, f"gated_{kind}_output": max(0.0, t[f"{kind}_few"] - add * few.events * terms) / elements}
 
 
 def _gate(x: Tensor) -> Gate:
@@ -167,8 +187,8 @@ def _leaky(x: Tensor, state: tuple[Tensor], p: None, *, spike: Surrogate) -> tup
     return s, (v - s,)
 
 
-def _spikes(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return (torch.rand(shape, generator=generator, dtype=_TYPE) < _DENSITY).to(_TYPE)
+def _spikes(shape: tuple[int, ...], generator: torch.Generator, density: float = _DENSITY) -> Tensor:
+    return (torch.rand(shape, generator=generator, dtype=_TYPE) < density).to(_TYPE)
 
 
 def _in_turns(calls: dict[str, Callable[[], Any]], before: Callable[[], Any] | None = None) -> dict[str, float]:

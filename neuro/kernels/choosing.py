@@ -27,7 +27,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 8
+FORMAT, VERSION = "neuro-product-costs", 9
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
@@ -42,7 +42,8 @@ _FIXED = ("dense", "events", "lookup")
 class Work(NamedTuple):
     """Sizes of a product: elements of input, weight and output, rows of the dense product, outputs that one event adds to.
 
-    Of attention: elements of q, k and v together, no weight; events are those of q, and one adds to the channels of its head.
+    Of attention: elements of q, k and v together, no weight; events are those of q, and one adds to the channels of its head. `tiles`: of a convolution
+    whose gradient by its input may be formed from Winograd's tiles.
     """
 
     kind: Literal["linear", "conv", "attention"]
@@ -51,6 +52,7 @@ class Work(NamedTuple):
     outputs: int
     rows: int
     fan: int
+    tiles: bool = False
 
     @property
     def products(self) -> int:
@@ -83,9 +85,11 @@ class Costs:
     lookup_conv: float = 0.0
     lookup_conv_gradient: float = 0.0
     input_dense: float = 0.0  # a convolution's gradient by its input, of a product
+    input_dense_output: float = 0.0  # the same, of an element of the gradient by the output or by the input
     input_winograd: float = 0.0  # the same by Winograd's tiles; 0: as with oneDNN
+    input_winograd_output: float = 0.0
     gate: float = 0.0  # of forming and packing a gate, of an input element
-    gate_call: float = 0.0  # the same, whatever its size
+    gate_call: float = 0.0  # the same once a sample was looked at, whatever its size
     gate_look: float = 0.0  # of looking at a sample of it first, whatever its size
     gated_linear_add: float = 0.0  # the gradient by the input at named places, of a product; 0: of before it was measured, never done
     gated_linear_output: float = 0.0  # the same, of an element of the gradient by the output or by the input
@@ -113,7 +117,12 @@ class Costs:
 
     def prefers_winograd(self, work: Work) -> bool:
         """Whether a convolution's gradient by its input is formed from Winograd's tiles."""
-        return work.kind == "conv" and 0 < self.input_winograd < MARGIN * self.input_dense
+        return work.tiles and 0 < self.input_winograd and self.input_gradient(work, tiles=True) < MARGIN * self.input_gradient(work, tiles=False)
+
+    def input_gradient(self, work: Work, *, tiles: bool) -> float:
+        """Seconds of a convolution's whole gradient by its input. The fewer its channels, the more of them pass in moving numbers about."""
+        product, output = (self.input_winograd, self.input_winograd_output) if tiles else (self.input_dense, self.input_dense_output)
+        return product * work.products + output * (work.inputs + work.outputs)
 
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""
@@ -178,7 +187,7 @@ class Costs:
         looking = self.gate_look + self.gate * work.inputs / EVERY
         if not add or (self.pack + self.unpack) * work.inputs + looking > KEPT * 3 * self.dense(work):
             return 0.0
-        whole = self.dense(work) if work.kind == "linear" else work.products * (self.input_winograd if self.prefers_winograd(work) else self.input_dense)
+        whole = self.dense(work) if work.kind == "linear" else self.input_gradient(work, tiles=self.prefers_winograd(work))
         start = looking + self.gate_call + self.gate * work.inputs + output * (work.inputs + work.outputs) + self.weight * work.weights
         return min(1.0, max(0.0, (MARGIN * whole - start) / (add * work.products)))
 

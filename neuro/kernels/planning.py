@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     gradient: int | None
     onednn: bool = False  # whether the dense products among them are oneDNN's
     places: float = 0.0  # the largest share of places at which alone the gradient by the input is formed, where a gate names them
-    winograd: bool = False  # whether a convolution's gradient by its input is Winograd's, where that fits
+    winograd: bool = False  # whether a convolution's gradient by its input is Winograd's
 
 
 _PLAIN = (Tensor, nn.Parameter)

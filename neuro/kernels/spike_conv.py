@@ -70,7 +70,7 @@ def spike_conv2d(
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     N, taps = x.shape[0], sizes.K_h * sizes.K_w
     fan = max(1, taps * sizes.D // (sizes.s_h * sizes.s_w))
-    work = Work("conv", x.numel(), weight.numel(), N * groups * sizes.D * sizes.H_out * sizes.W_out, N, fan)
+    work = Work("conv", x.numel(), weight.numel(), N * groups * sizes.D * sizes.H_out * sizes.W_out, N, fan, winograd.fits(sizes))
     planned = plan(x, work, keeps=torch.is_grad_enabled() and weight.requires_grad, looks=stride == (1, 1))
     if planned is None:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -108,7 +108,7 @@ class _SpikeConv(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, sizes: Sizes, planned: Plan, gate: Gate | None) -> Tensor:
         packed = planned.packed
         ctx.packed, ctx.form, ctx.sizes, ctx.kernel = (packed.shape, packed.dtype, packed.events), planned.gradient, sizes, weight.shape
-        ctx.winograd = planned.winograd and winograd.fits(sizes)
+        ctx.winograd = planned.winograd
         needs_x, needs_weight, _ = ctx.needs_input_grad[:3]
         ctx.gate, ctx.places = None if gate is None else gate.emptied(), planned.places
         ctx.past = again.history(x) if needs_weight else None

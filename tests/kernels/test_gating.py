@@ -210,8 +210,12 @@ def test_the_share_of_places_up_to_which_they_are_formed_alone():
     assert GATED.most_places(work(8192, 2048, 2048)) > share
     assert GATED.most_places(work(1024, 64, 64)) == 0.0  # so small that to ask costs too much
     assert GATED.most_places(work(1024, 512, 512, "conv")) == 0.0
-    by_conv = replace(GATED, gated_conv_add=5e-11, gated_conv_output=1e-9, input_dense=2e-11)
-    assert by_conv.most_places(work(1024, 512, 512, "conv")) > 2 * replace(by_conv, input_winograd=1e-11).most_places(work(1024, 512, 512, "conv")) > 0
+    by_conv, conv = replace(GATED, gated_conv_add=5e-11, gated_conv_output=1e-9, input_dense=2e-11), work(1024, 512, 512, "conv")
+    by_tiles = replace(by_conv, input_winograd=1e-11)
+    assert by_conv.most_places(conv) > 2 * by_tiles.most_places(conv._replace(tiles=True)) > 0
+    assert by_conv.most_places(conv) == by_tiles.most_places(conv)  # for which there are no tiles
+    moving = replace(by_conv, input_dense_output=1e-9)
+    assert moving.most_places(conv) - by_conv.most_places(conv) == pytest.approx(0.9 * 1e-9 * 2 * 1024 * 512 / (5e-11 * 1024 * 512 * 512))
     assert TABLE.most_places(work(1024, 512, 512)) == 0.0  # a table of before it was measured
     assert replace(GATED, gated_linear_add=1e-13).most_places(work(1024, 512, 512)) == 1.0
     assert replace(GATED, gated_linear_output=1e-7).most_places(work(1024, 512, 512)) == 0.0

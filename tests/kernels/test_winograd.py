@@ -106,3 +106,14 @@ def test_backward_inside_autocast_stays_as_it_was_forward():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = winograd.input_gradient(grad, weight, sizes)
     assert torch.equal(found, winograd.input_gradient(grad, weight, sizes))
+
+
+def test_narrow_layers_are_left_to_the_direct_sum():
+    """Of those a larger share of the time goes into moving numbers, which the table holds apart."""
+    table = replace(QUICK, input_winograd=7e-12, input_winograd_output=3e-9, input_dense=1.7e-11, input_dense_output=1e-9)
+
+    def conv(channels, tiles=True):
+        return choosing.Work("conv", 16 * channels * 256, 9 * channels**2, 16 * channels * 256, 16, 9 * channels, tiles)
+
+    assert [table.prefers_winograd(conv(channels)) for channels in (16, 32, 64, 256)] == [False, False, True, True]
+    assert not table.prefers_winograd(conv(256, tiles=False)) and not QUICK.prefers_winograd(conv(256, tiles=False))
