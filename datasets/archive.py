@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from neuro.errors import FormatError, explain
+from neuro.errors import FormatError, explain, nothing_there
 
 LIMIT = 64 * 2**20  # bytes of one file
 SHOWN = 8  # files that an error lists
@@ -36,7 +36,7 @@ class Archive:
     ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(explain(f"There is no folder {self.folder}.", cure=f"Expected: {expected}."))
+            raise FileNotFoundError(nothing_there("folder", self.folder, f"Expected: {expected}."))
         self.places: dict[str, tuple[Path, str | None]] = {}
         self.open: dict[tuple[int, Path], zipfile.ZipFile] = {}
         found = []

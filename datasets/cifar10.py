@@ -16,7 +16,7 @@ from neuro.datasets.downloads import Remote, download
 from neuro.datasets.examples import Examples
 from neuro.datasets.npz import read_arrays
 from neuro.datasets.unpacking import unpack
-from neuro.errors import FormatError, explain, unknown
+from neuro.errors import FormatError, explain, nothing_there, unknown
 
 SHAPE = (3, 32, 32)
 ROW = 1 + 3 * 32 * 32  # bytes of a picture: label, then red, green and blue, each row by row
@@ -144,7 +144,7 @@ def read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def place(folder: Path, name: str) -> Path:
     """Where a file lies below the folder."""
     if not folder.is_dir():
-        raise FileNotFoundError(explain(f"There is no folder {folder}.", cure=f"It must hold {name}."))
+        raise FileNotFoundError(nothing_there("folder", folder, f"It must hold {name}."))
     found = sorted(folder.rglob(name))
     if not found:
         raise FileNotFoundError(explain(f"{folder} holds no {name}.", cure=f"Put it there, or call CIFAR10.download({str(folder)!r})."))

@@ -8,7 +8,7 @@ from pathlib import Path
 from neuro.datasets.downloads import Remote, download
 from neuro.datasets.text import TextFile, Vocabulary
 from neuro.datasets.unpacking import unpack
-from neuro.errors import FormatError, explain, unknown
+from neuro.errors import FormatError, explain, nothing_there, unknown
 
 
 class Corpus(TextFile):
@@ -43,9 +43,11 @@ class Corpus(TextFile):
     @classmethod
     def place(cls, folder: Path, name: str) -> Path:
         """The one file of a name below the folder."""
-        found = sorted(p for p in folder.rglob(name) if p.is_file()) if folder.is_dir() else []
+        cure = f"Put it there, or call {cls.__name__}.download({str(folder)!r})."
+        if not folder.is_dir():
+            raise FileNotFoundError(nothing_there("folder", folder, f"It must hold {name}. {cure}"))
+        found = sorted(p for p in folder.rglob(name) if p.is_file())
         if not found:
-            cure = f"Put it there, or call {cls.__name__}.download({str(folder)!r})."
             raise FileNotFoundError(explain(f"{cls.__name__}: {folder} holds no {name}.", cure=cure))
         if len(found) > 1:
             raise FormatError(explain(f"{cls.__name__}: {folder} holds several {name}.", *map(str, found), cure="Leave one of them."))

@@ -14,7 +14,7 @@ from neuro.datasets.events import Recording, Sensor
 from neuro.datasets.formats.npy import header
 from neuro.datasets.reading import iterate_events, read_events
 from neuro.datasets.recordings import spot
-from neuro.errors import FormatError, ParameterError, explain, unknown
+from neuro.errors import FormatError, ParameterError, explain, nothing_there, unknown
 
 BOX = np.dtype([("t", "<i8"), ("x", "<f4"), ("y", "<f4"), ("w", "<f4"), ("h", "<f4"), ("label", "<i2"), ("track", "<i8")])
 NAMES = {"t": ("t", "ts"), "x": ("x",), "y": ("y",), "w": ("w",), "h": ("h",), "label": ("class_id",), "track": ("track_id",)}
@@ -54,7 +54,7 @@ class Detection(Sequence):
         if split is not None and split not in self.parts:
             raise unknown(f"{kind} split", str(split), self.parts)
         if not folder.is_dir():
-            raise FileNotFoundError(explain(f"There is no folder {folder}.", cure="Expected: PART/NAME_td.dat with PART/NAME_bbox.npy."))
+            raise FileNotFoundError(nothing_there("folder", folder, "Expected: PART/NAME_td.dat with PART/NAME_bbox.npy."))
         self.pairs = []
         for boxes in sorted(folder.rglob("*_bbox.npy")):
             if split is not None and boxes.parent.name != split:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from neuro.datasets.examples import Examples
-from neuro.errors import FormatError, explain, unknown
+from neuro.errors import FormatError, explain, nothing_there, unknown
 
 PREFIX = {"train": "train", "test": "t10k"}
 
@@ -93,6 +93,8 @@ class FashionMNIST(MNIST):
 
 def find(folder: Path, pattern: str) -> Path:
     """The one file of a pattern, plain or gzipped."""
+    if not folder.is_dir():
+        raise FileNotFoundError(nothing_there("folder", folder, f"It must hold {pattern} or {pattern}.gz."))
     found = sorted({*folder.glob(pattern), *folder.glob(pattern + ".gz")})
     if not found:
         raise FileNotFoundError(explain(f"{folder} holds no {pattern}.", cure=f"Put {pattern} or {pattern}.gz there."))

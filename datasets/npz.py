@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neuro.errors import FormatError, explain
+from neuro.errors import FormatError, explain, nothing_there
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
@@ -18,7 +18,9 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
         FileNotFoundError: no such file. FormatError: not a readable npz, or an array is missing.
     """
     if not path.is_file():
-        raise FileNotFoundError(explain(f"There is no file {path}.", cure=f"Put the npz with {', '.join(names)} there."))
+        raise FileNotFoundError(nothing_there("file", path, f"Put the npz with {', '.join(names)} there."))
+    if not zipfile.is_zipfile(path):  # numpy.load would take it for a pickle
+        raise FormatError(explain(f"{path} is not an npz file.", f"expected one with the arrays {', '.join(names)}"))
     try:
         with np.load(path, allow_pickle=False) as file:
             return tuple(file[name] for name in names)

@@ -16,6 +16,7 @@ import numpy as np
 
 from neuro.datasets.panning import grey
 from neuro.errors import FormatError, ParameterError, explain
+from neuro.files import read_npy
 
 MOST = 1 << 23  # pixels of a frame; a film of 4096 x 2048 fits, and a damaged head that claims more is found out
 DAMAGE = (OSError, EOFError, SyntaxError, LookupError, TypeError, ValueError, struct.error)  # what Pillow raises on bad bytes
@@ -60,10 +61,7 @@ def timed(fps: float | None, path: Path, frames: Iterator[np.ndarray]) -> Iterat
 
 def of_array(path: Path) -> Iterator[np.ndarray]:
     """Frames of an .npy file, through the memory map."""
-    try:
-        held = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise FormatError(explain(f"read_frames: {path} is no array.", str(error))) from error
+    held = read_npy(path, "frames [F, H, W] or [F, H, W, 3]", mmap_mode="r")
     if held.ndim not in (3, 4):
         raise FormatError(explain(f"read_frames: {path} holds no frames.", f"shape {list(held.shape)}", cure="It must be [F, H, W] or [F, H, W, 3]."))
     return (grey(held[k]) for k in range(len(held)))

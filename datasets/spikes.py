@@ -13,7 +13,7 @@ from neuro.datasets.events import Recording, Sensor, in_order, make_events
 from neuro.datasets.formats.hdf5 import BROKEN
 from neuro.datasets.recordings import spot
 from neuro.datasets.unpacking import unpack
-from neuro.errors import FormatError, ParameterError, explain, unknown
+from neuro.errors import FormatError, ParameterError, explain, nothing_there, unknown
 
 MOST_SPIKES = 10**7  # of one recording
 MOST_SAMPLES = 10**7
@@ -66,9 +66,11 @@ class SpikeFile(Sequence):
     @classmethod
     def place(cls, folder: Path, name: str) -> Path:
         """Where the file lies below the folder."""
-        found = sorted(folder.rglob(name)) if folder.is_dir() else []
+        cure = f"Put {name} there" + (f", or call {cls.__name__}.download({str(folder)!r})." if cls.remotes else ".")
+        if not folder.is_dir():
+            raise FileNotFoundError(nothing_there("folder", folder, cure))
+        found = sorted(folder.rglob(name))
         if not found:
-            cure = f"Put {name} there" + (f", or call {cls.__name__}.download({str(folder)!r})." if cls.remotes else ".")
             raise FileNotFoundError(explain(f"{cls.__name__}: there is no {name} in {folder}.", cure=cure))
         if len(found) > 1:
             raise FormatError(explain(f"{folder} holds several {name}.", *map(str, found), cure="Leave one of them."))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from neuro.errors import FormatError, ParameterError, explain, unknown
+from neuro.errors import FormatError, ParameterError, explain, nothing_there, unknown
 
 UNITS = ("byte", "character", "word")
 UNKNOWN, END = "<unk>", "<eos>"
@@ -112,7 +112,7 @@ class TextFile(Sequence):
         if by not in UNITS:
             raise unknown("unit of text", str(by), UNITS)
         if not path.is_file():
-            raise FileNotFoundError(explain(f"There is no file {path}.", cure="Put a text file in UTF-8 there."))
+            raise FileNotFoundError(nothing_there("file", path, "Put a text file in UTF-8 there."))
         data = path.read_bytes()
         if not data:
             raise FormatError(explain(f"{path} is empty."))

@@ -10,7 +10,7 @@ import numpy as np
 from neuro.datasets.downloads import Remote, download
 from neuro.datasets.examples import Examples
 from neuro.datasets.unpacking import unpack
-from neuro.errors import FormatError, explain, unknown
+from neuro.errors import FormatError, explain, nothing_there, unknown
 
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
 STEPS = 128
@@ -71,7 +71,7 @@ class UCIHAR(Examples):
 def table(path: Path, columns: int) -> np.ndarray:
     """Numbers [N, columns] float32 of a text file, separated by spaces."""
     if not path.is_file():
-        raise FileNotFoundError(explain(f"There is no file {path}.", cure="Unpack UCI HAR Dataset.zip, or call UCIHAR.download(folder)."))
+        raise FileNotFoundError(nothing_there("file", path, "Unpack UCI HAR Dataset.zip, or call UCIHAR.download(folder)."))
     if path.stat().st_size > LIMIT:
         raise FormatError(explain(f"{path} is too large for a table of this set.", f"{path.stat().st_size} bytes"))
     try:

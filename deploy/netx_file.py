@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro.errors import FormatError, explain
+from neuro.errors import FormatError, explain, nothing_there
 from neuro.files import replacing
 
 ARRAYS = ("shape", "weight", "weight_rec", "bias", "delay", "inFeatures", "outFeatures", "inChannels", "outChannels", "kernelSize", "stride",
@@ -74,6 +74,8 @@ def read(path: str | Path) -> tuple[list[Layer], dict[str, Any]]:
     import h5py
 
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(nothing_there("file", path))
     size = path.stat().st_size
     try:
         with h5py.File(path, "r") as file:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neuro.deploy.nir_texts import MOST_LETTERS, MOST_TEXTS, Texts
-from neuro.errors import FormatError, NeuroError, explain
+from neuro.errors import FormatError, NeuroError, explain, nothing_there
 
 MOST_BYTES = 1 << 30  # of all arrays of one file
 MOST_ITEMS = 40_000  # groups and arrays
@@ -33,7 +33,7 @@ def tree(path: Path, root: str) -> dict[str, Any]:
     import h5py
 
     if not path.is_file():
-        raise FormatError(explain(f"there is no NIR file {path}."))
+        raise FormatError(nothing_there("file", path))
     try:
         with h5py.File(path, "r") as file, path.open("rb") as raw:
             if root in file and not isinstance(file.get(root, getlink=True), h5py.HardLink):

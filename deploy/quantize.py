@@ -98,6 +98,8 @@ def input_bits(graph: Graph, x: Tensor, message_bits: int | None) -> int:
         raise graph.input.refuse("the chip takes event counts, and these are not.", facts, cure=cure)
     if message_bits is None:
         return max(1, int(high).bit_length())
+    if not 1 <= message_bits <= 16:
+        raise ParameterError(explain(f"message_bits is {message_bits}.", cure="Give a whole number, 1 to 16, or None for the fewest that hold the input."))
     if high >= 2**message_bits:
         raise graph.input.refuse(f"the counts pass {message_bits} bits.", facts, cure="Raise message_bits, or clip the counts.")
     return message_bits

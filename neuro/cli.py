@@ -65,21 +65,39 @@ OWN_ARGUMENTS = ("train",)  # commands that read their arguments themselves
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point. Exit code 0: done, 2: a user's error, 130: stopped by Ctrl-C."""
+    """Entry point. Exit code 0: done, 1: the reader of our output went away, 2: a user's error, 130: stopped by Ctrl-C."""
     argv = list(sys.argv[1:] if argv is None else argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to others; read when torch loads
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
+    code: Any = None
     try:
         dispatch(argv)
+    except SystemExit as stop:  # of the parser: help was asked for, or the arguments are wrong
+        code = stop.code
     except KeyboardInterrupt:
-        print("\nneuro: stopped. A run in training goes on with: neuro train --resume RUN", file=sys.stderr)
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # the reader of our output went away
-        sys.stderr.close()
-        raise SystemExit(1) from None
+        resume = " The run goes on with: neuro train --resume RUN" if argv[:1] == ["train"] else ""
+        print(f"\nneuro: stopped.{resume}", file=sys.stderr)
+        code = 130
     except (NeuroError, OSError) as error:  # of the system: no such file, no permission, no space
-        print(f"neuro: {said(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        code = 2
+        if isinstance(error, BrokenPipeError) and not _heard("\n"):
+            code = 1
+        else:
+            print(f"neuro: {said(error)}", file=sys.stderr)
+    if not _heard():
+        code = code or 1
+    if code is not None:
+        raise SystemExit(code)
+
+
+def _heard(text: str = "") -> bool:
+    """Say this and what waits to be said. False where nobody reads our output any more, as behind `| head`; what follows then goes nowhere."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def said(error: Exception) -> str:
@@ -177,16 +195,20 @@ def of_options(message: str, options: Sequence[str]) -> str:
     """What is wrong with a command line, in the names of its options, and the nearest option to one that is not known.
 
     >>> of_options('Parser key "batch_size":\\n  Expected a <class \\'int\\'>. Got value: x', [])
-    '--batch-size: Expected a int. Got value: x'
+    '--batch-size: Expected an int. Got value: x'
     >>> of_options("unrecognized arguments: --epoch 3", ["--epochs", "--lr"])
     'unrecognized arguments: --epoch 3; did you mean --epochs?'
     >>> of_options("--steps: Does not validate against any of the Union subtypes\\nSubtypes: [<class 'int'>, <class 'NoneType'>]\\nErrors: ...\\nGiven value type: str\\nGiven value: x", [])
-    '--steps: Expected a int. Got value: x'
+    '--steps: Expected an int. Got value: x'
+    >>> of_options("--damaged: Expected a typing.Literal['refuse', 'prefix']. Got value: x", [])
+    '--damaged: Expected refuse or prefix. Got value: x'
     >>> of_options("the following arguments are required: run, weight_bits", ["--weight_bits"])
     'the following arguments are required: run, --weight-bits'
     """
     message = re.sub(r'Parser key "([\w.]+)":\s*', r"--\1: ", message)
     message = re.sub(r"Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)(?:, (?:<class 'NoneType'>|NoneType))?\]\s.*Given value: (.*)", r"Expected a \1. Got value: \2", message, flags=re.DOTALL)
+    message = re.sub(r"Expected a typing\.Literal\[(.*?)\]", lambda found: "Expected " + " or ".join(w.strip(" '") for w in found[1].split(",")), message)
+    message = re.sub(r"Expected a (?=(<class ')?[aeiou])", "Expected an ", message)
     if (required := "arguments are required: ") in message:  # which are told by their keys
         start, _, names = message.partition(required)
         message = start + required + ", ".join(f"--{n}" if f"--{n}" in options else n for n in names.split(", "))

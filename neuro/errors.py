@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class NeuroError(Exception):
@@ -69,6 +70,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     shown = ", ".join(known) if known else "none"
     meant = f"Did you mean {' or '.join(near)}?" if near else ""
     return UnknownName(explain(f"{kind} {name!r} is not known.", meant, f"Known: {shown}"))
+
+
+def nothing_there(kind: str, path: Path, cure: str = "") -> str:
+    """The message for a path that should be a "folder" or a "file": it says so where the other one is there.
+
+    >>> print(nothing_there("folder", Path("/nowhere"), "Name one."))
+    There is no folder /nowhere.
+      Name one.
+    """
+    other = "a file, not a folder" if kind == "folder" and path.is_file() else "a folder, not a file" if kind == "file" and path.is_dir() else ""
+    return explain(f"{path} is {other}." if other else f"There is no {kind} {path}.", cure=cure)
 
 
 def not_a_tensor(name: str, x: object) -> ShapeError:

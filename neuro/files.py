@@ -14,6 +14,8 @@ from typing import IO, Any
 
 from neuro.errors import FormatError, NeuroError, explain
 
+NPY = b"\x93NUMPY"  # the first bytes of an .npy file
+
 
 class WriteError(NeuroError, OSError):
     """A file could not be written; what stood there before still stands."""
@@ -93,6 +95,29 @@ def read_json(path: str | Path, format: str, version: int) -> dict[str, Any]:
         raise FormatError(explain(f"{path} cannot be read.", str(error), cure="It is damaged or not JSON.")) from error
     check_format(path, value, format, version)
     return value
+
+
+def read_npy(path: str | Path, expected: str, **how: Any) -> Any:
+    """The array of an .npy file; nothing is unpickled.
+
+    Args:
+        expected: what it should hold, for the error.
+        how: for numpy.load, such as mmap_mode.
+
+    Raises:
+        FormatError: not an .npy file, or a damaged one. OSError: it cannot be opened.
+    """
+    import numpy as np
+
+    path = Path(path)
+    with path.open("rb") as file:
+        begins = file.read(len(NPY))
+    if begins != NPY:  # numpy.load would take it for a zip or a pickle
+        raise FormatError(explain(f"{path} is not an .npy file.", f"it begins with {begins!r}", f"expected {expected}"))
+    try:
+        return np.load(path, allow_pickle=False, **how)
+    except (ValueError, EOFError, OSError) as error:
+        raise FormatError(explain(f"{path} cannot be read.", str(error), f"expected {expected}")) from error
 
 
 def check_format(path: str | Path, value: Any, format: str, version: int) -> None:

@@ -240,7 +240,7 @@ def test_a_wrong_option_is_named_as_it_is_typed(capsys, tmp_path):
     start = ("train", "spikformer_motions", "--out", tmp_path / "run")
     for words, says in (
         (("--epoch", 3), "--epoch 3; did you mean --epochs?"), (("--batch-siz=3",), "--batch-siz=3; did you mean --batch-size?"),
-        (("--zzz", 3), "unrecognized arguments: --zzz 3"), (("--batch-size", "x"), "--batch-size: Expected a int. Got value: x"),
+        (("--zzz", 3), "unrecognized arguments: --zzz 3"), (("--batch-size", "x"), "--batch-size: Expected an int. Got value: x"),
     ):  # fmt: skip
         code, _, err = run_cli(capsys, *start, *words)
         assert code == 2 and says in err and "Parser key" not in err and "batch_siz" not in err, err
@@ -254,8 +254,62 @@ def test_arguments_that_are_missing_are_told_as_they_are_written(argv, says, cap
     assert stopped.value.code == 2 and says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("argv", "says"), [(["map", "x", "--chip", "loihi2", "--steps", "many"], "--steps: Expected a int. Got value: many\n"), (["lava", "run", "x", "--inputs", "y", "--probe", "nope"], "--probe: Expected a list[str]. Got value: nope\n")])
+@pytest.mark.parametrize(("argv", "says"), [(["map", "x", "--chip", "loihi2", "--steps", "many"], "--steps: Expected an int. Got value: many\n"), (["lava", "run", "x", "--inputs", "y", "--probe", "nope"], "--probe: Expected a list[str]. Got value: nope\n")])
 def test_a_value_of_another_type_is_told_in_one_line(argv, says, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(argv)
     assert stopped.value.code == 2 and says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["evaluate", "RUN", "--data", "FILE"], "FILE is a file, not a folder."), (["energy", "RUN", "--data", "FILE"], "FILE is a file, not a folder."),
+        (["train", "conv_mnist", "--data", "FILE", "--out", "NEW"], "FILE is a file, not a folder."), (["train", "conv_mnist", "--data", "NONE", "--out", "NEW"], "There is no folder NONE."),
+        (["train", "series_braille", "--data", "FILE", "--out", "NEW"], "FILE is not an npz file."), (["predict", "RUN", "FOLDER"], "FOLDER is a folder, not a file."),
+        (["predict", "FILE", "RUN"], "FILE is not a run."), (["evaluate", "NONE", "--data", "FOLDER"], "there is no run NONE."),
+        (["nir", "check", "FOLDER"], "FOLDER is a folder, not a file."), (["lava", "read", "FOLDER"], "FOLDER is a folder, not a file."),
+        (["lava", "script", "FOLDER"], "there is no network.npz in FOLDER.\n  neuro export"),
+        (["data", "info", "FILE", "--damaged", "maybe"], "--damaged: Expected refuse or prefix. Got value: maybe"),
+    ],
+)  # fmt: skip
+def test_a_file_where_a_folder_is_meant_and_the_other_way_round(argv, says, capsys, trained, tmp_path):
+    places = {"RUN": trained, "FILE": tmp_path / "file.txt", "FOLDER": tmp_path / "empty", "NONE": tmp_path / "none", "NEW": tmp_path / "new"}
+    places["FILE"].write_text("hello\n")
+    places["FOLDER"].mkdir()
+    code, out, err = run_cli(capsys, *(places.get(word, word) for word in argv))
+    for word, path in places.items():
+        says = says.replace(word, str(path))
+    assert (code, out) == (2, "") and says in err and "Traceback" not in err and not places["NEW"].exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("argv", [["--help"], ["data", "info", "nowhere"], ["data", "info", "--help"]])
+def test_a_reader_that_goes_away_is_no_error(argv, unbuffered):
+    """As behind `| head`: nothing about a broken pipe, from Python neither."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run([sys.executable, "-m", "neuro.cli", *argv], stdout=writer, stderr=subprocess.PIPE, text=True, env=env)
+    os.close(writer)
+    refused = "nowhere" in argv
+    assert done.returncode == (2 if refused else 0 if argv[-1] == "--help" and len(argv) > 1 and unbuffered else 1), done
+    assert done.stderr == ("neuro: nowhere: no such file or directory.\n" if refused else "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_told(capsys, monkeypatch):
+    def broken(argv):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(cli, "dispatch", broken)
+    code, _, err = run_cli(capsys, "models")
+    assert code == 2 and "Broken pipe" in err
+
+
+def test_only_training_is_told_how_to_go_on(capsys, monkeypatch):
+    def stopped(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "dispatch", stopped)
+    assert run_cli(capsys, "train", "x") == (130, "", "\nneuro: stopped. The run goes on with: neuro train --resume RUN\n")
+    assert run_cli(capsys, "predict", "x") == (130, "", "\nneuro: stopped.\n")

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import neuro
 from neuro import cli
@@ -14,6 +15,7 @@ from neuro.deploy.lava import find_interpreter
 from neuro.deploy.lava_environment import VARIABLE
 from neuro.deploy.network import Cell, IntegerNetwork
 from neuro.deploy.profiles import PROFILES
+from neuro.deploy.quantize import quantize
 from neuro.deploy.twin import run_twin
 from neuro.surrogate import ATan
 from neuro.training import Preprocess, Run, save_model
@@ -78,6 +80,25 @@ def test_energy_prices_every_layer_in_every_profile(capsys, trained, data, model
     assert "not a measurement" in out and "break-even" in out
     (line,) = (line for line in out.splitlines() if line.startswith("Elementwise, int8_45nm: "))
     assert re.search(r"snn \S+ \(arithmetic \S+, memory \S+\), dense ", line) and "; with it SNN/dense " in line and "SNN/once " in line
+
+
+class Sine(torch.nn.Module):
+    """A model whose network has no graph."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.classes, self.preprocess = model, model.classes, model.preprocess
+
+    def forward(self, x):
+        return self.model(torch.sin(x))
+
+
+def test_energy_of_a_network_without_a_graph_is_counted_and_not_compared(capsys, trained, data, monkeypatch):
+    whole = run_cli(capsys, "energy", trained, "--data", data, "--samples", 2)[1]
+    monkeypatch.setattr("neuro.commands.energy.load", lambda run: Sine(neuro.load(run)))
+    code, out, err = run_cli(capsys, "energy", trained, "--data", data, "--samples", 2)
+    assert (code, err) == (0, "") and "\nOperations alone: " in out and "\nNot compared with ANNs of the same layers: " in out
+    assert "sin" in out[out.index("\nNot compared") :] and "break-even" in whole and "break-even" not in out
 
 
 def test_energy_of_a_file_and_of_a_folder_are_the_same(capsys, trained, data):
@@ -201,3 +222,19 @@ def test_doctor_says_why_an_interpreter_does_not_do(capsys, monkeypatch, tmp_pat
 def test_no_recordings_are_no_sample(capsys, trained, data, command):
     code, _, err = run_cli(capsys, command, trained, "--data", data, "--samples", 0)
     assert code == 2 and "samples=0" in err
+
+
+@pytest.mark.parametrize(("option", "value", "says"), [("--message-bits", 0, "message_bits is 0."), ("--message-bits", 17, "1 to 16"), ("--weight-bits", 9, "2 to 8"), ("--samples", -1, "at least 1")])
+def test_export_refuses_numbers_that_are_out_of_range(capsys, trained, data, option, value, says):
+    code, out, err = run_cli(capsys, "export", trained, "--data", data, option, value)
+    assert (code, out) == (2, "") and says in err and not (trained / "network.npz").exists()
+
+
+def test_lava_run_refuses_inputs_that_are_no_array(capsys, tmp_path):
+    """And a limit that is no time, before anything is read."""
+    (tmp_path / "text.npy").write_text("0 1 1 0\n")
+    np.savez(tmp_path / "several.npz", x=np.zeros(3))
+    quantize(neuro.layers.Sequential(neuro.layers.Linear(3, 2), neuro.neurons.LIF()), torch.ones(4, 1, 3))[0].save(tmp_path / "network.npz")
+    for inputs, more, says in (("text.npy", (), "is not an .npy file.\n  it begins with b'0 1 1 '"), ("several.npz", (), "is not an .npy file."), ("text.npy", ("--time-limit", -1), "must be above 0")):
+        code, out, err = run_cli(capsys, "lava", "run", tmp_path, "--inputs", tmp_path / inputs, *more)
+        assert (code, out) == (2, "") and says in err and "pickle" not in err

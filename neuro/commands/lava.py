@@ -9,8 +9,8 @@ from pathlib import Path
 from neuro.deploy.lava_environment import doctor as find_out
 from neuro.deploy.lava_environment import install as make
 from neuro.deploy.network import IntegerNetwork
-from neuro.errors import FormatError, LavaError, explain
-from neuro.files import replacing
+from neuro.errors import FormatError, LavaError, ParameterError, explain
+from neuro.files import read_npy, replacing
 
 
 def install(pip_args: str | None = None, if_possible: bool = False) -> None:
@@ -36,7 +36,11 @@ def doctor() -> None:
 
 def of_run(file: Path) -> Path:
     """The network file of a run's folder, or the file itself."""
-    return file / "network.npz" if file.is_dir() else file
+    if not file.is_dir():
+        return file
+    if not (file / "network.npz").exists():
+        raise FormatError(explain(f"there is no network.npz in {file}.", cure="neuro export RUN --data FOLDER writes one."))
+    return file / "network.npz"
 
 
 def netx(file: Path, out: Path | None = None, expand: bool = False, round_bias: bool = False) -> None:
@@ -101,11 +105,10 @@ def run(file: Path, inputs: Path, time_limit: float = 600.0, probe: list[str] | 
     from neuro.deploy.lava_probes import compare_probes, table_of, twin_probes
     from neuro.deploy.twin import run_twin
 
+    if not time_limit > 0:
+        raise ParameterError(explain("neuro lava run: the time limit must be above 0.", f"time_limit {time_limit:g} s"))
     network = IntegerNetwork.load(of_run(file))
-    try:
-        x = np.load(inputs, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise FormatError(explain(f"{inputs}: not a readable .npy file.", str(error))) from error
+    x = read_npy(inputs, "integers [T, B, ...], event counts")
     probe = probe or []
     expected = twin_probes(network, x, probe, at) if probe else {}
     lava = run_lava(network, x, time_limit=time_limit, probe=probe, at=at, step_by_step=step_by_step)

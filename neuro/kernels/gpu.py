@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import tempfile
 import threading
 import warnings
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from neuro.kernels.gpu_source import Layout, backward_source, forward_source, is
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.program import Program
 from neuro.kernels.writing import Ends
+from neuro.scratch import Scratch
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # Products and sums are kept apart (`enable_fp_fusion`): one rounding less could move a membrane across its threshold.
@@ -205,6 +205,12 @@ def _function(source: str, name: str) -> _Loaded:
         return _Loaded(getattr(module, name))
 
 
+@functools.cache
+def _own_folder() -> Scratch:
+    """Of this process, where the cache cannot be written."""
+    return Scratch("neuro-kernels")
+
+
 def _written(path: Path, source: str) -> Path:
     """A file that holds exactly this text."""
     if path.is_file() and path.read_bytes() == source.encode():
@@ -215,6 +221,6 @@ def _written(path: Path, source: str) -> Path:
             file.write(source.encode())
     except WriteError as refused:
         warnings.warn(f"Compiled kernels are not kept, so every process compiles them anew. {refused}", RuntimeWarning, stacklevel=2)
-        path = Path(tempfile.mkdtemp(prefix="neuro_kernels_")) / path.name
+        path = _own_folder().path / path.name
         path.write_bytes(source.encode())
     return path

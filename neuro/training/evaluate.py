@@ -15,7 +15,8 @@ from neuro.datasets.examples import EncodedExamples
 from neuro.datasets.fsdd import read_wave
 from neuro.datasets.labelled import Labelled, decoded
 from neuro.datasets.loading import EventFrames, Sample, collate
-from neuro.errors import FormatError, ParameterError, ShapeError, explain, unknown
+from neuro.errors import FormatError, ParameterError, ShapeError, explain, nothing_there, unknown
+from neuro.files import read_npy
 from neuro.training.preprocess import Preprocess, PreprocessArray
 from neuro.training.runs import Run, load
 from neuro.training.scores import Scores, answers, scores
@@ -196,28 +197,20 @@ def predict(run: str | Path, files: Sequence[str | Path]) -> list[Answer]:
 def read_array(file: Path, preprocess: PreprocessArray) -> np.ndarray:
     """The array of one file: .npy, or .wav at the rate that the model's input has."""
     if not file.is_file():
-        raise FormatError(explain(f"there is no file {file}."))
+        raise FormatError(nothing_there("file", file))
     rate = getattr(preprocess.encode, "rate_hz", None)
     if file.suffix.lower() == ".wav" and rate is not None:
         return read_wave(file.read_bytes(), file.name, rate)
     if file.suffix.lower() != ".npy":
         reads = ".npy and .wav" if rate is not None else ".npy"
         raise FormatError(explain(f"{file} is of no kind that this model's predict reads.", f"it reads {reads}"))
-    return loaded(file, "an array of numbers")
-
-
-def loaded(file: Path, expected: str) -> np.ndarray:
-    """The array of an .npy file; nothing is unpickled."""
-    try:
-        return np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise FormatError(explain(f"{file} cannot be read.", str(error), f"expected {expected}")) from error
+    return read_npy(file, "an array of numbers")
 
 
 def read_events(file: Path, sensor: Any) -> np.ndarray:
     """The events of one file, of any format of ours."""
     if not file.is_file():
-        raise FormatError(explain(f"{file} is a folder." if file.is_dir() else f"there is no file {file}.", cure="Name files; neuro evaluate takes a folder." if file.is_dir() else ""))
+        raise FormatError(nothing_there("file", file, "Name files; neuro evaluate takes a folder." if file.is_dir() else ""))
     return decoded(file, str(file), sensor)
 
 

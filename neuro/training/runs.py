@@ -29,6 +29,7 @@ from neuro.training.weights import load_model
 FORMAT, VERSION, SPLIT = "neuro-run", 1, "neuro-split"
 PACKAGES = ("neuro-snn", "torch", "numpy", "lightning", "safetensors", "numba", "snntorch", "tonic")
 MAY_CHANGE = ("data", "out", "devices", "workers", "jobs", "accelerator", "resume", "cache")  # options that leave the result alone
+NAMED = "Name the folder given as --out in training, or its model.safetensors."
 METRICS = ("epoch", "step", "seconds", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 LAYERS = ("step", "layer", "rate", "silent", "always", "gradient")
 
@@ -172,6 +173,10 @@ def load(run: str | Path) -> nn.Module:
         UnknownName: of a model that neither we nor the run's recipe register.
     """
     path = Path(run)
+    if not path.exists():
+        raise FormatError(explain(f"there is no run {path}.", "neither a folder nor a file of that name", cure=NAMED))
+    if path.is_file() and path.suffix != ".safetensors":
+        raise FormatError(explain(f"{path} is not a run.", "it is a file, and no model.safetensors", cure=NAMED))
     if not path.is_dir():
         return _loaded(path)
     file = path / "model.safetensors"

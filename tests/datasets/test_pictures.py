@@ -89,7 +89,7 @@ def test_what_is_no_film_is_refused(tmp_path):
         (good, 0, ParameterError, "fps=0"),
         (good, np.nan, ParameterError, "fps=nan"),
         (tmp_path / "flat.npy", 1, FormatError, r"\[3, 4\]"),
-        (tmp_path / "text.npy", 1, FormatError, "no array"),
+        (tmp_path / "text.npy", 1, FormatError, "not an .npy file"),
         (tmp_path / "text.gif", 1, FormatError, "no picture"),
         (tmp_path / "still.png", None, ParameterError, "how long"),
         (tmp_path / "empty", 1, FormatError, "holds no pictures"),

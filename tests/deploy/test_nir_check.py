@@ -71,7 +71,7 @@ def test_the_command(file, capsys):
     assert "check" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         cli.main(["nir", "check", str(file) + "x"])
-    assert stop.value.code == 2 and "there is no NIR file" in capsys.readouterr().err
+    assert stop.value.code == 2 and "There is no file" in capsys.readouterr().err
 
 
 def test_export_of_a_run_that_nir_cannot_hold(capsys, tmp_path, make_exact):

@@ -20,6 +20,7 @@ from neuro.kernels.program import flat, trace
 from neuro.kernels.reference import loop
 from neuro.neurons import ALIF, CUBALIF, LIF, PLIF
 from neuro.reset import Subtract, ToZero
+from neuro.scratch import Scratch
 from neuro.surrogate import ATan, Sigmoid, Triangle
 
 normal = functools.partial(three_states.normal, device=DEVICE)
@@ -184,6 +185,18 @@ def test_a_damaged_source_is_written_again():
     gpu.kernels.cache_clear()
     assert all(torch.equal(a, b) for a, b in zip(before, gpu.forward(*arguments), strict=True))
     assert path.read_text() != "raise SystemExit"
+
+
+def test_sources_that_cannot_be_kept_go_with_the_process(tmp_path, monkeypatch):
+    """A folder where the cache should be is a file: the text lies in one folder, removed at the end."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(gpu, "_own_folder", functools.cache(lambda: Scratch("neuro-kernels-test")))
+    with pytest.warns(RuntimeWarning, match="not kept"):
+        first, again, other = (gpu._written(tmp_path / "file" / name, text) for name, text in (("a.py", "x = 1"), ("a.py", "x = 1"), ("b.py", "x = 2")))
+    own = gpu._own_folder()
+    assert first == again and first.parent == other.parent == own.path and (first.read_text(), other.read_text()) == ("x = 1", "x = 2")
+    own.close()
+    assert not first.exists()
 
 
 def lif_program(reset):
