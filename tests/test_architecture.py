@@ -41,7 +41,7 @@ ORDER = [
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 TOP = len(ORDER)  # conversion, timesteps, learning, training, interop, recipes, reports, command line, demo
 DRAWING = ("neuro.plots", "neuro.demo", "neuro.report", "neuro.report_page", "neuro.run_report")  # may load the plots when they are loaded
-MACHINE = re.compile(r"neuro\.kernels\.(words|\w+_loops)")  # functions for Numba, which these load; others load them when they are used
+MACHINE = re.compile(r"neuro\.kernels\.(words|translating|\w+_loops)")  # functions for Numba, which these load; others load them when they are used
 HEAVY = {"tonic", "lightning", "matplotlib", "pandas", "snntorch", "numba", "triton", "nir", "lava"}
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from neuro.files import WriteError, replacing
+from neuro.kernels.writing import MARK
 
 _FORMAT = b"neuro kernel 1\n"
 _loaded: dict[str, Callable[..., Any]] = {}
@@ -36,7 +37,7 @@ def folder() -> Path:
 def function(source: str, name: str) -> Callable[..., Any]:
     """The function `name` of `source` as a Numba dispatcher that releases the GIL; compiled, or read from disk, at its first call.
 
-    One kernel is called with one combination of types.
+    One kernel is called with one combination of types. What is marked `@translated` takes the short way of `translating.py`.
     """
     key = hashlib.sha256("\0".join((name, source, *_surroundings())).encode()).hexdigest()
     with _lock:
@@ -48,12 +49,14 @@ def function(source: str, name: str) -> Callable[..., Any]:
 def _dispatcher(source: str, name: str, key: str) -> Callable[..., Any]:
     import numba
 
-    from neuro.kernels import words
+    from neuro.kernels import translating, words
 
     unique = f"{name}_{key[:16]}"  # machine code of several processes meets in one: its symbols bear the function's name
     space: dict[str, Any] = {"__name__": words.__name__}  # and name a module that a later process can import
-    exec(compile(source.replace(f"def {name}(", f"def {unique}("), f"<neuro kernel {key[:12]}>", "exec"), space)
-    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False)(space[unique])
+    head, marked, body = source.partition(f"{MARK}\n")
+    exec(compile(head if marked else head.replace(f"def {name}(", f"def {unique}("), f"<neuro kernel {key[:12]}>", "exec"), space)
+    made = translating.function(body, unique, space) if marked else space[unique]
+    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False, no_cfunc_wrapper=bool(marked))(made)
     dispatcher._cache = _OneFile(folder() / f"{key}.kernel")
     return dispatcher
 
@@ -65,10 +68,11 @@ def _surroundings() -> tuple[str, ...]:
     import llvmlite.binding
     import numba
 
-    from neuro.kernels import words
+    from neuro.kernels import translating, words
 
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
-    return (Path(words.__file__).read_text(), numba.__version__, llvmlite.__version__, sys.version, *processor)
+    texts = [Path(module.__file__).read_text() for module in (words, translating)]
+    return (*texts, numba.__version__, llvmlite.__version__, sys.version, *processor)
 
 
 class _OneFile:

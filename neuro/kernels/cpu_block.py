@@ -33,6 +33,7 @@ from neuro.kernels.words import *
 F = np.{dtype}
 ZERO, ONE = F(0.0), F(1.0)
 HALF_ZERO, HALF_ONE = np.uint16(0x0000), np.uint16(0x3F80)
+INFINITE, NAN = np.float64("inf"), np.float64("nan")
 """
 
 
@@ -65,7 +66,7 @@ class Row(NamedTuple):
     """What a step reads or writes for each neuron of the block."""
 
     name: str
-    place: str  # `x0[{t}, row, left:right]`
+    place: str  # `row(x0, {t}, r, left)`
     node: int  # that is read here, or whose value is written here
     half: bool = False  # bfloat16, in 16 bits
     kept: bool = False  # written and read by the same kernel
@@ -87,7 +88,7 @@ class Block:
         """A Python number of the step, in double."""
         node = self.nodes[index]
         if node.op == "constant":
-            return _double(node.value)
+            return _double(float(node.value))  # type: ignore[arg-type]
         if node.op == "number":
             return f"numbers[{node.value}]"
         return OPERATIONS[node.op].plain.format(*(self.number(a) for a in node.args))  # type: ignore[union-attr]
@@ -105,14 +106,20 @@ class Block:
 
     def store(self, place: str, name: str) -> None:
         """A variable of the block into a row of memory."""
-        self.text(f"out = {place}")
+        self.text(f"{name}_out = {place}")
         with self.text.block("for i in range(n):"):
-            self.text(f"poke(out, i, peek(work, {self.at(name)} + i, {WORK}), {1 << WRITTEN[0]})")
+            self.text(f"poke({name}_out, i, peek(work, {self.at(name)} + i, {WORK}), {1 << WRITTEN[0]})")
 
     def load(self, place: str, name: str) -> None:
         """The other way round."""
-        self.text(f"given = {place}")
-        self.fill(name, f"peek(given, i, {READ})")
+        self.text(f"{name}_given = {place}")
+        self.fill(name, f"peek({name}_given, i, {READ})")
+
+    def silence(self, place: str) -> None:
+        """Zeros into a row of an input's or output's type."""
+        self.text(f"silent = {place}")
+        with self.text.block("for i in range(n):"):
+            self.text(f"poke(silent, i, {'HALF_ZERO' if self.layout.half else 'ZERO'}, {1 << WRITTEN[0]})")
 
     @contextmanager
     def items(self) -> Iterator[None]:
@@ -121,23 +128,23 @@ class Block:
         Where parameters vary over the neurons of a row, the same block of all rows comes first: its parameters stay in `work`.
         """
         text, columns = self.text, "column" in self.layout.params
-        text("rows, blocks = x0.shape[1], (C + block - 1) // block")
+        text("rows = x0.shape[1]")
+        text("blocks = (C + block - 1) // block")
         with text.block("for item in range(low, high):"):
-            text("row = item % rows" if columns else "row = item // blocks")
-            text("left = item // rows * block" if columns else "left = (item - row * blocks) * block")
+            text("r = item % rows" if columns else "r = item // blocks")
+            text("left = item // rows * block" if columns else "left = (item - r * blocks) * block")
             text("n = min(block, C - left)")
-            text("right = left + n")
-            text("steps = min(max(lengths[row], 0), T)" if self.layout.lengths else "steps = T")
+            text("steps = min(max(lengths[r], 0), T)" if self.layout.lengths else "steps = T")
             for k, kind in enumerate(self.layout.params):
                 if kind == "each":
-                    self.load(f"p{k}[row, left:right]", f"p{k}")
+                    self.load(f"row(p{k}, r, left)", f"p{k}")
                 elif kind != "column":
-                    text(f"p{k}r = p{k}[0]" if kind == "one" else f"p{k}r = p{k}[row % len(p{k})]")
+                    text(f"p{k}r = p{k}[0]" if kind == "one" else f"p{k}r = p{k}[r % len(p{k})]")
             if columns:
-                with text.block("if row == 0 or item == low:"):
+                with text.block("if (r == 0) | (item == low):"):
                     for k, kind in enumerate(self.layout.params):
                         if kind == "column":
-                            self.load(f"p{k}[left:right]", f"p{k}")
+                            self.load(f"row(p{k}, left)", f"p{k}")
             yield
 
     def copies(self, order: Sequence[int]) -> int:
@@ -196,6 +203,5 @@ class Block:
         return "\n".join(self.text.lines).replace("WORK", str(max(1, len(self.places)) * PITCH)) + "\n"
 
 
-def _double(value: float | int | None) -> str:
-    text = repr(float(value))  # type: ignore[arg-type]
-    return f'np.float64("{text}")' if text in ("inf", "-inf", "nan") else text
+def _double(value: float) -> str:
+    return f"({value!r})".replace("inf", "INFINITE").replace("nan", "NAN")

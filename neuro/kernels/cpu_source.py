@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuro.kernels.cpu_block import PITCH, SINGLE, Block, Carried, Layout, Row
+from neuro.kernels.cpu_block import PITCH, SINGLE, WRITTEN, Block, Carried, Layout, Row
 from neuro.kernels.cut import minimum_cut
 from neuro.kernels.derivative import Backward
 from neuro.kernels.expression import Node
 from neuro.kernels.program import Program, needed
-from neuro.kernels.writing import Ends
+from neuro.kernels.writing import MARK, Ends
 
 SEGMENT = 16  # steps between kept states
 
@@ -34,25 +34,26 @@ def forward_source(program: Program, layout: Layout, keep: bool, after: bool = T
     text = block.text
     order = needed(program.nodes, (*program.outputs, *program.after))
     reads, carried = _inputs(block, order), _states(block, program, order)
-    writes = [Row(f"y{k}r", f"y{k}[{{t}}, row, left:right]", i, layout.half) for k, i in enumerate(program.outputs)]
+    writes = [Row(f"y{k}r", f"row(y{k}, {{t}}, r, left)", i, layout.half) for k, i in enumerate(program.outputs)]
 
+    text(MARK)
     with text.block(f"def forward({', '.join(arguments)}):"):
-        text("work = np.empty(WORK, F)")
+        text("work = scratch(WORK)")
         block.rounded_numbers()
         with block.items():
             _begin(block, program)
             with text.block(f"for t in range(0, steps, {(copies := block.copies(order))}):"):
                 if keep:
-                    with text.block(f"if t > 0 and t % {SEGMENT} == 0:"):
+                    with text.block(f"if (t > 0) & (t % {SEGMENT} == 0):"):
                         for k in states:
-                            block.store(f"c{k}[t // {SEGMENT} - 1, row, left:right]", f"v{k}")
+                            block.store(f"row(c{k}, t // {SEGMENT} - 1, r, left)", f"v{k}")
                 block.steps(copies, "+", order, reads, writes, carried)
             if layout.lengths:
                 with text.block("for t in range(steps, T):"):
                     for k in range(len(program.outputs)):
-                        text(f"y{k}[t, row, left:right] = 0")
+                        block.silence(f"row(y{k}, t, r, left)")
             for k in states if after else ():
-                block.store(f"e{k}[row, left:right]", f"v{k}")
+                block.store(f"row(e{k}, r, left)", f"v{k}")
     return block.source(), len(block.places)
 
 
@@ -70,22 +71,23 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"c{k}" for k in states] + gys + [f"d{k}" for k in states] * ends.after + gxs + [f"b{k}" for k in states] * ends.before
     arguments += [f"q{k}" for k in summed] + ["T", "C", "block", "low", "high"]
+    text(MARK)
     with text.block(f"def backward({', '.join(arguments)}):"):
-        text("work = np.empty(WORK, F)")
+        text("work = scratch(WORK)")
         if cut:
-            text(f"buffer = np.empty(({SEGMENT}, {len(cut)}, {PITCH}), F)")
+            text(f"buffer = scratch({SEGMENT * len(cut) * PITCH})")
         block.rounded_numbers()
         with block.items():
             for k in states:
                 if ends.after:
-                    block.load(f"d{k}[row, left:right]", f"u{k}")
+                    block.load(f"row(d{k}, r, left)", f"u{k}")
                 else:
                     block.fill(f"u{k}", "ZERO")
             for k in summed:
                 block.fill(f"w{k}", "ZERO")
             for h in gxs if layout.lengths else ():
                 with text.block("for t in range(steps, T):"):
-                    text(f"{h}[t, row, left:right] = 0")
+                    block.silence(f"row({h}, t, r, left)")
             with text.block(f"for segment in range((steps + {SEGMENT - 1}) // {SEGMENT} - 1, -1, -1):"):
                 text(f"first = segment * {SEGMENT}")
                 text(f"last = min(first + {SEGMENT}, steps)")
@@ -93,7 +95,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
                     _again(block, program, cut, forward)
                 _back(block, backward, order, cut, summed)
             for k in states if ends.before else ():
-                block.store(f"b{k}[row, left:right]", f"u{k}")
+                block.store(f"row(b{k}, r, left)", f"u{k}")
             for k in summed:
                 _sum_up(block, k)
     return block.source(), len(block.places) + SEGMENT * len(cut)
@@ -102,7 +104,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
 def _inputs(block: Block, order: Sequence[int]) -> list[Row]:
     """Those that the nodes in `order` read."""
     found = [(int(block.nodes[i].value), i) for i in order if block.nodes[i].op == "x"]  # type: ignore[arg-type]
-    return [Row(f"x{k}r", f"x{k}[{{t}}, row, left:right]", i, block.layout.half) for k, i in found]
+    return [Row(f"x{k}r", f"row(x{k}, {{t}}, r, left)", i, block.layout.half) for k, i in found]
 
 
 def _states(block: Block, program: Program, order: Sequence[int]) -> list[Carried]:
@@ -114,10 +116,10 @@ def _begin(block: Block, program: Program) -> None:
     """The states before the first step."""
     for k in range(program.states):
         if block.layout.alike:
-            block.text(f"same = s{k}[0]")
-            block.fill(f"v{k}", "same")
+            block.text(f"same{k} = s{k}[0]")
+            block.fill(f"v{k}", f"same{k}")
         else:
-            block.load(f"s{k}[row, left:right]", f"v{k}")
+            block.load(f"row(s{k}, r, left)", f"v{k}")
 
 
 def _again(block: Block, program: Program, cut: Sequence[int], forward: Sequence[Node]) -> None:
@@ -128,9 +130,9 @@ def _again(block: Block, program: Program, cut: Sequence[int], forward: Sequence
         _begin(block, program)
     with text.block("else:"):
         for k in range(program.states):
-            block.load(f"c{k}[segment - 1, row, left:right]", f"v{k}")
+            block.load(f"row(c{k}, segment - 1, r, left)", f"v{k}")
     reads, carried = _inputs(block, order), _states(block, program, order)
-    writes = [Row(f"kept{j}", f"buffer[{{t}} - first, {j}]", i, kept=True) for j, i in enumerate(cut)]
+    writes = [Row(f"kept{j}", f"row(buffer, (({{t}} - first) * {len(cut)} + {j}) * {PITCH})", i, kept=True) for j, i in enumerate(cut)]
     with text.block(f"for t in range(first, last, {(copies := block.copies(order))}):"):
         block.steps(copies, "+", order, reads, writes, carried)
 
@@ -140,10 +142,10 @@ def _back(block: Block, backward: Backward, order: Sequence[int], cut: Sequence[
     nodes, half = backward.nodes, block.layout.half
     used = [i for i in cut if any(i in nodes[j].args for j in order) or i in backward.roots()]
     order = [*used, *order]
-    reads = [Row(f"kept{j}", f"buffer[{{t}} - first, {j}]", i, kept=True) for j, i in enumerate(cut) if i in used]
+    reads = [Row(f"kept{j}", f"row(buffer, (({{t}} - first) * {len(cut)} + {j}) * {PITCH})", i, kept=True) for j, i in enumerate(cut) if i in used]
     reads += _inputs(block, order)
-    reads += [Row(f"g{nodes[i].value}r", f"g{nodes[i].value}[{{t}}, row, left:right]", i, half) for i in order if nodes[i].op == "grad_y"]
-    writes = [Row(f"h{k}r", f"h{k}[{{t}}, row, left:right]", i, half) for k, i in enumerate(backward.x) if i is not None]
+    reads += [Row(f"g{nodes[i].value}r", f"row(g{nodes[i].value}, {{t}}, r, left)", i, half) for i in order if nodes[i].op == "grad_y"]
+    writes = [Row(f"h{k}r", f"row(h{k}, {{t}}, r, left)", i, half) for k, i in enumerate(backward.x) if i is not None]
     leaves = {int(nodes[i].value): i for i in order if nodes[i].op == "grad_state"}  # type: ignore[arg-type]
     carried = [Carried(f"u{k}", leaves.get(k), "ZERO" if i is None else f"@{i}") for k, i in enumerate(backward.state)]
     carried += [Carried(f"w{k}", None, f"$ + @{backward.params[k]}") for k in summed]
@@ -155,6 +157,6 @@ def _sum_up(block: Block, k: int) -> None:
     """A parameter's gradient over the steps of this block: its sum, or one value per neuron."""
     if block.layout.params[k] in SINGLE:
         begin = block.at(f"w{k}")
-        block.text(f"q{k}[item] = total(work[{begin} : {begin} + n])")
+        block.text(f"poke(row(q{k}, 0), item, total(row(work, {begin}), n), {1 << WRITTEN[0]})")
     else:
-        block.store(f"q{k}[row, left:right]", f"w{k}")
+        block.store(f"row(q{k}, r, left)", f"w{k}")

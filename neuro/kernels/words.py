@@ -9,6 +9,7 @@ widening is exact, narrowing rounds to nearest, ties to even, and keeps a NaN a 
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -17,73 +18,30 @@ from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
 __all__ = [
-    "atan", "ceil", "cos", "exp", "expm1", "fabs", "floor", "log", "log1p", "narrow", "peek", "poke", "pow", "rint", "sin", "sqrt", "tanh", "total", "trunc", "where", "widen",
+    "atan", "ceil", "cos", "exp", "expm1", "fabs", "floor", "log", "log1p", "narrow", "pow", "rint", "sin", "sqrt", "tanh", "total", "trunc", "where", "widen",
 ]  # fmt: skip
 
 expm1, log, log1p, sin, cos, atan, sqrt, fabs = math.expm1, math.log, math.log1p, math.sin, math.cos, math.atan, math.sqrt, math.fabs
-floor, ceil, rint, trunc = np.floor, np.ceil, np.rint, np.trunc
-
-
-GROUPS = 30  # of memory that `peek` and `poke` tell apart
-
-
-@intrinsic
-def peek(context: Any, array: Any, i: Any, groups: Any) -> Any:
-    """array[i] of a contiguous array, which lies in one of `groups`: the bits of a literal number. The compiler may believe that what
-    has no group in common with it lies elsewhere."""
-    if not isinstance(groups, types.IntegerLiteral):
-        return None  # asked again with the literal
-    bits = groups.literal_value
-
-    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return _lies_in(bits, builder, builder.load(builder.gep(data, [args[1]], inbounds=True)))
-
-    return array.dtype(array, types.intp, groups), write
-
-
-@intrinsic
-def poke(context: Any, array: Any, i: Any, value: Any, groups: Any) -> Any:
-    """array[i] = value, as `peek`."""
-    if not isinstance(groups, types.IntegerLiteral):
-        return None
-    bits = groups.literal_value
-
-    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        _lies_in(bits, builder, builder.store(args[2], builder.gep(data, [args[1]], inbounds=True)))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, array.dtype, groups), write
-
-
-def _lies_in(groups: int, builder: Any, access: Any) -> Any:
-    """LLVM's notes on what an access may overlap with."""
-    note = builder.module.add_metadata
-    domain = note(["neuro"])
-    scopes = [note([f"neuro {k}", domain]) for k in range(GROUPS)]
-    access.set_metadata("alias.scope", note([s for k, s in enumerate(scopes) if groups >> k & 1]))
-    access.set_metadata("noalias", note([s for k, s in enumerate(scopes) if not groups >> k & 1]))
-    return access
-
+floor, ceil, rint, trunc, pow = np.floor, np.ceil, np.rint, np.trunc, operator.pow  # noqa: A001
 
 @register_jitable(fastmath={"reassoc"})
-def total(values):
-    """Sum in double, in several chains side by side; the same values give the same sum."""
+def total(values, n):
+    """Sum of n numbers in double, in several chains side by side; the same values give the same sum."""
     found = 0.0
-    for i in range(len(values)):
+    for i in range(n):
         found += values[i]
     return found
 
 
-@register_jitable
-def where(condition, a, b):
-    return a if condition else b
+@intrinsic
+def where(context: Any, condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition holds, else b, of the same type."""
 
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(*args)
 
-@register_jitable
-def pow(a, b):  # noqa: A001
-    return a**b
+    return a(types.boolean, a, a), write
+
 
 
 @intrinsic
@@ -102,23 +60,25 @@ def _float_to_bits(context: Any, value: Any) -> Any:
     return types.uint32(types.float32), write
 
 
+F, Bits, Half = np.float32, np.uint32, np.uint16
+
+
 @register_jitable
 def widen(half):
-    return _bits_to_float(np.uint32(np.uint32(half) << np.uint32(16)))
+    return _bits_to_float(Bits(Bits(half) << Bits(16)))
 
 
 @register_jitable
 def narrow(value):
     bits = _float_to_bits(value)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
-    return np.uint16(rounded) if value == value else np.uint16(0x7FC0)
+    odd = (bits >> Bits(16)) & Bits(1)
+    rounded = Bits(bits + Bits(0x7FFF) + odd) >> Bits(16)
+    return where(value == value, Half(rounded), Half(0x7FC0))
 
 
-F = np.float32
 _LOG2E, _LN2_HIGH, _LN2_LOW = F(1.44269504088896341), F(0.693359375), F(-2.12194440e-4)
 _SHIFT = F(1.5 * 2.0**23)  # added to a number, it leaves no place for a fraction: the sum is rounded to a whole number
-_EXP_MOST, _EXP_LEAST = F(88.72283), F(-87.33654)  # beyond: infinity, and zero in place of subnormal numbers
+_EXP_MOST, _EXP_LEAST, _INFINITE = F(88.72283), F(-87.33654), F(np.inf)  # beyond: infinity, and zero in place of subnormal numbers
 
 
 def exp(x):
@@ -151,13 +111,13 @@ def _exp32(x):
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
     p = p * (r * r) + r + F(1.0)
-    p = _bits_to_float(np.uint32(_float_to_bits(p) + np.uint32(_float_to_bits(shifted) << np.uint32(23))))  # n is added to the exponent
-    return where(x <= _EXP_MOST, where(x >= _EXP_LEAST, p, F(0.0)), x + F(np.inf))  # the last is infinity, or NaN of NaN
+    p = _bits_to_float(Bits(_float_to_bits(p) + Bits(_float_to_bits(shifted) << Bits(23))))  # n is added to the exponent
+    return where(x <= _EXP_MOST, where(x >= _EXP_LEAST, p, F(0.0)), x + _INFINITE)  # the last is infinity, or NaN of NaN
 
 
 @register_jitable
 def _tanh32(x):
-    size = math.fabs(x)
+    size = fabs(x)
     z = x * x
     p = F(-5.70498872745e-3)
     p = p * z + F(2.06390887954e-2)
@@ -167,3 +127,7 @@ def _tanh32(x):
     near = p * z * x + x
     far = F(1.0) - F(2.0) / (_exp32(size + size) + F(1.0))
     return where(size < F(0.625), near, where(x < F(0.0), -far, where(x == x, far, x)))
+
+
+# What a translated kernel writes out in place of a call: a function for its types, and whether products and sums in it may be contracted
+WRITTEN_OUT = {(exp, types.float32): (_exp32, True), (_exp32, types.float32): (_exp32, True), (tanh, types.float32): (_tanh32, False), (widen, types.uint16): (widen, False), (narrow, types.float32): (narrow, False)}

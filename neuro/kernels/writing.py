@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+MARK = "@translated"  # before a function that `translating.py` compiles
+
 
 class Ends(NamedTuple):
     """Which gradients a backward call is given and asked for.
