@@ -27,7 +27,7 @@ class Archive:
     names: sorted.
 
     Raises:
-        FileNotFoundError: no such folder.
+        FileNotFoundError: no such folder. PermissionError: it may not be read.
         FormatError: a zip that cannot be read, two files of one name, or no file that fits (with a list of what is there).
     """
 
@@ -37,6 +37,7 @@ class Archive:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(nothing_there("folder", self.folder, f"Expected: {expected}."))
+        os.scandir(self.folder).close()  # raises where it may not be read: a search would find nothing
         self.places: dict[str, tuple[Path, str | None]] = {}
         self.open: dict[tuple[int, Path], zipfile.ZipFile] = {}
         found = []

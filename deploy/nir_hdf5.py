@@ -35,7 +35,7 @@ def tree(path: Path, root: str) -> dict[str, Any]:
     if not path.is_file():
         raise FormatError(nothing_there("file", path))
     try:
-        with h5py.File(path, "r") as file, path.open("rb") as raw:
+        with path.open("rb") as raw, h5py.File(path, "r") as file:
             if root in file and not isinstance(file.get(root, getlink=True), h5py.HardLink):
                 raise FormatError(explain(f"{path}: /{root} is a link.", cure="A NIR file holds its own data."))
             if not isinstance(file.get(root), h5py.Group):

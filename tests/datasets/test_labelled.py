@@ -86,3 +86,12 @@ def test_the_suffixes_are_those_of_all_formats_that_are_recognised():
 def test_bin_files_are_those_of_n_mnist_from_bytes_too(tmp_path):
     write_events(tmp_path / "a.bin", some(), SENSOR)
     assert np.array_equal(decoded((tmp_path / "a.bin").read_bytes(), "x/a.BIN", SENSOR), read_events(tmp_path / "a.bin").events)
+
+
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tmp_path, monkeypatch):
+    def refused(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("neuro.datasets.archive.os.scandir", refused)
+    with pytest.raises(PermissionError, match=tmp_path.name):
+        Labelled(tmp_path, ["0"], Sensor(4, 4))
