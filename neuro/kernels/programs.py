@@ -123,7 +123,7 @@ def _by_value(value: Any, depth: int = 0, names: tuple[str, ...] = ()) -> Hashab
     kind = type(value)
     if kind.__module__.startswith("neuro.") and hasattr(value, "__dataclass_params__") and value.__dataclass_params__.frozen:
         return value  # a surrogate or a reset of ours, compared field by field
-    if isinstance(value, types.FunctionType) and value.__module__.startswith(("neuro.", "torch.")):
+    if is_ours(value):
         return value
     if value is None or isinstance(value, (bool, int, float, str, torch.dtype, types.BuiltinFunctionType)):
         return (kind, value)
@@ -141,6 +141,11 @@ def _by_value(value: Any, depth: int = 0, names: tuple[str, ...] = ()) -> Hashab
     if isinstance(value, functools.partial):
         return (_by_value(value.func, depth + 1), _by_value(value.args, depth + 1), _by_value(tuple(sorted(value.keywords.items())), depth + 1))
     raise _CannotBeCompared
+
+
+def is_ours(value: Any) -> bool:
+    """Whether this is a function of this library's code or torch's that holds nothing besides. `functools.wraps` lends a module's name to others, but not its globals."""
+    return isinstance(value, types.FunctionType) and value.__closure__ is None and value.__globals__.get("__name__", "").startswith(("neuro.", "torch."))
 
 
 def _attributes(value: Any, depth: int, names: tuple[str, ...]) -> Hashable:
@@ -283,7 +288,8 @@ def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, para
                 of_outputs = [k for k in able if k < len(results) - len(states) * kind.after]
                 asked = able if kind.carried or not of_outputs else of_outputs
             wanted = [t for t in leaves if t.requires_grad]
-            grads = list(torch.autograd.grad([results[k] for k in asked], wanted, [seeds[k] for k in asked], allow_unused=True)) if asked else []
+            # of one number: given gradients of tensors, torch loads its symbolic shapes, half a second of a process that needs them nowhere else
+            grads = list(torch.autograd.grad(sum((results[k] * seeds[k]).sum() for k in asked), wanted, allow_unused=True)) if asked else []
         both.append(([r.detach() for r in results], grads))
     (y_loop, g_loop), (y_kernel, g_kernel) = both
     for what, a_list, b_list in (("outputs", y_loop, y_kernel), ("gradients", g_loop, g_kernel)):
