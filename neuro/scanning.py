@@ -116,7 +116,7 @@ _REMEMBERED, _UNKNOWN = 512, object()
 
 def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
     """What decides how a scan from zero runs; None where that cannot be told by comparing values."""
-    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not (step.__module__ or "").startswith("neuro."):
+    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not programs.is_ours(step):
         return None
     if not isinstance(params, tuple) or not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
         return None

@@ -1,6 +1,7 @@
 """Generated kernels against the plain loop: outputs, final state and every gradient, on steps of all kinds."""
 
 import copy
+import functools
 import types
 import warnings
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from neuro import scanning
 from neuro.kernels import cpu, programs
 from neuro.kernels.cpu_source import SEGMENT
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
+from neuro.neurons.lif import lif_step
 from neuro.reset import NoReset, Subtract, ToValue, ToZero
 from neuro.scanning import plain_loop, scan
 from neuro.surrogate import (
@@ -298,6 +300,38 @@ def test_a_changed_captured_number_is_seen():
     for gain in (2.0, 5.0):
         y, _ = scan(make(gain), torch.ones(2, 1, 1), (torch.zeros(1, 1),), None)
         assert y[0].item() == gain
+
+
+GAINS = [1.0]
+
+
+@functools.wraps(lif_step)
+def wrapped(x, state, p, **how):
+    return lif_step(GAINS[0] * x, state, p, **how)
+
+
+def holding(gains):
+    @functools.wraps(lif_step)
+    def step(x, state, p, **how):
+        return lif_step(gains[0] * x, state, p, **how)
+
+    return step
+
+
+@pytest.mark.parametrize("step", [wrapped, holding(GAINS)], ids=["global", "captured"])
+def test_a_wrapped_step_of_ours_is_not_taken_for_ours(step):
+    """functools.wraps gives it our step's name and module, and a list may change."""
+    neuron, x = type("Wrapped", (LIF,), {"step": staticmethod(step)})(), torch.ones(4, 2, 3)
+    for gain in (1.0, 9.0):
+        GAINS[0] = gain
+        scanned, _ = scan(step, x, neuron.State(torch.zeros(2, 3)), neuron.params(), **neuron.choices())
+        with plain_loop():
+            expected = neuron(x)
+        assert torch.equal(neuron(x), expected) and torch.equal(scanned, expected) and expected.any() == (gain > 2)
+
+
+def test_steps_of_ours_are_taken_for_ours():
+    assert all(programs.is_ours(neuron.step) for neuron in (LIF, PLIF, IF, ALIF, CUBALIF))
 
 
 class Settings:
