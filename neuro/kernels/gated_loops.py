@@ -13,15 +13,13 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import raw_memcpy
-from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, machine, turn
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, list_bits, machine, turn
 
-PARTS = "97232687e484"  # of shared_loops.py, which says why
+PARTS = "66061f287a8f"  # of shared_loops.py, which says why
 _PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
-_ONE = np.uint64(1)
 
 
 def _dotting(places: int) -> Any:
@@ -117,7 +115,7 @@ def named_products(words, inner, g, weight, columns, y, low, high):
         for r in range(low, high):
             t, listed = r * inner + c, 0
             for base in range(0, n, 64):
-                listed = _list(bits_at(words, t + base, min(64, n - base)), base, found, listed)
+                listed = list_bits(bits_at(words, t + base, min(64, n - base)), base, found, listed)
             _sums(g, r * columns, columns, columns, 0, panel, stride, found, listed, y, t)
 
 
@@ -157,7 +155,7 @@ def named_taps(words, first, sizes, frame, weight, g, y, low, high):
                     for w in range(b, W, s_w):
                         listed, p = 0, h * W + w
                         for base in range(0, n, 64):
-                            listed = _list(bits[(base >> 6) * places + p], c + base, found, listed)
+                            listed = list_bits(bits[(base >> 6) * places + p], c + base, found, listed)
                         if listed == 0:
                             continue
                         at = ((image * frame_h + h // s_h) * frame_w + w // s_w) * D
@@ -190,16 +188,6 @@ def _lay(g, at, frame_w, D, rows, above, columns, beside, line):
         for j in range(runs):
             _copy(g, at + (rows[i] * frame_w + columns[j]) * D, line, t, length)
             t += length
-
-
-@machine
-def _list(word, base, found, count):
-    """found[count:] = base + k for each bit k of a word. Returns the new count."""
-    while word != 0:
-        found[count] = base + np.int64(trailing_zeros(word))
-        count += 1
-        word &= word - _ONE
-    return count
 
 
 @machine

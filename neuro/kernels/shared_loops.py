@@ -1,4 +1,4 @@
-"""What the loops over spikes share: bits counted, cut out and transposed, matrices transposed, arrays on a cache line.
+"""What the loops over spikes share: bits counted, cut out, listed and transposed, matrices transposed, rows summed that a list names, arrays on a cache line.
 
 Numba keeps machine code by the time stamp of the file of the function called, and would not see a change in this one. So each file that uses
 it names the hash of its text (`PARTS`), which a test compares: after a change here those files change too.
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 machine = njit(nogil=True, error_model="numpy", cache=True)
 
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
-_ONE = np.uint64(1)
+_ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @intrinsic
@@ -37,6 +38,30 @@ def bits_at(words, start, n):
     if shift + n > 64:
         word |= words[w + 1] << np.uint64(64 - shift)
     return word if n == 64 else word & ((_ONE << np.uint64(n)) - _ONE)
+
+
+@machine
+def list_bits(word, base, found, n):
+    """found[n:] = base + k for each bit k of a word. Returns the new n."""
+    while word != 0:
+        found[n] = base + np.int64(trailing_zeros(word))
+        n += 1
+        word &= word - _ONE
+    return n
+
+
+@machine
+def positions(words, start, stop, found, n):
+    """Append to found[n:] where bits of start .. stop are set, counted from start. Returns the new n."""
+    first, last = start >> 6, (stop + 63) >> 6
+    for w in range(first, last):
+        word = words[w]
+        if w == first:
+            word &= _ALL << np.uint64(start & 63)
+        if w == last - 1 and stop & 63:
+            word &= _ALL >> np.uint64(64 - (stop & 63))
+        n = list_bits(word, w * 64 - start, found, n)
+    return n
 
 
 @machine
@@ -111,3 +136,76 @@ def aligned(size, kind):
     """An uninitialised array that starts on a cache line: a wide vector that lies on two lines takes twice as long."""
     whole = np.empty(size + 64, kind)
     return whole[(-whole.ctypes.data % 64) // whole.itemsize :]
+
+
+def _summing(vectors: int) -> Any:
+    """Machine code: target[t:t+n] = source[s:s+n] + sum of rows[index[k] * stride + c : ... + n], n = 16 * vectors, sums held in registers."""
+
+    @intrinsic
+    def tile(
+        context: Any, source: Any, s: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, first: Any, last: Any
+    ) -> Any:  # fmt: skip
+        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            kinds = signature.args
+            element = context.get_value_type(kinds[0].dtype)
+            vector, word = ir.VectorType(element, LANES), ir.IntType(64)
+            size = context.get_abi_sizeof(element)
+
+            def data(k: int) -> Any:
+                return context.make_array(kinds[k])(context, builder, args[k]).data
+
+            def vectors_at(pointer: Any) -> list[Any]:
+                start = builder.bitcast(pointer, vector.as_pointer())
+                return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
+
+            out, base, listed = vectors_at(builder.gep(data(2), [args[3]])), builder.gep(data(4), [args[6]]), data(7)
+            starts = [builder.load(p, align=size) for p in vectors_at(builder.gep(data(0), [args[1]]))]
+            before, loop, done = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("rows_end")
+            builder.cbranch(builder.icmp_signed("<", args[8], args[9]), loop, done)
+            builder.position_at_end(loop)
+            k = builder.phi(word)
+            sums = [builder.phi(vector) for _ in range(vectors)]
+            row = builder.zext(builder.load(builder.gep(listed, [k])), word)
+            found = vectors_at(builder.gep(base, [builder.mul(row, args[5])]))
+            more = [builder.fadd(s, builder.load(p, align=size)) for s, p in zip(sums, found, strict=True)]
+            after = builder.add(k, ir.Constant(word, 1))
+            builder.cbranch(builder.icmp_signed("<", after, args[9]), loop, done)
+            builder.position_at_end(done)
+            totals = [builder.phi(vector) for _ in range(vectors)]
+            for phi, old, new in [(k, args[8], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
+                phi.add_incoming(old, before)
+                phi.add_incoming(new, loop)
+            for p, total in zip(out, totals, strict=True):
+                builder.store(total, p, align=size)
+            return context.get_dummy_value()
+
+        signature = types.void(source, types.intp, target, types.intp, rows, types.intp, types.intp, index, types.intp, types.intp)
+        return signature, write
+
+    return tile
+
+
+_tile_128, _tile_64, _tile_32, _tile_16 = _summing(8), _summing(4), _summing(2), _summing(1)
+
+
+@machine
+def sum_rows(source, s, target, t, width, rows, origin, stride, index, first, last):
+    """target[t + j] = source[s + j] + sum over k in first .. last of rows[origin + index[k] * stride + j], for j in 0 .. width, in the order of k."""
+    c = 0
+    while width - c >= 128:
+        _tile_128(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        c += 128
+    if width - c >= 64:
+        _tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        c += 64
+    if width - c >= 32:
+        _tile_32(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        c += 32
+    while width - c >= 16:
+        _tile_16(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        c += 16
+    for j in range(c, width):
+        total = source[s + j]
+        for k in range(first, last):
+            total += rows[origin + np.int64(index[k]) * stride + j]
+        target[t + j] = total

@@ -96,23 +96,23 @@ class _SpikeAttention(torch.autograd.Function):
 
 def forward(q: Packed, k: Packed, v: Packed, heads: int, scale: float) -> Tensor:
     """The product from bits; packed [T, B, N, D] of one plane each -> [T, B, N, D]."""
-    from neuro.kernels import spike_loops
+    from neuro.kernels import attention_loops
 
     T, B, N, D = q.shape
     y, d = fresh((T, B, N, D), q.dtype), D // heads
     flat, planes = y.view(-1).numpy(), (q.planes, k.planes, v.planes)
-    spread(lambda low, high: spike_loops.attend(*planes, N, heads, d, scale, flat, low, high), T * B, cost=N * D * _OUTPUT)
+    spread(lambda low, high: attention_loops.attend(*planes, N, heads, d, scale, flat, low, high), T * B, cost=N * D * _OUTPUT)
     return y
 
 
 def gradients(q: Packed, k: Packed, v: Packed, grad: Tensor, heads: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of q, k and v, each [T, B, N, D], from their bits and the gradient of the product."""
-    from neuro.kernels import spike_loops
+    from neuro.kernels import attention_loops
 
     T, B, N, D = q.shape
     found = tuple(fresh(q.shape, grad.dtype) for _ in range(3))
     g, into = grad.contiguous().view(-1).numpy(), [f.view(-1).numpy() for f in found]
     planes, d = (q.planes, k.planes, v.planes), D // heads
     cost = 4 * N * D * _OUTPUT
-    spread(lambda low, high: spike_loops.attend_gradients(*planes, g, N, heads, d, scale, *into, low, high), T * B, cost=cost)
+    spread(lambda low, high: attention_loops.attend_gradients(*planes, g, N, heads, d, scale, *into, low, high), T * B, cost=cost)
     return found  # type: ignore[return-value]
