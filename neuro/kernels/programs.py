@@ -288,7 +288,8 @@ def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, para
                 of_outputs = [k for k in able if k < len(results) - len(states) * kind.after]
                 asked = able if kind.carried or not of_outputs else of_outputs
             wanted = [t for t in leaves if t.requires_grad]
-            grads = list(torch.autograd.grad([results[k] for k in asked], wanted, [seeds[k] for k in asked], allow_unused=True)) if asked else []
+            # of one number: given gradients of tensors, torch loads its symbolic shapes, half a second of a process that needs them nowhere else
+            grads = list(torch.autograd.grad(sum((results[k] * seeds[k]).sum() for k in asked), wanted, allow_unused=True)) if asked else []
         both.append(([r.detach() for r in results], grads))
     (y_loop, g_loop), (y_kernel, g_kernel) = both
     for what, a_list, b_list in (("outputs", y_loop, y_kernel), ("gradients", g_loop, g_kernel)):
