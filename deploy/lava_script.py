@@ -33,7 +33,7 @@ from neuro.files import replacing
 BESIDE = ("lava_processes.py", "lava_cells.py", "lava_workers.py")
 STEPS, RECORDINGS = 8, 2    # of the example
 WIDTH = 120 - 4     # of a line in a function
-SPARSE_FROM, SPARSE_SHARE = 2**18, 0.1      # as in lava_runner.py
+SPARSE_FROM, SPARSE_SHARE = 2**18, 0.1      # as in lava_building.py
 RESERVED = {*dir(builtins), *keyword.kwlist, *re.findall(r"\w+", HEAD), "log"}
 
 

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"neuro": "neuro", "models": "neuro.models", "datasets": "neuro.datasets", "deploy": "neuro.deploy"}
 ELSEWHERE = {  # modules that run in an interpreter other than ours
+    "neuro.deploy.lava_building": "lava-nc",
     "neuro.deploy.lava_cells": "lava-nc",
     "neuro.deploy.lava_live": "lava-nc",
     "neuro.deploy.lava_runner": "lava-nc",

@@ -183,4 +183,4 @@ def test_the_command_runs_and_compares(lava, network, tmp_path, capsys):
     (tmp_path / "x.npy").write_bytes(b"nothing")
     with pytest.raises(SystemExit):
         main(["lava", "run", str(tmp_path), "--inputs", str(tmp_path / "x.npy")])
-    assert "not a readable .npy file" in capsys.readouterr().err
+    assert "not an .npy file" in capsys.readouterr().err

@@ -23,7 +23,7 @@ runner = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(runner)
 document, arrays = runner.load(sys.argv[2])
 with tempfile.TemporaryDirectory() as scratch:
-    builder = runner.Builder(document, arrays, np.load(sys.argv[3]), scratch, 256)
+    builder = runner.BUILDING.Builder(document, arrays, np.load(sys.argv[3]), scratch, 256)
 print(*(type(p).__name__ for p in builder.models if type(p).__name__ in ("Dense", "Sparse")))
 """
 
@@ -64,4 +64,4 @@ def test_the_script_has_them_too(network, tmp_path, lava):
 
 
 def test_both_draw_the_same_line():
-    assert f"SPARSE_FROM, SPARSE_SHARE = 2**18, {lava_script.SPARSE_SHARE}" in RUNNER.read_text() and lava_script.SPARSE_FROM == 2**18
+    assert f"SPARSE_FROM, SPARSE_SHARE = 2**18, {lava_script.SPARSE_SHARE}" in RUNNER.with_name("lava_building.py").read_text() and lava_script.SPARSE_FROM == 2**18
