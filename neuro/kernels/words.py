@@ -89,7 +89,7 @@ def tanh(x):
     return math.tanh(x)
 
 
-@overload(exp)
+@overload(exp, jit_options={"fastmath": {"contract"}})
 def _exp(x):
     return _exp32 if x == types.float32 else lambda x: math.exp(x)
 
