@@ -68,7 +68,7 @@ def forward(x: Tensor, windows: Windows, signs: Tensor) -> tuple[Tensor, Tensor]
     """Of each window of x [..., H, W], contiguous: its value [..., H_out, W_out], and as a byte which of its places held it first.
 
     Args:
-        signs: [C], of planes that repeat them in order, in the type of x: 1 for the largest value, -1 for the smallest, 0 for the first.
+        signs: [C], of planes that repeat them in order, in the type of x: 1 for the largest value, -1 for the smallest, 0 for the first (or the last that is not finite: times 0 it is NaN).
     """
     y, taps = fresh(windows.out(x.shape), x.dtype), fresh(windows.out(x.shape), torch.uint8)
     planes = x.shape[:-2].numel()

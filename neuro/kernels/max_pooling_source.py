@@ -19,7 +19,8 @@ def forward_source(dtype: str, kernel: Pair, stride: Pair, padding: Pair) -> str
     """Source of `forward(x, signs, y, taps, low, high)` over planes.
 
     y [P, H_out, W_out] = largest of each window of x [P, H, W], taps: which of its k_h * k_w places was the first to hold it. signs, of
-    planes that repeat them in order: 1 for the largest, -1 for the smallest, 0 for the first place of all.
+    planes that repeat them in order: 1 for the largest, -1 for the smallest, 0 for what is largest of x * 0, which is the first place, or the last of
+    those that are not finite.
     """
     (k_h, k_w), (s_h, s_w), (p_h, p_w) = kernel, stride, padding
     reach = WIDE // s_w + 48 + k_w  # from one phase to the next
@@ -32,7 +33,6 @@ def forward_source(dtype: str, kernel: Pair, stride: Pair, padding: Pair) -> str
         text("first, named, found = np.zeros(filled, np.int32), np.empty(filled, np.int32), np.empty(filled, F)")
         with text.block("for p in range(low, high):"):
             text("sign = signs[p % len(signs)]")
-            text("turn = sign if sign != ZERO else ONE")
             with text.block("for row in range(H_out):"):
                 text(f"top = row * {s_h} - {p_h}")
                 text("begin = max(0, -top)")
@@ -40,11 +40,6 @@ def forward_source(dtype: str, kernel: Pair, stride: Pair, padding: Pair) -> str
                 if p_w or p_h:
                     with text.block("for c in range(W_out):"):
                         text(f"first[c] = begin * {k_w} + max(0, {p_w} - c * {s_w})")
-                with text.block("if sign == ZERO:"):
-                    with text.block("for c in range(W_out):"):
-                        text(f"into[c] = x[p, top + begin, max(0, c * {s_w} - {p_w})]")
-                        text("names[c] = first[c]")
-                    text("continue")
                 _take_rows(text, k_h, k_w, s_w, padding, reach)
                 with text.block("for c in range(filled):"):
                     text("best, name = LOWEST, first[c]")
@@ -57,13 +52,15 @@ def forward_source(dtype: str, kernel: Pair, stride: Pair, padding: Pair) -> str
                     text("found[c] = best")
                     text("named[c] = name")
                 with text.block("for c in range(W_out):"):
-                    text("into[c] = found[c] * turn")
+                    text("into[c] = found[c] * sign")
                     text("names[c] = named[c]")
+                with text.block("if sign == ZERO:"), text.block("for c in range(W_out):"):
+                    text(f"into[c] = x[p, top + named[c] // {k_w}, c * {s_w} - {p_w} + named[c] % {k_w}]")
     return HEADER.format(dtype=dtype) + "\n".join(text.lines) + "\n"
 
 
 def _take_rows(text: Text, k_h: int, k_w: int, s_w: int, p: tuple[int, int], reach: int) -> None:
-    """The k_h rows of the input from `top` on, times turn, into their phases; what can lie outside is asked about, and lowest."""
+    """The k_h rows of the input from `top` on, times sign, into their phases; what can lie outside is asked about, and lowest."""
     p_h, p_w = p
     head = -p_w % s_w  # columns before the first group of s_w
     group = (p_w + head) // s_w
@@ -78,13 +75,13 @@ def _take_rows(text: Text, k_h: int, k_w: int, s_w: int, p: tuple[int, int], rea
                 text(f"r{q} = rows[{base + group} : {base + group} + groups]")
             with text.block("for m in range(groups):"):
                 for q in range(s_w):
-                    text(f"r{q}[m] = whole[{s_w} * m + {q}] * turn")
+                    text(f"r{q}[m] = whole[{s_w} * m + {q}] * sign")
             for w in range(head):
                 with text.block(f"if W > {w}:"):
-                    text(f"rows[{bases[(w + p_w) % s_w] + (w + p_w) // s_w}] = given[{w}] * turn")
+                    text(f"rows[{bases[(w + p_w) % s_w] + (w + p_w) // s_w}] = given[{w}] * sign")
             for q in range(s_w - 1):  # behind the groups
                 with text.block(f"if W > groups * {s_w} + {head + q}:"):
-                    text(f"rows[{bases[q] + group} + groups] = given[groups * {s_w} + {head + q}] * turn")
+                    text(f"rows[{bases[q] + group} + groups] = given[groups * {s_w} + {head + q}] * sign")
         if outside:
             with text.block("else:"), text.block(f"for m in range(W_out + {k_w}):"):
                 for base in bases:

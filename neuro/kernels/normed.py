@@ -6,7 +6,8 @@ the batch's own mean and variance is `slope * x + offset` for each channel, and 
 
 With max pooling between the two, what is pooled is x itself: `scale * x + shift` is largest where x is, where the scale is negative where x is
 smallest, and rounding keeps that order. Mean and variance are those of the whole x. Places of a window that differ in x, but no longer once they are
-normalised and rounded, are told apart: the gradient goes to the larger x, where pooling what is rounded takes the first.
+normalised and rounded, are told apart: the gradient goes to the larger x, where pooling what is rounded takes the first. An infinite x that was pooled away is not multiplied by
+the 0 that reaches it, which makes the weight's gradient NaN where the norm is taken alone.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ class _Normed(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         each = _spreads(var, eps)
         scale = _scale(weight, each, x.dtype)
-        z, *taps = (x,) if windows is None else max_pooling.forward(x.detach(), windows, weight.detach().sign())
+        z, *taps = (x,) if windows is None else max_pooling.forward(x.detach(), windows, scale.sign())
         at = places(z.shape, last)
         xs, state, params = _viewed(at, z, mean.to(x.dtype), scale, bias, rest, states)
         results = cpu.forward(program, xs, state, params, numbers, None, keep, call=_call(at, x.shape[0], params), after=after)

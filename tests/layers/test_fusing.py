@@ -268,6 +268,29 @@ def test_values_equal_after_rounding_share_one_gradient():
     assert (by_slow[..., 0, 0] != 0).all() and (by_fast[..., 0, 0] == 0).all() and (by_fast[..., 1, 1] != 0).all()
 
 
+@pytest.mark.parametrize("pool", [None, MaxPool2d(2), MaxPool2d(3, 2, 1)], ids=["none", "2", "3, 2, 1"])
+@pytest.mark.parametrize("values", [(torch.nan,), (torch.inf,), (-torch.inf,), (torch.inf, -torch.inf, torch.nan)], ids=["nan", "inf", "-inf", "all"])
+def test_what_is_not_finite(values, pool):
+    """A weight of 0 times it is NaN, and that is what torch's pooling takes; also where a weight is so small that its scale is rounded to 0."""
+    torch.manual_seed(16)
+    norm, neuron, x = BatchNorm(8).eval(), LIF(spike=Sigmoid(4.0)), torch.randn(4, 3, 8, 20, 20)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, -1.0, 0.0, 0.5, 1e-45, 1.0, -0.3, 0.0])), norm.bias.uniform_(-0.2, 2.0), norm.running_var.fill_(9.0)
+    hit = torch.rand(x.shape) < 0.01
+    x[hit] = torch.tensor(values)[torch.randint(len(values), x.shape)][hit]
+    found = []
+    for fused in (False, True):
+        leaf = x.clone().requires_grad_()
+        y = fire(neuron, norm, leaf, pool) if fused else neuron(norm(leaf) if pool is None else pool(norm(leaf)))
+        seeds = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+        found.append((y, *torch.autograd.grad((y * seeds).sum(), [leaf, norm.weight, norm.bias])))
+    slow, fast = found
+    assert slow[1].isnan().any() and torch.equal(slow[0], fast[0])
+    for k, (a, b) in enumerate(zip(slow[1:], fast[1:], strict=True)):
+        known = ~a.isnan() if k == 1 and pool is not None else slice(None)  # what was pooled away, an infinite value too, is not multiplied by 0
+        torch.testing.assert_close(b[known], a[known], rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 def test_a_second_derivative_through_pooling():
     torch.manual_seed(12)
     shape, pool = POOLED["odd"]
