@@ -15,9 +15,10 @@ from neuro.kernels.inference_source import addresses
 from neuro.kernels.pool import spread
 from neuro.latency import Latency, Row, median_seconds
 from neuro.lowering import Lowered, Segment, lower
+from neuro.module_paths import module_paths, unwrapped
 from neuro.neurons.recurrent import RecurrentParams, recurrent_scan, recurrent_state
 from neuro.scanning import scan
-from neuro.state import lengths, module_paths, recall, remember, run, unwrapped
+from neuro.state import lengths, recall, remember, run
 from neuro.tracing import trace
 
 _ROOM = 1 << 18  # elements of the buffers of a thread: as many steps at a time as fit

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from neuro.counting import Counter, Tally
 from neuro.errors import ParameterError, ShapeError, explain
+from neuro.module_paths import module_paths, unwrapped
 from neuro.products import Product
 from neuro.restoring import keeper
-from neuro.state import module_paths, unwrapped
 from neuro.watching import Watch, quiet, watched
 
 CONVENTION = (

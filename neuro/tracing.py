@@ -15,7 +15,8 @@ from neuro import nodes as g
 from neuro.builders import builder, cure
 from neuro.errors import GraphError, ParameterError, explain
 from neuro.graph import Graph
-from neuro.state import module_paths, refuse_misreaders, unwrapped
+from neuro.misreaders import refuse_misreaders
+from neuro.module_paths import module_paths, unwrapped
 
 _ADDS = (operator.add, operator.iadd, torch.add)
 _FOREIGN = {"snntorch": "from_snntorch", "spikingjelly": "from_spikingjelly", "norse": "from_norse"}  # package -> function of neuro.interop, which stands above this file

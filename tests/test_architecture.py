@@ -19,6 +19,7 @@ ORDER = [
     ("surrogate",),
     ("kernels",),
     ("scanning",),
+    ("module_paths", "misreaders"),  # what a model is made of; its layers that misread time
     ("state",),
     ("neurons",),
     ("layers",),

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from neuro.layers.folding import Fold
 from neuro.layers.fusing import fire, is_pair, is_private, is_three
-from neuro.state import misreads_time, module_paths, refuse_misreaders
+from neuro.misreaders import misreads_time, refuse_misreaders
+from neuro.module_paths import module_paths
 
 
 class Sequential(nn.Sequential):

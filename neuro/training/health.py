@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuro.errors import ParameterError, ShapeError, explain
-from neuro.state import run, unwrapped
+from neuro.module_paths import unwrapped
+from neuro.state import run
 from neuro.training.listening import Heard, listen
 from neuro.training.verdicts import verdict
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuro.module_paths import module_paths
 from neuro.neurons import Neuron, Recurrent
-from neuro.state import module_paths, recomputing
+from neuro.state import recomputing
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLES = 4  # of the batch, whose membranes are read

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neuro.module_paths import module_paths
 from neuro.neurons import Neuron, Recurrent
-from neuro.state import module_paths, valid_steps
+from neuro.state import valid_steps
 
 
 class Layer(NamedTuple):

@@ -18,7 +18,7 @@ import neuro
 from neuro.errors import FormatError, NeuroError, ParameterError, explain
 from neuro.files import check_format, read_json, replacing, write_json
 from neuro.models import registry
-from neuro.state import unwrapped
+from neuro.module_paths import unwrapped
 from neuro.training.described import build, describe
 
 FORMAT, VERSION = "neuro-model", 1
