@@ -126,7 +126,7 @@ def _affine(low: Tables, node: g.Affine | g.Scale) -> None:
         axes[node.axis] = -1
         scale, shift = node.scale.view(axes)[0, 0], node.shift.view(axes)[0, 0]
     else:
-        scale, shift = node.scale, torch.zeros(())
+        scale, shift = node.scale, torch.zeros((), dtype=torch.float32, device="cpu")
     places = {"weight": low.constant(_each(scale, shape, value.last)), "bias": low.constant(_each(shift, shape, value.last))}
     low.open.values[node.name] = low.row(node.name, node.kind, AFFINE, count(shape), value, last=value.last, **places)
 
@@ -179,8 +179,8 @@ def _of_sample(p: Tensor, shape: g.Shape) -> Tensor:
 
 def _program(node: g.Neuron) -> programs.Found:
     """The step's program, once its kernel has agreed with the plain loop."""
-    x = torch.zeros(1, 1, 1)
-    state = node.state(*(torch.zeros(1, 1) for _ in node.state._fields))
+    x = torch.zeros(1, 1, 1, dtype=torch.float32, device="cpu")
+    state = node.state(*(torch.zeros_like(x[0]) for _ in node.state._fields))
     found = programs.find(node.step, x, state, node.params, node.choices, torch.float32)
     if found.program is None or not found.single:
         raise ByTorch("its step has no kernel")

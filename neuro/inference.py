@@ -22,6 +22,7 @@ from neuro.state import lengths, recall, remember, run
 from neuro.tracing import trace
 
 _ROOM = 1 << 18  # elements of the buffers of a thread: as many steps at a time as fit
+_NUMBERS: Any = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
 _SECONDS = 2e-9  # of an element of a layer's output; only decides how many threads are worth waking
 
 
@@ -69,7 +70,7 @@ class Compiled(nn.Module):
         super().__init__()
         self.graph, self.keys = graph, keys
         self.lowered: Lowered = lower(graph, torch_nodes, shown)
-        self._zero = torch.zeros(())
+        self._zero = torch.zeros((), **_NUMBERS)
         self._arenas: list[Any] = []
         self._functions: np.ndarray | None = None  # addresses in this process
         self.eval()
@@ -85,7 +86,7 @@ class Compiled(nn.Module):
         slot, given = recall(self, _Flat(nothing))
         steps = lengths()
         with torch.no_grad():
-            flat = torch.zeros(nothing.shape) if given.flat is nothing else given.flat.clone(memory_format=torch.contiguous_format)
+            flat = torch.zeros(nothing.shape, **_NUMBERS) if given.flat is nothing else given.flat.clone(memory_format=torch.contiguous_format)
             y = _by_nodes(self, x, flat, steps) if torch._C._len_torch_dispatch_stack() else self._run(x, flat, steps)
         remember(slot, _Flat(flat))
         return y
@@ -112,7 +113,7 @@ class Compiled(nn.Module):
         T, B = xs[0].shape[:2]
         ins = xs[0].reshape(-1) if len(xs) == 1 else torch.cat([v.reshape(-1) for v in xs])
         sizes = [(T if timed else 1) * B * n for timed, n, _ in part.shapes]
-        outs = torch.empty(sum(sizes))
+        outs = torch.empty(sum(sizes), **_NUMBERS)
         self._drive(part, ins, outs, flat, steps, T, B)
         parts = (outs,) if len(sizes) == 1 else outs.split(sizes)
         return [v.view((T, B, *shape) if timed else (B, *shape)) for v, (timed, _, shape) in zip(parts, part.shapes, strict=True)]
@@ -157,7 +158,7 @@ class Compiled(nn.Module):
         shown = Compiled(self.graph, self.keys, frozenset(self.lowered.reasons), every)
         x = _checked(x, self.graph)
         with torch.no_grad():
-            return shown._values(x, torch.zeros(x.shape[1], self.lowered.state), None)
+            return shown._values(x, torch.zeros(x.shape[1], self.lowered.state, **_NUMBERS), None)
 
     def latency(self, x: Tensor) -> Latency:
         """Measure time per step on x [T, B, ...]: of a call that carries its state, and of every operation. Print the answer.
@@ -184,7 +185,7 @@ class Compiled(nn.Module):
     def _operations(self, part: Segment, found: dict[str, Tensor], flat: Tensor) -> list[Row]:
         """The rows of a segment, each run again and again before the next; its results go into `found`."""
         ins = torch.cat([found[n].reshape(-1) for n in part.reads])
-        outs = torch.zeros(sum(n for _, n, _ in part.shapes))
+        outs = torch.zeros(sum(n for _, n, _ in part.shapes), **_NUMBERS)
         with torch.no_grad():
             rows = []
             for i, (name, kind) in enumerate(part.labels):
@@ -215,7 +216,7 @@ class Compiled(nn.Module):
             facts = [f"missing {sorted(wanted - set(state))[:4]}   unknown {sorted(set(state) - wanted)[:4]}"]
             raise StateError(explain("state_from: this is not a state of the compiled model.", *facts))
         batch = next(iter(state.values())).shape[0] if state else 1
-        flat = torch.zeros(batch, self.lowered.state)
+        flat = torch.zeros(batch, self.lowered.state, **_NUMBERS)
         for node, slot in self.lowered.slots.items():
             slot.write(flat, [state[n] for n in names[node]])
         return {f"{path}#0": flat}

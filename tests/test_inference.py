@@ -391,6 +391,25 @@ def test_whole_numbers_and_half_precision_enter_as_float32():
     assert not strided.is_contiguous() and torch.equal(fast(strided), fast(x))
 
 
+@pytest.mark.parametrize("model", [conv_net(), layers.Sequential(layers.Linear(5, 4), neurons.LIF(tau=3.0), layers.MeanOverTime())], ids=["conv", "dense"])
+def test_torchs_defaults_are_nothing_to_it(model, recwarn):
+    x = spikes(3, 2, 2, 12, 8) if isinstance(model[0], layers.Conv2d) else spikes(3, 2, 5)
+    y, state = neuro.run(exact(model), x)
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        fast = compile_inference(model, x)
+        found, after = neuro.run(fast, x)
+        again, _ = neuro.run(fast, x, fast.state_from(state))
+        fast.values(x)
+        fast.latency(x[:1, :1])
+    finally:
+        torch.set_default_dtype(dtype)
+    assert not fast.left_to_torch and not [w for w in recwarn if "plain torch loop" in str(w.message)]
+    assert found.dtype == torch.float32 and torch.equal(found, y)
+    assert torch.equal(again, neuro.run(model, x, state)[0]) and all(torch.equal(v, state[k]) for k, v in fast.state_to(after).items())
+
+
 def test_errors():
     model, x = exact(conv_net()), spikes(3, 2, 2, 12, 8)
     fast = compile_inference(model, x)
