@@ -314,6 +314,18 @@ def test_an_empty_batch_and_one_step(formed):
     assert net[0].weight.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("how", [{"padding": "same"}, {"padding": 1, "padding_mode": "circular"}, {"groups": 2}, {"stride": 2}])
+@pytest.mark.parametrize("kind", [Conv1d, Conv2d])
+def test_a_convolution_of_any_kind_behind_a_neuron(kind, how):
+    """What has no form of its own takes the whole gradient; an empty batch is none of its business."""
+    net = Sequential(LIF(spike=Rectangle(1.0)), kind(32, 32, 3, **how))
+    size = (32, 9) if kind is Conv1d else (32, 9, 7)
+    found, whole, shares = with_and_without(net, 2 * torch.rand(5, 4, *size))
+    assert len(shares) == ("stride" in how)
+    assert_close(found, whole)
+    assert net(torch.zeros(5, 0, *size).requires_grad_()).shape[:3] == (5, 0, 32)
+
+
 def test_a_layer_that_does_not_fit_is_refused_as_ever():
     with pytest.raises(neuro.errors.ShapeError, match="Linear"):
         Sequential(LIF(spike=Rectangle(1.0)), Linear(9, 3))(torch.zeros(4, 2, 8).requires_grad_())
