@@ -96,35 +96,36 @@ def from_zero(step: Callable[..., Any], state: type, x: Tensor, params: Any, cho
 
     Only for steps of this library, whose code does not change. state: its NamedTuple.
     """
-    if torch.compiler.is_compiling():
+    key = None if torch.compiler.is_compiling() else _key(step, state, x, params, choices)
+    if key is None:
         return scanned(step, x, zeros(state, x), params, None, choices, after=False)[0]
-    key = _key(step, state, x, params, choices)
-    ready = None if key is None else _ready.get(key, _UNKNOWN)
-    if ready is _UNKNOWN:  # made before the first call: a checkpoint's second forward must keep what its first kept
-        ready = _made_ready(step, state, x, params, choices)
+    found = _ready.get(key)
+    if found is None:  # made before the first call: a checkpoint's second forward must keep what its first kept
         if len(_ready) >= _REMEMBERED:
             _ready.clear()
-        _ready[key] = ready
+        found = _ready[key] = _made_ready(step, state, x, params, choices), choices
+    ready, _ = found
     if ready is None:
         return scanned(step, x, zeros(state, x), params, None, choices, after=False)[0]
     return operators.run_from_zero(ready, x, lambda x: loop(step, x, zeros(state, x), params, None, choices)[0])
 
 
-_ready: dict[Any, Any] = {}
-_REMEMBERED, _UNKNOWN = 512, object()
+_ready: dict[Any, tuple[Any, dict[str, Any]]] = {}  # with the choices: what they are told apart by, their identity, lasts as long as they
+_REMEMBERED = 512
+_NUMBERS = frozenset({float})
 
 
 def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
-    """What decides how a scan from zero runs; None where that cannot be told by comparing values."""
-    if not hasattr(backends.of(x.device.type), "FromZero") or not takes_kernels((x,)) or not programs.is_ours(step):
+    """What decides how a scan from zero runs; None where that cannot be told by comparing. Short, since every call asks."""
+    if not x.is_cpu or not isinstance(params, tuple) or not _NUMBERS.issuperset(map(type, params)) or not takes_kernels((x,)):
         return None
-    if not isinstance(params, tuple) or not all([type(p) is float for p in params]) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
-        return None
-    return step, state, type(params), params, tuple(choices.items()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
+    return step, state, type(params), params, *choices, *map(id, choices.values()), x.shape, x.dtype, x.layout, x.requires_grad and torch.is_grad_enabled()
 
 
 def _made_ready(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
-    """What runs these scans, or None where no kernel does."""
+    """What runs these scans, or None where no kernel does, or where code or choices are a user's, which may change."""
+    if not programs.is_ours(step) or not all([type(c).__module__.startswith("neuro.") for c in choices.values()]):
+        return None
     start, backend = zeros(state, x), backends.of(x.device.type)
     keep = x.requires_grad and torch.is_grad_enabled()
     if not _worth_it(x) or not backend.supports((x,), start, [], None):
@@ -191,12 +192,14 @@ def _worth_it(x: Tensor) -> bool:
 def _watched(tensors: tuple[Tensor, ...]) -> bool:
     """Whether something looks at the operators of the loop, which a kernel would hide: torch.func, a dispatch mode, forward-mode
     derivatives, torch.jit, tensors of other classes."""
+    for t in tensors:
+        if type(t) is not Tensor and type(t) is not nn.Parameter:
+            return True
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
         or torch._C._get_tracing_state() is not None
-        or any(type(t) is not Tensor and type(t) is not nn.Parameter for t in tensors)
     )
 
 

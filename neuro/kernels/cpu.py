@@ -15,7 +15,7 @@ from neuro.kernels.calls import Call
 from neuro.kernels.cpu_block import BLOCK, HEADER, SINGLE, Layout
 from neuro.kernels.cpu_source import SEGMENT, backward_source, forward_source
 from neuro.kernels.derivative import derive
-from neuro.kernels.memory import fresh, numpy_dtype
+from neuro.kernels.memory import fresh, fresh_with_array, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
 from neuro.kernels.pool import spread
 from neuro.kernels.program import Program
@@ -98,7 +98,8 @@ def forward(
     arrays += [e.numpy().reshape(rows) for e in ends]
     arrays += [k.numpy() for k in kept]
     kernel, most = made.forward(_layout(first, state, lengths, call), keep, after)
-    _spread(kernel, arrays, call, _block(call, most), made.seconds)
+    block = _block(call, most)
+    _spread(kernel, arrays, call, block, _cost(call, block, made))
     return [*outputs, *ends, *kept]
 
 
@@ -127,7 +128,7 @@ def backward(
     arrays += [_array(grad_x[k]).reshape(steps) for k in grad_x if k in inputs]
     arrays += [b.numpy().reshape(rows) for b in begins]
     arrays += [s.numpy() for s in sums]
-    _spread(kernel, arrays, call, block, 2 * made.seconds)
+    _spread(kernel, arrays, call, block, 2 * _cost(call, block, made))
     found = dict(zip(summed, sums, strict=True))
     wanted = [k for k in range(len(params)) if wants[len(x) + k]]
     return [*grad_x.values(), *begins, *[calls.param_gradient(params[k], found.get(k), call.params[k], first.shape[1:]) for k in wanted]]
@@ -153,27 +154,32 @@ class FromZero:
     def forward(self, x: Tensor, keep: bool) -> tuple[Tensor, list[Tensor]]:
         """Output, and with `keep` the states that backward starts from; none where there is but one segment."""
         if keep not in self.found:
-            self.found[keep] = self.made.forward(self.layout, keep, False)
-        kernel, most = self.found[keep]
-        y = fresh(self.shape, self.dtype)
-        kept = [fresh(self.segments, dtype) for dtype in self.made.kept] if keep and self.segments[0] else []
-        arrays = [_array(x).reshape(self.steps), *self.given, _array(y).reshape(self.steps)]
-        arrays += ([k.numpy() for k in kept] or self.nothing) if keep else []
-        _spread(kernel, arrays, self.call, _block(self.call, most), self.made.seconds)
-        return y, kept
+            self.found[keep] = self._cut_up(*self.made.forward(self.layout, keep, False))
+        kernel, block, cost = self.found[keep]
+        y, bare = fresh_with_array(self.shape, self.dtype)
+        kept = [fresh_with_array(self.segments, dtype) for dtype in self.made.kept] if keep and self.segments[0] else []
+        ends = () if not keep else [k for _, k in kept] or self.nothing
+        _spread(kernel, (_array(x).reshape(self.steps), *self.given, bare.reshape(self.steps), *ends), self.call, block, cost)
+        return y, [k for k, _ in kept]
 
     def backward(self, grad: Tensor, x: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """The input's gradient."""
         if "backward" not in self.found:
-            self.found["backward"] = self.made.backward(self.layout, (True,), Ends((True,), False, False))
-        kernel, most, inputs, _ = self.found["backward"]
-        if not inputs:
+            kernel, most, inputs, _ = self.made.backward(self.layout, (True,), Ends((True,), False, False))
+            self.found["backward"] = (*self._cut_up(kernel, most), bool(inputs))
+        kernel, block, cost, passes = self.found["backward"]
+        if not passes:
             return torch.zeros(self.shape, dtype=self.dtype, device="cpu")
-        to_x = fresh(self.shape, self.dtype)
-        arrays = [_array(x).reshape(self.steps), *self.given, *([k.numpy() for k in kept] or self.nothing)]
-        arrays += [_array(grad).reshape(self.steps), _array(to_x).reshape(self.steps)]
-        _spread(kernel, arrays, self.call, _block(self.call, most), 2 * self.made.seconds)
+        to_x, bare = fresh_with_array(self.shape, self.dtype)
+        begin = [k.numpy() for k in kept] or self.nothing
+        arrays = (_array(x).reshape(self.steps), *self.given, *begin, _array(grad).reshape(self.steps), bare.reshape(self.steps))
+        _spread(kernel, arrays, self.call, block, 2 * cost)
         return to_x
+
+    def _cut_up(self, kernel: Callable[..., Any], most: int) -> tuple[Callable[..., Any], int, float]:
+        """The kernel, neurons of an item, and seconds of one."""
+        block = _block(self.call, most)
+        return kernel, block, _cost(self.call, block, self.made)
 
 
 def kept_shape(call: Call) -> tuple[int, int, int]:
@@ -191,9 +197,14 @@ def _block(call: Call, most: int) -> int:
     return most if call.R * call.C >= 16 * most else min(most, 2048)
 
 
-def _spread(kernel: Callable[..., Any], arrays: list[Any], call: Call, block: int, seconds: float) -> None:
+def _cost(call: Call, block: int, made: Kernels) -> float:
+    """Estimated seconds of an item, forward."""
+    return max(1, call.T) * min(block, call.C) * made.seconds
+
+
+def _spread(kernel: Callable[..., Any], arrays: Sequence[np.ndarray], call: Call, block: int, cost: float) -> None:
     T, C = call.T, call.C
-    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items(block), cost=max(1, T) * min(block, C) * seconds)
+    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items(block), cost=cost)
 
 
 def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, call: Call) -> list[Any]:

@@ -28,18 +28,24 @@ _bytes = 0
 
 def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """An uninitialised CPU tensor that starts on a cache line."""
+    return fresh_with_array(shape, dtype)[0]
+
+
+def fresh_with_array(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, np.ndarray]:
+    """The same, and the array on its memory; of bfloat16, the bits."""
     count = 1
     for n in shape:
         count *= n
     size = count * dtype.itemsize
     if size < LARGE:
-        return torch.empty(shape, dtype=dtype, device="cpu")  # whatever `torch.set_default_device` names
+        tensor = torch.empty(shape, dtype=dtype, device="cpu")  # whatever `torch.set_default_device` names
+        return tensor, (tensor.view(torch.uint16) if dtype == torch.bfloat16 else tensor).numpy()
     memory = _take(size)
     held = memory.view(numpy_dtype(dtype)).reshape(tuple(shape))
     tensor = torch.from_numpy(held)
     lent = _Lent(held, memory)
     _lent[id(lent)] = lent
-    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
+    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor, held
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype:

@@ -9,10 +9,11 @@ in a forked child. Both may be entered from any number of threads.
 from __future__ import annotations
 
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -27,8 +28,8 @@ LATE = 2e-3  # seconds of waiting at the end of a call, and three times the work
 SPARED = 1.0  # seconds for which torch's threads are then not called
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_size = 0
+_offers: queue.SimpleQueue[Any] = queue.SimpleQueue()  # read by all threads of ours
+_size = 0  # how many there are
 _spared_until = 0.0
 _here = threading.local()
 
@@ -112,7 +113,7 @@ def _together(work: Callable[[int, int], None], ahead: list[tuple[int, int]], ca
         raise KeyboardInterrupt  # it came in the caller's thread outside `try`, and ctypes printed and lost it
 
 
-def _next(ahead: list[tuple[int, int]]) -> tuple[int, int] | None:
+def _next(ahead: list[Any]) -> Any:
     try:
         return ahead.pop()  # whole under any thread
     except IndexError:
@@ -120,33 +121,53 @@ def _next(ahead: list[tuple[int, int]]) -> tuple[int, int] | None:
 
 
 def _on_pool(take: openmp.Task, threads: int) -> None:
-    pool = _threads(threads - 1)
-    others = [pool.submit(take) for _ in range(threads - 1)]
+    """Here and on threads of ours, of which those that come too late find nothing left to do and are not waited for."""
+    offer, ended, news = [take] * (threads - 1), [], queue.SimpleQueue()
+    offers = _served_by(threads - 1)
+    for _ in range(threads - 1):
+        offers.put((offer, ended, news))
+    interrupt = None
     try:
         take()
     finally:
-        for other in others:
-            other.exception()
+        others = threads - 1
+        while _next(offer) is not None:  # what nobody took up is taken back
+            others -= 1
+        while len(ended) < others:
+            try:
+                news.get()
+            except BaseException as failure:  # an interrupt: raised once no thread writes any longer
+                interrupt = failure
+    if interrupt is not None:
+        raise interrupt
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
-    global _pool, _size
+def _served_by(count: int) -> queue.SimpleQueue[Any]:
+    """Where so many threads of ours wait for an offer."""
+    global _size
     with _lock:
-        if _pool is None or _size < count:
-            # An outgrown pool ends by itself once its work is done: other threads may still be waiting on it.
-            _pool, _size = ThreadPoolExecutor(count, "neuro-kernel", _mark), count
-        return _pool
+        while _size < count:
+            threading.Thread(target=_serve, args=(_offers,), name=f"neuro-kernel-{_size}", daemon=True).start()
+            _size += 1
+        return _offers
 
 
-def _mark() -> None:
-    """A thread of the pool that waited for another one of the pool might wait for ever, so it is told apart."""
-    _here.is_ours = True
+def _serve(offers: queue.SimpleQueue[Any]) -> None:
+    _here.is_ours = True  # one that waited for another one of ours might wait for ever, so it is told apart
+    while True:
+        offer, ended, news = offers.get()
+        take = _next(offer)
+        if take is not None:
+            take()
+            del take  # with what the work used, before the caller is told
+            ended.append(None)
+            news.put(None)
 
 
 def _forget() -> None:
     """A forked child has none of its parent's threads, and perhaps a lock that nobody will open."""
-    global _pool, _size, _lock
-    _pool, _size, _lock = None, 0, threading.Lock()
+    global _offers, _size, _lock
+    _offers, _size, _lock = queue.SimpleQueue(), 0, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import queue
 import signal
 import threading
 import time
@@ -133,6 +134,32 @@ def test_a_thread_that_is_held_up_leaves_ranges_to_the_other(two_threads):
 
     spread(work, many, cost=1.0)
     assert sorted(seen) == [(k, k + 1) for k in range(many)]
+
+
+def test_a_thread_of_ours_that_comes_too_late_is_not_waited_for(monkeypatch):
+    """All of them are held up in another call: this one is done without them, and what it used is let go."""
+    wait_as("PASSIVE", monkeypatch)
+    monkeypatch.setattr(pool, "_offers", queue.SimpleQueue())
+    monkeypatch.setattr(pool, "_size", 0)
+    torch.set_num_threads(2)
+    free, held_up = threading.Event(), threading.Barrier(3)
+
+    def waits(low, high):
+        held_up.wait(10)
+        assert free.wait(10)
+
+    caller = threading.Thread(target=lambda: spread(waits, 2, cost=1.0))
+    caller.start()
+    held_up.wait(10)
+    used = torch.zeros(1)
+    gone = weakref.ref(used)
+    spread(lambda low, high, used=used: None, 8, cost=1.0)
+    assert times_done(8) == [1] * 8 and caller.is_alive()
+    del used
+    assert gone() is None
+    free.set()
+    caller.join(10)
+    assert times_done(8) == [1] * 8
 
 
 def test_ranges_are_few_where_they_are_short(two_threads):

@@ -16,7 +16,7 @@ from three_states import Three, ThreeParams, normal, three_step
 
 import neuro
 from neuro import scanning
-from neuro.kernels import cpu, programs
+from neuro.kernels import cpu, memory, programs
 from neuro.kernels.cpu_source import SEGMENT
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
 from neuro.neurons.lif import lif_step
@@ -57,8 +57,14 @@ def kernel_calls(monkeypatch):
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Memory that is not written stays NaN."""
-    fresh, empty = cpu.fresh, torch.empty
-    monkeypatch.setattr(cpu, "fresh", lambda *a: fresh(*a).fill_(torch.nan))
+    fresh, empty = memory.fresh_with_array, torch.empty
+
+    def poisoned(*a):
+        tensor, array = fresh(*a)
+        return tensor.fill_(torch.nan), array
+
+    monkeypatch.setattr(memory, "fresh_with_array", poisoned)
+    monkeypatch.setattr(cpu, "fresh_with_array", poisoned)
     monkeypatch.setattr(cpu.torch, "empty", lambda *a, **k: (lambda t: t.fill_(torch.nan) if t.is_floating_point() else t)(empty(*a, **k)))
 
 
