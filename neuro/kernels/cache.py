@@ -34,19 +34,19 @@ def folder() -> Path:
     return base / "kernels"
 
 
-def function(source: str, name: str) -> Callable[..., Any]:
+def function(source: str, name: str, by_address: bool = False) -> Callable[..., Any]:
     """The function `name` of `source` as a Numba dispatcher that releases the GIL; compiled, or read from disk, at its first call.
 
-    One kernel is called with one combination of types. What is marked `@translated` takes the short way of `translating.py`.
+    One kernel is called with one combination of types; `by_address`, also from other machine code. What is marked `@translated` takes the short way of `translating.py`.
     """
     key = hashlib.sha256("\0".join((name, source, *_surroundings())).encode()).hexdigest()
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _dispatcher(source, name, key)
+            _loaded[key] = _dispatcher(source, name, key, by_address)
         return _loaded[key]
 
 
-def _dispatcher(source: str, name: str, key: str) -> Callable[..., Any]:
+def _dispatcher(source: str, name: str, key: str, by_address: bool = False) -> Callable[..., Any]:
     import numba
 
     from neuro.kernels import translating, words
@@ -56,7 +56,7 @@ def _dispatcher(source: str, name: str, key: str) -> Callable[..., Any]:
     head, marked, body = source.partition(f"{MARK}\n")
     exec(compile(head if marked else head.replace(f"def {name}(", f"def {unique}("), f"<neuro kernel {key[:12]}>", "exec"), space)
     made = translating.function(body, unique, space) if marked else space[unique]
-    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False, no_cfunc_wrapper=bool(marked))(made)
+    dispatcher = numba.njit(nogil=True, error_model="numpy", boundscheck=False, no_cfunc_wrapper=not by_address)(made)
     dispatcher._cache = _OneFile(folder() / f"{key}.kernel")
     return dispatcher
 

@@ -26,6 +26,7 @@ SINGLE = ("one", "row")  # parameters that are one number for all neurons of an 
 WORK, READ = 1, 2  # groups of memory, bits of a number: `work`, all that is read only,
 KEPT = range(2, 10)  # rows that backward writes and reads again,
 WRITTEN = range(10, 30)  # rows that are written and never read
+ANYWHERE = (1 << 30) - 1  # whatever may overlap with anything
 
 HEADER = """import numpy as np
 from neuro.kernels.words import *
@@ -88,7 +89,7 @@ class Block:
         """A Python number of the step, in double."""
         node = self.nodes[index]
         if node.op == "constant":
-            return _double(float(node.value))  # type: ignore[arg-type]
+            return in_double(float(node.value))  # type: ignore[arg-type]
         if node.op == "number":
             return f"numbers[{node.value}]"
         return OPERATIONS[node.op].plain.format(*(self.number(a) for a in node.args))  # type: ignore[union-attr]
@@ -203,5 +204,6 @@ class Block:
         return "\n".join(self.text.lines).replace("WORK", str(max(1, len(self.places)) * PITCH)) + "\n"
 
 
-def _double(value: float) -> str:
+def in_double(value: float) -> str:
+    """A number as one operand in double."""
     return f"({value!r})".replace("inf", "INFINITE").replace("nan", "NAN")
