@@ -1,4 +1,4 @@
-"""The costs of products on this machine, measured in some three seconds; before that loops are compiled, once per machine."""
+"""The costs of products on this machine, measured in some four seconds; before that loops are compiled, once per machine."""
 
 from __future__ import annotations
 

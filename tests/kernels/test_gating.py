@@ -165,6 +165,17 @@ def test_a_convolutions_gradient_longer_than_a_block():
     assert (found - whole).abs().max() < 1e-4 and found.count_nonzero() > 0.09 * found.numel()
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (2, 3)])
+def test_an_image_has_the_same_gradient_as_alone(stride):
+    """Images are what threads share; nothing is carried from one to the next."""
+    g, weight, mask = torch.randn(5, 24, 12, 12), torch.randn(24, 70, 3, 3), (torch.rand(5, 70, 12, 12) < 0.3).float()
+    sizes = spike_conv.sizes_of(mask.shape, weight.shape, stride, (1, 1), (1, 1), 1)
+    g = g[:, :, : sizes.H_out, : sizes.W_out].contiguous()
+    whole = spike_conv.input_gradient_at(pack(mask), g, weight, sizes)
+    for n in range(5):
+        assert torch.equal(spike_conv.input_gradient_at(pack(mask[n : n + 1]), g[n : n + 1], weight, sizes), whole[n : n + 1])
+
+
 def test_a_place_has_the_same_sum_whatever_other_places_are_named():
     g, w = torch.randn(60, 205), torch.randn(205, 150)
     whole = input_gradient_at(pack(torch.ones(60, 150)), g, w)
