@@ -61,9 +61,9 @@ def spike_conv2d(
     >>> spike_conv2d(x, torch.arange(4.0).view(1, 1, 2, 2)).tolist()
     [[[[3.0, 2.0], [1.0, 0.0]]]]
     """
-    if is_small(x.numel() * weight.numel() // max(1, weight.shape[1])) or not is_plain(x, weight, bias) or not _fits(x, weight, bias, groups):
+    if weight.shape[0] < _NARROW * groups or is_small(x.numel() * weight.numel() // max(1, weight.shape[1])):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if min(*stride, *dilation) < 1 or min(padding) < 0 or weight.shape[0] // groups < _NARROW:
+    if not is_plain(x, weight, bias) or not _fits(x, weight, bias, groups) or min(*stride, *dilation) < 1 or min(padding) < 0:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     sizes = sizes_of(x.shape, weight.shape, stride, padding, dilation, groups)
     if min(sizes.H_out, sizes.W_out) < 1:
