@@ -17,8 +17,8 @@ from neuro import nodes as g
 from neuro.graph import Graph
 from neuro.kernels import inference_source as text
 
-LINEAR, CONV, DEPTHWISE, POOL, ADD, ATTENTION, TURN, MEAN_TOKENS, AFFINE, LOAD, STORE, OVER_TIME = range(12)  # as in inference_loops,
-NEURON, FIRST, COLUMNS = 16, 10, 28  # which loads Numba
+LINEAR, CONV, DEPTHWISE, POOL, ADD, ATTENTION, TURN, MEAN_TOKENS, AFFINE, LOAD, STORE, OVER_TIME = range(12)  # as in kernels/table.py
+NEURON, FIRST, COLUMNS = 16, 10, 28
 _FIELDS = ("kind", "out", "in_", "in_2", "in_3", "size", "stride", "weight", "bias", "state")
 LISTED = 32
 

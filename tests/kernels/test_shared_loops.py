@@ -1,5 +1,6 @@
-"""Machine code that Numba keeps is made anew when what the loops share changes: every file that uses it names its hash, and so changes too."""
+"""Machine code that Numba keeps is made anew when what loops share changes: every file that uses it names its hash, and so changes too."""
 
+import ast
 import hashlib
 import importlib
 from pathlib import Path
@@ -8,14 +9,30 @@ import pytest
 
 from neuro.kernels import shared_loops
 
-FILES = [p for p in Path(shared_loops.__file__).parent.glob("*.py") if "from neuro.kernels.shared_loops import" in p.read_text()]
+FOLDER = Path(shared_loops.__file__).parent
+SHARED = {"shared_loops", "active_loops", "map_loops", "table"}  # what loops in other files are made with
 
 
-@pytest.mark.parametrize("name", sorted(p.stem for p in FILES))
+def parts_of(path):
+    """Which of them a file takes functions or numbers from, in order of names."""
+    taken = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+    return sorted(n for n in SHARED if f"neuro.kernels.{n}" in taken)
+
+
+FILES = {path.stem: parts_of(path) for path in sorted(FOLDER.glob("*_loops.py"))}
+
+
+@pytest.mark.parametrize("name", [name for name, parts in FILES.items() if parts])
 def test_every_file_names_the_text_it_was_made_with(name):
-    text = Path(shared_loops.__file__).read_bytes()
+    text = b"".join((FOLDER / f"{part}.py").read_bytes() for part in FILES[name])
     assert importlib.import_module(f"neuro.kernels.{name}").PARTS == hashlib.sha256(text).hexdigest()[:12]
 
 
-def test_there_are_such_files():
-    assert len(FILES) >= 3
+def test_there_are_such_files_and_no_other_takes_from_loops():
+    """Each part, too, names those that it is made with: a change goes on to every file that uses it."""
+    assert {"spike_loops", "map_loops", "inference_loops"} <= {name for name, parts in FILES.items() if parts}
+    assert {part for parts in FILES.values() for part in parts} == SHARED
+    assert FILES["map_loops"] and set(FILES["map_loops"]) < set(FILES["inference_loops"])
+    for name in FILES:
+        taken = {n.module for n in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())) if isinstance(n, ast.ImportFrom) and n.module.endswith("_loops")}
+        assert taken <= {f"neuro.kernels.{part}" for part in SHARED}, name
