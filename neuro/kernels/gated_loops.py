@@ -61,7 +61,8 @@ def _dotting(places: int) -> Any:
             builder.cbranch(builder.icmp_signed("<", after, args[2]), loop, done)
             builder.position_at_end(done)
             totals = [builder.phi(vector) for _ in rows]
-            for phi, old, new in [(k, ir.Constant(word, 0), after), (place, args[1], onward), (left, args[3], rest), *((phi, zero, new) for phis in (sums, totals) for phi, new in zip(phis, more, strict=True))]:
+            moving = [(k, ir.Constant(word, 0), after), (place, args[1], onward), (left, args[3], rest)]
+            for phi, old, new in moving + [(phi, zero, new) for phis in (sums, totals) for phi, new in zip(phis, more, strict=True)]:
                 phi.add_incoming(old, before)
                 phi.add_incoming(new, loop)
             for i, total in enumerate(_joined(builder, totals)):
@@ -194,7 +195,8 @@ def _lay(g, at, frame_w, D, rows, above, columns, beside, line):
 def _sums(g, at, terms, run, skip, panel, stride, found, listed, y, t):
     """y[t + f] = sum over j < terms of g[at + j] * panel[f * stride + j], for each of the f that are listed; there is room for one more.
 
-    After each `run` terms, a multiple of 16 or all of them, so many numbers of g are left out. Three are summed as four, the last one twice: few sums at a time wait for each other's additions.
+    After each `run` terms, a multiple of 16 or all of them, so many numbers of g are left out. Three are summed as four, the last one twice: few sums at a
+    time wait for each other's additions.
     """
     vectors, part, whole, k, summed = terms // LANES, run // LANES, terms - terms % LANES, 0, listed
     if listed & 3 == 3:
