@@ -143,6 +143,20 @@ def test_vmap_and_functional_grad_agree(spike):
     assert torch.equal(torch.func.grad(lambda u: spike(u).sum())(u), spike.derivative(u))
 
 
+@ALL
+def test_forward_mode_agrees(spike):
+    """Also forward over reverse, as torch.func.hessian takes it, and for many directions at once."""
+    u, v = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    spikes, tangent = torch.func.jvp(spike, (u,), (v,))
+    assert torch.equal(spikes, spike(u)) and torch.equal(tangent, v * spike.derivative(u))
+    assert torch.equal(torch.func.jacfwd(spike)(u), spike.derivative(u).diag())
+
+    def total(u):
+        return (spike(u) * u.cumsum(0)).sum()
+
+    torch.testing.assert_close(torch.func.hessian(total)(u), torch.autograd.functional.hessian(total, u))
+
+
 def test_known_heights():
     at = torch.zeros(())
     assert Sigmoid(4.0).derivative(at) == 1 and ATan(2.0).derivative(at) == 1 and FastSigmoid().derivative(at) == 1
