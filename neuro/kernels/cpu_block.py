@@ -31,7 +31,7 @@ ANYWHERE = (1 << 30) - 1  # whatever may overlap with anything
 HEADER = """import numpy as np
 from neuro.kernels.words import *
 
-F = np.{dtype}
+F, Whole = np.{dtype}, np.int32
 ZERO, ONE = F(0.0), F(1.0)
 HALF_ZERO, HALF_ONE = np.uint16(0x0000), np.uint16(0x3F80)
 INFINITE, NAN = np.float64("inf"), np.float64("nan")

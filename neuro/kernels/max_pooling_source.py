@@ -6,10 +6,11 @@ a run of neighbouring numbers; the taps are written out one by one, because a lo
 
 from __future__ import annotations
 
-from neuro.kernels.cpu_block import HEADER
-from neuro.kernels.writing import Text
+from neuro.kernels.cpu_block import HEADER, KEPT, READ, WORK, WRITTEN
+from neuro.kernels.writing import MARK, Text
 
 WIDE = 4096  # columns of an input with its padding, at most
+_ROWS, (_FIRST, _NAMED, _FOUND), (_INTO, _NAMES) = WORK, [1 << k for k in KEPT[:3]], [1 << k for k in WRITTEN[:2]]  # groups of memory
 _LANES = 16  # a row of outputs is filled up to vectors of as many
 
 Pair = tuple[int, int]
@@ -25,37 +26,48 @@ def forward_source(dtype: str, kernel: Pair, stride: Pair, padding: Pair) -> str
     (k_h, k_w), (s_h, s_w), (p_h, p_w) = kernel, stride, padding
     reach = WIDE // s_w + 48 + k_w  # from one phase to the next
     text = Text()
+    text(MARK)
     with text.block("def forward(x, signs, y, taps, low, high):"):
-        text("H, W, H_out, W_out = x.shape[1], x.shape[2], y.shape[1], y.shape[2]")
+        for line in ("H = x.shape[1]", "W = x.shape[2]", "H_out = y.shape[1]", "W_out = y.shape[2]", "LOWEST = F(-INFINITE)"):
+            text(line)
         text(f"filled = (W_out + {_LANES - 1}) // {_LANES} * {_LANES}")
-        text("LOWEST = F(-np.inf)")
-        text(f"rows = np.full({k_h * s_w * reach}, LOWEST, F)")
-        text("first, named, found = np.zeros(filled, np.int32), np.empty(filled, np.int32), np.empty(filled, F)")
+        text(f"rows = scratch({k_h * s_w * reach})")
+        text(f"found = scratch({WIDE + _LANES})")
+        text(f"first = scratch({WIDE + _LANES}, Whole(0))")
+        text(f"named = scratch({WIDE + _LANES}, Whole(0))")
+        with text.block(f"for i in range({k_h * s_w * reach}):"):
+            text(f"poke(rows, i, LOWEST, {_ROWS})")
+        with text.block("for c in range(filled):"):
+            text(f"poke(first, c, Whole(0), {_FIRST})")
         with text.block("for p in range(low, high):"):
             text("sign = signs[p % len(signs)]")
-            with text.block("for row in range(H_out):"):
-                text(f"top = row * {s_h} - {p_h}")
+            with text.block("for h in range(H_out):"):
+                text(f"top = h * {s_h} - {p_h}")
                 text("begin = max(0, -top)")
-                text("into, names = y[p, row], taps[p, row]")
+                text("into = row(y, p, h, 0)")
+                text("names = row(taps, p, h, 0)")
                 if p_w or p_h:
                     with text.block("for c in range(W_out):"):
-                        text(f"first[c] = begin * {k_w} + max(0, {p_w} - c * {s_w})")
+                        text(f"poke(first, c, begin * {k_w} + max(0, {p_w} - c * {s_w}), {_FIRST})")
                 _take_rows(text, k_h, k_w, s_w, padding, reach)
                 with text.block("for c in range(filled):"):
-                    text("best, name = LOWEST, first[c]")
+                    text("best = LOWEST")
+                    text(f"name = peek(first, c, {_FIRST})")
                     for i in range(k_h):
                         for j in range(k_w):
-                            text(f"value = rows[c + {(i * s_w + j % s_w) * reach + j // s_w}]")
+                            text(f"value = peek(rows, c + {(i * s_w + j % s_w) * reach + j // s_w}, {_ROWS})")
                             text("more = (value > best) | (value != value)")
-                            text("best = value if more else best")
-                            text(f"name = np.int32({i * k_w + j}) if more else name")
-                    text("found[c] = best")
-                    text("named[c] = name")
+                            text("best = where(more, value, best)")
+                            text(f"name = where(more, Whole({i * k_w + j}), name)")
+                    text(f"poke(found, c, best, {_FOUND})")
+                    text(f"poke(named, c, name, {_NAMED})")
                 with text.block("for c in range(W_out):"):
-                    text("into[c] = found[c] * sign")
-                    text("names[c] = named[c]")
+                    text(f"poke(into, c, peek(found, c, {_FOUND}) * sign, {_INTO})")
+                    text(f"poke(names, c, peek(named, c, {_NAMED}), {_NAMES})")
                 with text.block("if sign == ZERO:"), text.block("for c in range(W_out):"):
-                    text(f"into[c] = x[p, top + named[c] // {k_w}, c * {s_w} - {p_w} + named[c] % {k_w}]")
+                    text(f"place = peek(named, c, {_NAMED})")
+                    text(f"taken = row(x, p, top + place // {k_w}, c * {s_w} - {p_w} + place % {k_w})")
+                    text(f"poke(into, c, peek(taken, 0, {READ}), {_INTO})")
     return HEADER.format(dtype=dtype) + "\n".join(text.lines) + "\n"
 
 
@@ -68,21 +80,18 @@ def _take_rows(text: Text, k_h: int, k_w: int, s_w: int, p: tuple[int, int], rea
     for i in range(k_h):
         bases = [(i * s_w + q) * reach for q in range(s_w)]
         outside = i < p_h or i >= k_h - p_h
-        with text.block(f"if 0 <= top + {i} < H:" if outside else "if True:"):
-            text(f"given = x[p, top + {i}]")
-            text(f"whole = given[{head}:]")
-            for q, base in enumerate(bases):
-                text(f"r{q} = rows[{base + group} : {base + group} + groups]")
+        with text.block(f"if (top + {i} >= 0) & (top + {i} < H):" if outside else "if True:"):
+            text(f"given_{i} = row(x, p, top + {i}, 0)")
             with text.block("for m in range(groups):"):
                 for q in range(s_w):
-                    text(f"r{q}[m] = whole[{s_w} * m + {q}] * sign")
+                    text(f"poke(rows, m + {bases[q] + group}, peek(given_{i}, {s_w} * m + {head + q}, {READ}) * sign, {_ROWS})")
             for w in range(head):
                 with text.block(f"if W > {w}:"):
-                    text(f"rows[{bases[(w + p_w) % s_w] + (w + p_w) // s_w}] = given[{w}] * sign")
+                    text(f"poke(rows, {bases[(w + p_w) % s_w] + (w + p_w) // s_w}, peek(given_{i}, {w}, {READ}) * sign, {_ROWS})")
             for q in range(s_w - 1):  # behind the groups
                 with text.block(f"if W > groups * {s_w} + {head + q}:"):
-                    text(f"rows[{bases[q] + group} + groups] = given[groups * {s_w} + {head + q}] * sign")
+                    text(f"poke(rows, {bases[q] + group} + groups, peek(given_{i}, groups * {s_w} + {head + q}, {READ}) * sign, {_ROWS})")
         if outside:
             with text.block("else:"), text.block(f"for m in range(W_out + {k_w}):"):
                 for base in bases:
-                    text(f"rows[m + {base}] = LOWEST")
+                    text(f"poke(rows, m + {base}, LOWEST, {_ROWS})")

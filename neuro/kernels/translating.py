@@ -7,7 +7,7 @@ numbers is still Numba's to say, asked once for each combination of types; the r
 
 The language: `name = ...`, `if`, `else`, `for ... in range(...)` with a step that is written out, and calls, of functions of numbers and of
 
-    scratch(N)               memory for N numbers F, freed at the end
+    scratch(N)               memory for N numbers F, or with scratch(N, v) of the type of v; freed at the end
     row(a, i, j, k)          where a[i, j, k:] of a contiguous array begins; of memory, the address i numbers on
     peek(p, i, groups)       p[i], which lies in one of the groups of memory whose bits make up a number; what has none in common lies elsewhere
     poke(p, i, v, groups)    p[i] = v
@@ -171,8 +171,8 @@ class _Translator:
                 return self.row(self.value(begin), [self.value(k) for k in indices])
             case ast.Call(func=ast.Name(id="peek"), args=args):
                 return self.peek(*args)
-            case ast.Call(func=ast.Name(id="scratch"), args=[ast.Constant(value=size)]):
-                return self.scratch(size)
+            case ast.Call(func=ast.Name(id="scratch"), args=[ast.Constant(value=size), *like]):
+                return self.scratch(size, self.value(like[0] if like else ast.Name("ZERO")).type)
             case ast.Call(func=ast.Name(id="min" | "max" as name), args=args):
                 a, b = (self.value(v) for v in args)
                 first = self.builder.icmp_signed("<" if name == "min" else ">", a.ir, b.ir)
@@ -215,8 +215,7 @@ class _Translator:
         self.names, self.outside, self.space, self.contract = before
         return found
 
-    def scratch(self, size: int) -> Value:
-        kind = self.context.typing_context.resolve_value_type(self.space["ZERO"])
+    def scratch(self, size: int, kind: Any) -> Value:
         number = self.context.get_value_type(kind)
         builder = self.builder
         room = ir.Constant(cgutils.intp_t, size * self.context.get_abi_sizeof(number) + ALIGNED)
