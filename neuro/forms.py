@@ -13,24 +13,23 @@ from neuro import nodes as g
 from neuro.kernels import inference_source as text
 from neuro.kernels import programs
 from neuro.kernels.program import Program
-from neuro.tables import (
+from neuro.kernels.table import (
     ADD,
     AFFINE,
     ATTENTION,
     CONV,
     DEPTHWISE,
     LINEAR,
-    LISTED,
+    MAX,
+    MEAN,
+    MEAN_INSIDE,
     MEAN_TOKENS,
     NEURON,
     OVER_TIME,
     POOL,
-    ByTorch,
-    Row,
-    Tables,
-    Value,
-    count,
+    SUM,
 )
+from neuro.tables import LISTED, ByTorch, Row, Tables, Value, count
 
 
 def _linear(low: Tables, node: g.Linear) -> None:
@@ -77,7 +76,7 @@ def _conv(low: Tables, node: g.Conv2d | g.Conv1d) -> None:
 def _pool(low: Tables, node: Any) -> None:
     C, H, W = low.shape(node.inputs[0])
     _, H_out, W_out = low.shape(node.name)
-    how = {g.MaxPool2d: 0, g.SumPool2d: 3}.get(type(node), 1 if getattr(node, "count_include_pad", True) else 2)
+    how = {g.MaxPool2d: MAX, g.SumPool2d: SUM}.get(type(node), MEAN if getattr(node, "count_include_pad", True) else MEAN_INSIDE)
     low.needs(work=W * C)
     sizes = (C, H, W, H_out, W_out, *node.kernel, *node.stride, *node.padding, how)
     low.open.values[node.name] = low.row(node.name, node.kind, POOL, C * H_out * W_out, low.value(node.inputs[0], True), sizes=sizes, last=True)

@@ -16,11 +16,10 @@ from torch import Tensor
 from neuro import nodes as g
 from neuro.graph import Graph
 from neuro.kernels import inference_source as text
+from neuro.kernels.table import COLUMNS, FIRST, LOAD, STORE, TURN
 
-LINEAR, CONV, DEPTHWISE, POOL, ADD, ATTENTION, TURN, MEAN_TOKENS, AFFINE, LOAD, STORE, OVER_TIME = range(12)  # as in kernels/table.py
-NEURON, FIRST, COLUMNS = 16, 10, 28
 _FIELDS = ("kind", "out", "in_", "in_2", "in_3", "size", "stride", "weight", "bias", "state")
-LISTED = 32
+LISTED = 32  # rows of an input, as in active_loops, which loads Numba
 
 
 @dataclass(frozen=True)

@@ -439,8 +439,6 @@ def test_the_table_is_written_as_it_is_read():
     from neuro.kernels import table as loops
     from neuro.kernels.active_loops import LISTED
 
-    names = "LINEAR CONV DEPTHWISE POOL ADD ATTENTION TURN MEAN_TOKENS AFFINE LOAD STORE OVER_TIME NEURON FIRST COLUMNS".split()
-    assert [getattr(tables, n) for n in names] == [getattr(loops, n) for n in names]
     columns = "KIND OUT IN IN_2 IN_3 SIZE STRIDE WEIGHT BIAS STATE".split()
     assert [getattr(loops, n) for n in columns] == list(range(len(tables._FIELDS)))
     assert loops.FIRST == len(columns) and loops.COLUMNS >= loops.FIRST + 16 and LISTED == tables.LISTED
