@@ -216,7 +216,7 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, wants, kind)
     if key not in _checked:
         try:
-            with torch.utils._python_dispatch._disable_current_modes(), torch.enable_grad(), own_builtins(), _unseen():
+            with torch.utils._python_dispatch._disable_current_modes(), torch._C.DisableTorchFunction(), torch.enable_grad(), own_builtins(), _unseen():
                 wrong = _difference(step, found, x, state, params, choices, wants, kind)
             reason = f"its kernel does not agree with it on a random input ({wrong})" if wrong else ""
         except Unsupported as refused:
