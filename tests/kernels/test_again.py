@@ -1,5 +1,6 @@
 """Gradients of products, of norms with neurons and of pooling that are differentiated again: those of torch's own operations."""
 
+import contextlib
 import gc
 import weakref
 
@@ -107,6 +108,27 @@ def test_a_constant_gradient_keeps_its_history():
     assert torch.equal(mixed, torch.full_like(w, 12.0))
     (mixed,) = torch.autograd.grad(by_w.sum(), x)
     assert torch.equal(mixed, torch.full_like(x, 5.0))
+
+
+def test_what_is_made_from_one_another_is_counted_once():
+    """PLIF's gain from its decay, and keys from queries: what leads from one to the other is the outer graph's."""
+    torch.manual_seed(0)
+    x, found = torch.randn(4, 3, 5, dtype=DOUBLE), []
+    for by_loop in (False, True):
+        neuron, leaf = PLIF(spike=Sigmoid()).double(), x.clone().requires_grad_()
+        with neuro.scanning.plain_loop() if by_loop else contextlib.nullcontext():
+            first = torch.autograd.grad(neuron(leaf).square().sum(), (leaf, neuron.w), create_graph=True)
+        found.append([*first, *torch.autograd.grad(sum(g.square().sum() for g in first), (leaf, neuron.w))])
+    u = torch.randn(2, 1, 9, 4, dtype=DOUBLE, requires_grad=True)
+    for product in (spike_attention, dense):
+        q = Sigmoid()(u)
+        k = q.square()
+        y = product(q, k, q, 2, 0.5)
+        found.append(torch.autograd.grad((y * y.detach().cumsum(-1)).sum(), (u, q, k), create_graph=True))
+    for few in (found[:2], found[2:]):
+        for a, b in zip(*few, strict=True):
+            assert b.any()
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 def test_what_is_kept_of_the_input_is_its_bits():
