@@ -105,6 +105,13 @@ _NOT_TWICE = explain(
 )
 
 
+_NOT_TWICE_EXPORTED = explain(
+    "neuro::scan: the gradient of an exported scan is to be differentiated again (create_graph=True).",
+    "An exported graph holds the scan's kernels, whose gradient has no derivative, and not the neuron's step.",
+    cure="Differentiate the module that was exported.",
+)
+
+
 def _shaped(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor that nobody reads, of one element's memory."""
     return torch.empty(1, dtype=dtype, device=device).expand(shape)
@@ -168,13 +175,15 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     given = len(output) - (backends.count_kept(x[0].device.type, program) if keep else 0)
     ctx.sizes, ctx.outputs, ctx.program = (len(x), len(state)), given - len(state), program
     ctx.wants = [t.requires_grad for t in (*x, *params)]
-    kept, ctx.like = output[given:], (x[0].shape, x[0].dtype, x[0].device)
+    kept, ctx.like, ctx.keep = output[given:], (x[0].shape, x[0].dtype, x[0].device), keep
     reads = backends.lays_out(x[0].device.type).kernels(program).reads
-    ctx.save_for_backward(*[v if read else None for v, read in zip(x, reads, strict=True)], *state, *params, *kept, *([] if lengths is None else [lengths]))
+    ctx.save_for_backward(*[v if read or not keep else None for v, read in zip(x, reads, strict=True)], *state, *params, *kept, *([] if lengths is None else [lengths]))
     ctx.with_lengths = lengths is not None
 
 
 def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise NotImplementedError(_NOT_TWICE_EXPORTED)
     saved = list(ctx.saved_tensors)
     lengths = saved.pop() if ctx.with_lengths else None
     inputs, states = ctx.sizes
@@ -182,6 +191,8 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     kept = saved[given:]
     x, state, params = _parts(saved[:given], ctx.sizes)
     x = [_shaped(*ctx.like) if v is None else v for v in x]
+    if not ctx.keep:  # exported from inputs without a gradient, so the graph keeps nothing: forward once more
+        kept = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, ctx.numbers, ctx.program, True)[ctx.outputs + states :]
     found = torch.ops.neuro.scan_backward(
         list(grads[: ctx.outputs]), list(grads[ctx.outputs : ctx.outputs + states]), list(x), list(state), list(params), list(kept), lengths, ctx.numbers, ctx.program, ctx.wants
     )

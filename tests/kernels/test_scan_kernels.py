@@ -519,6 +519,16 @@ def test_compiled_for_any_number_of_steps(kernel_calls):
         assert torch.equal(*grads)
 
 
+def test_gradients_of_what_was_exported_without_one(kernel_calls):
+    neuron, x = LIF(), torch.randn(4, 3, 50)
+    exported = torch.export.export(neuron, (x,)).module()
+    x.requires_grad_()
+    by_graph, by_module = (torch.autograd.grad(net(x).square().sum(), x)[0] for net in (exported, neuron))
+    assert by_module.any() and torch.equal(by_graph, by_module)
+    with pytest.raises(NotImplementedError, match="Differentiate the module"):
+        torch.autograd.grad(exported(x).square().sum(), x, create_graph=True)
+
+
 def test_exported(kernel_calls):
     torch.manual_seed(0)
     net, x = Net().eval(), normal(5, 3, 6, grad=False)
