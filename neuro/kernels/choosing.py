@@ -237,6 +237,7 @@ def load(path: str | Path) -> Costs | Fixed:
 
 
 _chosen: Costs | Fixed | None = None
+_within: list[list[Costs | Fixed | None]] = []  # what held before each `deterministic` under way, the last one entered at the end
 _never_dense = os.environ.get("NEURO_PRODUCTS") in _FIXED[1:]
 _lock = threading.RLock()
 
@@ -254,18 +255,27 @@ def deterministic(table: Costs | Fixed = "dense") -> Iterator[None]:
     """Inside, products with spikes take one form whatever the machine: "dense", "events", or what the given table chooses.
 
     "lookup" looks sums up where the processor can (`neuro.kernels.spike_lookup`) and goes by events elsewhere, in float64 and in the weight's
-    gradient of a convolution with strides too.
+    gradient of a convolution with strides too. It holds for all threads. Of several that enter it, the last one's choice holds, and what
+    held before the first comes back when all have left, in whatever order.
 
     >>> with deterministic():
     ...     current()
     'dense'
     """
-    before = _chosen
-    use(table)
+    with _lock:
+        before = [_chosen]
+        use(table)
+        _within.append(before)
     try:
         yield
     finally:
-        use(before)
+        with _lock:
+            at = next(k for k, other in enumerate(_within) if other is before)
+            if at == len(_within) - 1:
+                use(before[0])
+            else:
+                _within[at + 1][0] = before[0]  # entered later, and still inside: it gives back what held before both
+            del _within[at]
 
 
 @contextmanager
@@ -291,8 +301,11 @@ def asked() -> Costs | Fixed | None:
 
 
 def is_small(products: int) -> bool:
-    """Whether a dense product of so many multiplications is not worth a question. Every layer asks this, so it is quick."""
-    return products < WORTH and not _never_dense
+    """Whether a dense product of so many multiplications is not worth a question. Every layer asks this, so it is quick.
+
+    In a graph for any batch it would bind the batch, and products are torch's own there anyway.
+    """
+    return torch.compiler.is_compiling() or (products < WORTH and not _never_dense)
 
 
 def current() -> Costs | Fixed:

@@ -29,6 +29,7 @@ def run(
     """
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (*x, *state, *params))
     if torch.compiler.is_compiling():
+        keep = keep and not torch.compiler.is_exporting()  # how much is kept depends on T, which an exported graph may leave open; its backward runs forward once more
         results = torch.ops.neuro.scan(list(x), list(state), list(params), lengths, list(numbers), program, keep)
         results = results[: len(results) - backends.count_kept(x[0].device.type, program)] if keep else results
         after = True
@@ -197,7 +198,7 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
         list(grads[: ctx.outputs]), list(grads[ctx.outputs : ctx.outputs + states]), list(x), list(state), list(params), list(kept), lengths, ctx.numbers, ctx.program, ctx.wants
     )
     spread = _spread_out(found, ctx.wants, inputs, states)
-    return spread[:inputs], spread[inputs : inputs + states], spread[inputs + states :], None, None, None, None
+    return spread[:inputs], spread[inputs : inputs + states], spread[inputs + states :], None, None if ctx.numbers else [], None, None  # torch wants the empty list as one
 
 
 for _key in ("CPU", "CUDA", "XPU"):

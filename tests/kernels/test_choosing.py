@@ -1,5 +1,6 @@
 """The choice of a form: a function of sizes, events and a table, which is measured once, kept, and put into a run's folder."""
 
+import itertools
 import json
 from dataclasses import asdict, replace
 
@@ -196,6 +197,22 @@ def test_deterministic_ends():
         assert choosing.asked() == "events"
         raise KeyError
     assert choosing.asked() == before
+
+
+@pytest.mark.parametrize("leaving", list(itertools.permutations(range(3))))
+def test_several_threads_that_enter_and_leave_in_any_order(leaving):
+    before, forms = choosing.asked(), ["dense", "events", TABLE]
+    inside = [neuro.deterministic(form) for form in forms]
+    for form, one in zip(forms, inside, strict=True):
+        one.__enter__()
+        assert choosing.asked() == form
+    left = set()
+    for k in leaving:
+        inside[k].__exit__(None, None, None)
+        left.add(k)
+        if 2 not in left:
+            assert choosing.asked() == TABLE, "the last one that entered is still inside"
+    assert choosing.asked() == before and not choosing._within
 
 
 def test_a_deep_copy_trains():
