@@ -99,7 +99,12 @@ class _OneFile:
     def save_overload(self, signature: Any, result: Any) -> None:
         from numba.core.serialize import dumps
 
-        body = dumps((str(signature), result._reduce()))
+        try:
+            body = dumps((str(signature), result._reduce()))
+        except RuntimeError as lost:
+            if "no compiled object" not in str(lost):
+                raise
+            raise KeyboardInterrupt from lost  # it came while LLVM handed its work over, and ctypes printed and lost it
         try:
             with replacing(self.path) as file:
                 os.chmod(self.path.parent, 0o700)

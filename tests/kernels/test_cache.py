@@ -120,6 +120,17 @@ class Spikes(torch.utils.data.Dataset):
         return LIF()(torch.full((6, 1, 700), 0.4 + 0.2 * k))[:, 0]
 
 
+@pytest.mark.parametrize(("said", "raised"), [("no compiled object yet for <Library>", KeyboardInterrupt), ("something else", RuntimeError)])
+def test_an_interrupt_that_ctypes_lost_while_compiling_is_raised_all_the_same(tmp_path, said, raised):
+    class Result:
+        def _reduce(self):
+            raise RuntimeError(said)
+
+    with pytest.raises(raised):
+        cache._OneFile(tmp_path / "k.kernel").save_overload("void(int64)", Result())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_workers_forked_after_use_in_the_parent():
     before = torch.get_num_threads()
