@@ -117,9 +117,9 @@ _NUMBERS = frozenset({float})
 
 def _key(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:
     """What decides how a scan from zero runs; None where that cannot be told by comparing. Short, since every call asks."""
-    if not x.is_cpu or not isinstance(params, tuple) or not _NUMBERS.issuperset(map(type, params)) or not takes_kernels((x,)):
+    if not hasattr(backends.of(x.device.type), "FromZero") or not isinstance(params, tuple) or not _NUMBERS.issuperset(map(type, params)) or not takes_kernels((x,)):
         return None
-    return step, state, type(params), params, *choices, *map(id, choices.values()), x.shape, x.dtype, x.layout, x.requires_grad and torch.is_grad_enabled()
+    return step, state, type(params), params, *choices, *map(id, choices.values()), x.shape, x.dtype, x.device.type, x.layout, x.requires_grad and torch.is_grad_enabled()
 
 
 def _made_ready(step: Callable[..., Any], state: type, x: Tensor, params: Any, choices: dict[str, Any]) -> Any:

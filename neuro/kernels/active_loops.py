@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-machine = njit(nogil=True, error_model="numpy", cache=True)
+from neuro.kernels.shared_loops import copy, machine
 
+PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 LISTED = 32  # rows of an input listed at a time
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _ONE = np.uint64(1)
@@ -214,9 +215,9 @@ def product(x, at, x_stride, rows, inner, w, origin, w_stride, columns, y, to, y
 @machine
 def repeat(y, to, rows, bias, at, n):
     """The bias in each row of y; what is filled is copied again and again, twice as much each time."""
-    y[to : to + n] = bias[at : at + n]
+    copy(bias, at, y, to, n)
     done, stop = n, rows * n
     while done < stop:
         more = min(done, stop - done)
-        y[to + done : to + done + more] = y[to : to + more]
+        copy(y, to, y, to + done, more)
         done += more

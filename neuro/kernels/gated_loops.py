@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import raw_memcpy
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, list_bits, machine, turn
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, list_bits, machine, turn
 
-PARTS = "66061f287a8f"  # of shared_loops.py, which says why
+PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 _PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
 
@@ -88,18 +87,6 @@ def _joined(builder: Any, sums: list[Any]) -> list[Any]:
 
 
 _dots_8, _dots_4, _dots_2, _dots_1 = _dotting(8), _dotting(4), _dotting(2), _dotting(1)
-
-
-@intrinsic
-def _copy(context: Any, a: Any, at: Any, b: Any, t: Any, n: Any) -> Any:
-    """b[t : t + n] = a[at : at + n]; a loop would ask whether the two overlap."""
-
-    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, target = (builder.gep(context.make_array(signature.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2))
-        raw_memcpy(builder, target, source, args[4], context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype)))
-        return context.get_dummy_value()
-
-    return types.void(a, types.intp, b, types.intp, types.intp), write
 
 
 @machine
@@ -187,7 +174,7 @@ def _lay(g, at, frame_w, D, rows, above, columns, beside, line):
     runs, length, t = (1, beside * D, 0) if joined else (beside, D, 0)
     for i in range(above):
         for j in range(runs):
-            _copy(g, at + (rows[i] * frame_w + columns[j]) * D, line, t, length)
+            copy(g, at + (rows[i] * frame_w + columns[j]) * D, line, t, length)
             t += length
 
 

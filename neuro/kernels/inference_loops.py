@@ -12,8 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.active_loops import machine, product, repeat
+from neuro.kernels.active_loops import product, repeat
 from neuro.kernels.map_loops import conv, depthwise, pool, sizes_of
+from neuro.kernels.shared_loops import copy, machine
 from neuro.kernels.table import (
     ADD,
     AFFINE,
@@ -41,7 +42,7 @@ from neuro.kernels.table import (
     WEIGHT,
 )
 
-PARTS = "d70d33b5cade"  # of active_loops.py, which says why, map_loops.py and table.py
+PARTS = "f244d5b5069f"  # of active_loops.py, map_loops.py, shared_loops.py, which says why, and table.py
 
 
 @machine
@@ -192,7 +193,7 @@ def _neurons(row, functions, weights, numbers, arena, index, values, starts, wor
         else:
             _feed_back(arena, at, work, n, state, last, weights, matrix, row[FIRST + 1], index, values, starts)
             _call(address, work, 0, arena, to, state, place, weights, row[WEIGHT], numbers, row[BIAS], n)
-            state[last : last + n] = arena[to : to + n]
+            copy(arena, to, state, last, n)
 
 
 @machine

@@ -18,9 +18,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, machine, turn
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, machine, turn
 
-PARTS = "66061f287a8f"  # of shared_loops.py, which says why
+PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 BLOCK = 64  # lanes taken at a time: four vectors
 ROWS = 16  # outputs whose subtotals are at hand at a time
 _OUTPUTS = 4  # of them summed at a time; with the lanes 16 sums, which stay in registers
@@ -221,7 +221,7 @@ def transposed_times(bits, planes, rows, inner, lanes, dense, outputs, one, y, l
         for p in range(planes):
             _sums(turned, 0, rows, rows, some, bits, p * words * lanes, lanes, one, tables, found, p > 0)
         for i in range(some):
-            y[(o + i) * inner : (o + i + 1) * inner] = found[i * lanes : i * lanes + inner]
+            copy(found, i * lanes, y, (o + i) * inner, inner)
 
 
 @inlined
@@ -286,7 +286,7 @@ def convolve(planes, sizes, images, weight, bias, one, y, low, high):
                 for i in range(outputs):
                     for n in range(some):
                         at = (((start + n) * groups + group) * D + d + i) * places
-                        y[at : at + places] = found[i * lanes + n * places : i * lanes + (n + 1) * places]
+                        copy(found, i * lanes + n * places, y, at, places)
 
 
 @machine

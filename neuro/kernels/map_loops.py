@@ -9,10 +9,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.active_loops import add_rows, list_active, machine, repeat
+from neuro.kernels.active_loops import add_rows, list_active, repeat
+from neuro.kernels.shared_loops import copy, machine
 from neuro.kernels.table import BIAS, FIRST, MAX, MEAN, MEAN_INSIDE, SUM, WEIGHT
 
-PARTS = "2aae6f2d9e81"  # of active_loops.py, which says why, and table.py
+PARTS = "f6db7cbc53d9"  # of active_loops.py, shared_loops.py, which says why, and table.py
 
 
 @intrinsic
@@ -81,7 +82,7 @@ def conv(row, x, at, y, to, w, index, values, starts):
     for ho in range(H_out):
         for wo in range(W_out):
             target, w0 = to + (ho * W_out + wo) * groups * D, wo * s_w - p_w
-            y[target : target + groups * D] = w[row[BIAS] : row[BIAS] + groups * D]
+            copy(w, row[BIAS], y, target, groups * D)
             for a in range(K_h):
                 h = ho * s_h - p_h + a * d_h
                 if h < 0 or h >= H:
@@ -127,7 +128,7 @@ def depthwise(row, x, at, y, to, w):
     for ho in range(H_out):
         for wo in range(W_out):
             target = y[to + (ho * W_out + wo) * groups : to + (ho * W_out + wo + 1) * groups]
-            target[:] = w[row[BIAS] : row[BIAS] + groups]
+            copy(w, row[BIAS], target, 0, groups)
             for a in range(K_h):
                 h = ho * s_h - p_h + a * d_h
                 for b in range(K_w):
@@ -149,7 +150,7 @@ def pool(row, x, at, y, to, work):
         top = ho * s_h - p_h
         rows = min(top + K_h, H + p_h) - top
         first, last = max(top, 0), min(top + K_h, H)
-        column[:] = x[at + first * n : at + (first + 1) * n]
+        copy(x, at + first * n, column, 0, n)
         for h in range(first + 1, last):
             source = x[at + h * n : at + (h + 1) * n]
             if how == MAX:

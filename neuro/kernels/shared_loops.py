@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core.cgutils import raw_memcpy
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-machine = njit(nogil=True, error_model="numpy", cache=True)
-
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def machine(function: Any) -> Any:
+    """Machine code that releases the GIL and is kept on disk; compiled once for all numbers, where Numba would do so for each one written out in a call."""
+    made = njit(nogil=True, error_model="numpy", cache=True)(function)
+    called = made.get_call_template
+    made.get_call_template = lambda args, kws: called([types.unliteral(a) for a in args], {name: types.unliteral(a) for name, a in kws.items()})
+    return made
 
 
 @intrinsic
@@ -78,6 +85,18 @@ def turn_bits(block):
         mask ^= mask << np.uint64(j)
 
 
+@intrinsic
+def copy(context: Any, a: Any, at: Any, b: Any, t: Any, n: Any) -> Any:
+    """b[t : t + n] = a[at : at + n] of one type; a loop would ask whether the two overlap, and Numba takes seconds to compile one slice's assignment to another."""
+
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target = (builder.gep(context.make_array(signature.args[k])(context, builder, args[k]).data, [args[k + 1]]) for k in (0, 2))
+        raw_memcpy(builder, target, source, args[4], context.get_abi_sizeof(context.get_value_type(signature.args[0].dtype)))
+        return context.get_dummy_value()
+
+    return (types.void(a, types.intp, b, types.intp, types.intp), write) if a.dtype == b.dtype else None
+
+
 @machine
 def columns_of_bits(words, start, rows, inner, low, high, found, at, block):
     """found[at + w * (high - low) + i]: bits of rows start + 64 * w .. of column low + i, of a matrix of bits [., inner]; `block` holds 64 words."""
@@ -90,7 +109,7 @@ def columns_of_bits(words, start, rows, inner, low, high, found, at, block):
             block[n:] = 0
             turn_bits(block)
             first = at + w * (high - low) + c - low
-            found[first : first + m] = block[:m]
+            copy(block, 0, found, first, m)
 
 
 @intrinsic

@@ -5,6 +5,8 @@ import hashlib
 import importlib
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 from neuro.kernels import shared_loops
@@ -36,3 +38,30 @@ def test_there_are_such_files_and_no_other_takes_from_loops():
     for name in FILES:
         taken = {n.module for n in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())) if isinstance(n, ast.ImportFrom) and n.module.endswith("_loops")}
         assert taken <= {f"neuro.kernels.{part}" for part in SHARED}, name
+
+
+@shared_loops.machine
+def _scaled(x, k):
+    return x * k
+
+
+@shared_loops.machine
+def _both(x):
+    return _scaled(x, 2) + _scaled(x, 3) + _scaled(3, x)
+
+
+def test_numbers_written_out_do_not_compile_a_function_again():
+    assert _both(4) == 4 * 2 + 4 * 3 + 3 * 4
+    assert len(_scaled.nopython_signatures) <= 1  # none where the caller came from disk
+
+
+def test_copied_is_what_was_asked_for():
+    @shared_loops.machine
+    def moved(a, b):
+        shared_loops.copy(a, 2, b, 1, 3)
+
+    b = np.full(6, -1.0, np.float32)
+    moved(np.arange(8, dtype=np.float32), b)
+    assert b.tolist() == [-1, 2, 3, 4, -1, -1]
+    with pytest.raises(numba.core.errors.TypingError):
+        moved(np.arange(8, dtype=np.float64), b)
