@@ -21,7 +21,7 @@ from neuro.kernels import openmp
 
 WORTH_A_THREAD = 100e-6  # seconds of work that pay for a thread of torch's which spins
 WORTH_WAKING = 250e-6  # that pay for one of ours, which sleeps
-WORTH_A_RANGE = 500e-6  # seconds of work that pay for calling once more
+WORTH_A_RANGE = 150e-6  # seconds of work that pay for calling once more
 A_CALL = 20e-6  # seconds that a thread of torch's adds to a call in which nothing is left for it
 MOST_RANGES = 8  # of a thread
 LATE = 2e-3  # seconds of waiting at the end of a call, and three times the work before, that tell of cores which others use

@@ -164,7 +164,7 @@ def test_a_thread_of_ours_that_comes_too_late_is_not_waited_for(monkeypatch):
 
 def test_ranges_are_few_where_they_are_short(two_threads):
     seen = []
-    spread(lambda low, high: seen.append((low, high)), 1000, cost=pool.WORTH_A_RANGE / 1000)
+    spread(lambda low, high: seen.append((low, high)), 1000, cost=2 * pool.WORTH_WAKING / 1000)
     assert sorted(seen) == [(0, 500), (500, 1000)]
 
 
