@@ -344,7 +344,7 @@ def _of_machine(threads: int) -> Costs:
 def _measure_into(path: Path) -> Costs:
     from neuro.kernels.calibrating import measure
 
-    print("neuro: measuring what products with spikes cost on this machine (once, some 10 seconds with compiling)", file=sys.stderr, flush=True)
+    print("neuro: measuring what products with spikes cost on this machine (once, some 20 seconds, most of them compiling)", file=sys.stderr, flush=True)
     costs = measure()
     try:
         costs.save(path)
