@@ -39,7 +39,7 @@ def function(source: str, name: str, by_address: bool = False) -> Callable[..., 
 
     One kernel is called with one combination of types; `by_address`, also from other machine code. What is marked `@translated` takes the short way of `translating.py`.
     """
-    key = hashlib.sha256("\0".join((name, source, *_surroundings())).encode()).hexdigest()
+    key = hashlib.sha256("\0".join((name, source, str(by_address), *_surroundings())).encode()).hexdigest()
     with _lock:
         if key not in _loaded:
             _loaded[key] = _dispatcher(source, name, key, by_address)
