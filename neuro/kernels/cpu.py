@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuro.kernels import cache, calls
 from neuro.kernels.calls import Call
-from neuro.kernels.cpu_block import BLOCK, HEADER, SINGLE, Layout
+from neuro.kernels.cpu_block import BLOCK, HEADER, SINGLE, WHOLE, Layout
 from neuro.kernels.cpu_source import SEGMENT, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, fresh_with_array, numpy_dtype
@@ -145,7 +145,7 @@ class FromZero:
         self.shape, self.dtype = shape, dtype
         self.call = calls.of(shape, (), None)
         self.steps = (self.call.T, self.call.R, self.call.C)
-        self.layout = Layout(dtype == torch.bfloat16, (), False, True, _copies(self.call.T, None))
+        self.layout = Layout(dtype == torch.bfloat16, (), False, True, *_held(self.call.T, None))
         self.given = [*[np.zeros(1, numpy_dtype(self.made.program.dtype)) for _ in range(self.made.program.states)], np.array(numbers, np.float64)]
         self.segments = kept_shape(self.call)
         self.nothing = [np.empty((0, 1, 1), numpy_dtype(dtype)) for dtype in self.made.kept]
@@ -220,12 +220,13 @@ def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor
 
 
 def _layout(x: Tensor, state: Sequence[Tensor], lengths: Tensor | None, call: Call) -> Layout:
-    return Layout(x.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state), _copies(call.T, lengths))
+    return Layout(x.dtype == torch.bfloat16, call.params, lengths is not None, _alike(state), *_held(call.T, lengths))
 
 
-def _copies(steps: int, lengths: Tensor | None) -> int:
-    """Steps that a kernel may take at a time."""
-    return 1 if lengths is not None else 4 if steps % 4 == 0 else 2 if steps % 2 == 0 else 1
+def _held(steps: int, lengths: Tensor | None) -> tuple[int, int]:
+    """Steps that a kernel may take at a time, and all where they are few."""
+    copies = 1 if lengths is not None else 4 if steps % 4 == 0 else 2 if steps % 2 == 0 else 1
+    return copies, steps if lengths is None and steps <= WHOLE else 0
 
 
 def _alike(state: Sequence[Tensor]) -> bool:

@@ -5,12 +5,13 @@ tell the compiler which groups of memory do not overlap: `work`, what is read on
 make vector instructions, however many arrays there are.
 
 Where a step is short, and the number of steps even, the inner loop holds two or four of them: the state passes from one to the next in registers, and is read from and written
-to `work` once for all. The rows of these steps are read side by side, which also keeps more of the memory's traffic under way.
+to `work` once for all. The rows of these steps are read side by side, which also keeps more of the memory's traffic under way. Where these are all the steps that there are, one loop holds
+a neuron's whole life, forward and back, and nothing of it goes through memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,6 +23,8 @@ from neuro.kernels.writing import Text
 BLOCK = 16384  # neurons of one item, at most
 PITCH = BLOCK + 272  # numbers from one variable to the next: at a power of two all would fall on the same few lines of the first cache
 SHORT = {4: 32, 2: 64}  # nodes up to which one loop holds so many steps
+WHOLE = 12  # steps, and nodes of all of them together, up to which one loop holds them: beyond, more rows are read side by side than a processor foresees
+WHOLE_NODES = 288
 SINGLE = ("one", "row")  # parameters that are one number for all neurons of an item
 WORK, READ = 1, 2  # groups of memory, bits of a number: `work`, all that is read only,
 KEPT = range(2, 10)  # rows that backward writes and reads again,
@@ -45,7 +48,7 @@ class Layout:
     half: inputs and outputs are bfloat16, given as uint16. params: "one" value, one for each "row" (rows beyond the values given begin
     again with the first), a "column" [C] over the neurons of a row, or
     "each" neuron of every sample [R, C]. lengths: samples have their own number of steps. alike: a state begins with one number for all neurons,
-    and that alone is given. copies: steps that one loop may hold; divides their number.
+    and that alone is given. copies: steps that one loop may hold; divides their number. whole: how many steps there are, where these are few enough for one loop; else 0.
     """
 
     half: bool
@@ -53,6 +56,7 @@ class Layout:
     lengths: bool
     alike: bool = False
     copies: int = 1
+    whole: int = 0
 
 
 class Carried(NamedTuple):
@@ -153,41 +157,71 @@ class Block:
         nodes = sum(self.nodes[i].kind != "plain" for i in order)
         return max([1, *(copies for copies, most in SHORT.items() if nodes <= most and self.layout.copies % copies == 0)])
 
+    def is_whole(self, order: Sequence[int]) -> bool:
+        """Whether one loop holds all steps, of these nodes each."""
+        steps = self.layout.whole
+        return steps > 0 and steps * sum(self.nodes[i].kind != "plain" for i in order) <= WHOLE_NODES
+
     def steps(self, copies: int, sign: str, order: Sequence[int], reads: Sequence[Row], writes: Sequence[Row], carried: Sequence[Carried]) -> None:
         """The inner loop: steps t, t + 1, ... (sign "+") or t, t - 1, ... ("-") of every neuron of the block."""
-        text, kinds = self.text, self.layout.params
+        text = self.text
         for u in range(copies):
-            for row in (*reads, *writes):
-                text(f"{row.name}_{u} = {row.place.format(t=f't {sign} {u}')}")
-        given = {row.node: row for row in reads}
-        enters = {c.leaf: c for c in carried}
-        params = [i for i in order if self.nodes[i].op == "param"]
+            self.rows(u, f"t {sign} {u}", (*reads, *writes))
         with text.block("for i in range(n):"):
             for c in carried:
                 text(f"{c.name} = peek(work, {self.at(c.name)} + i, {WORK})")
-            for i in params:
-                k = int(self.nodes[i].value)  # type: ignore[arg-type]
-                text(f"m{i} = " + (f"p{k}r" if kinds[k] in SINGLE else f"peek(work, {self.at(f'p{k}')} + i, {WORK})"))
+            self.params(order)
             for u in range(copies):
-                for i in order:
-                    node = self.nodes[i]
-                    if i in enters:
-                        text(f"n{i}_{u} = {enters[i].name}")
-                    elif i in given:
-                        groups = sum(1 << k for k in KEPT) if given[i].kept else READ
-                        value = f"peek({given[i].name}_{u}, i, {groups})"
-                        text(f"n{i}_{u} = " + (f"widen({value})" if given[i].half else value))
-                    elif node.op != "param" and node.kind != "plain":
-                        text(f"n{i}_{u} = {self._expression(node, u)}")
-                for k, row in enumerate(writes):
-                    value, groups = self._name(row.node, u), KEPT if row.kept else WRITTEN
-                    if row.half:
-                        value = f"where({value} != ZERO, HALF_ONE, HALF_ZERO)" if self.nodes[row.node].op.startswith("fire") else f"narrow({value})"
-                    text(f"poke({row.name}_{u}, i, {value}, {1 << groups[(k * copies + u) % len(groups)]})")
-                for c in carried:
-                    text(f"{c.name} = {self._after(c, u)}")
+                self.step(u, order, reads, carried)
+                self.write(u, writes, u, copies)
+                self.carry(u, carried)
             for c in carried:
                 text(f"poke(work, {self.at(c.name)} + i, {c.name}, {WORK})")
+
+    def rows(self, u: int, t: str, rows: Iterable[Row]) -> None:
+        """Where step u, of the number t, reads and writes."""
+        for row in rows:
+            self.text(f"{row.name}_{u} = {row.place.format(t=t)}")
+
+    def params(self, order: Iterable[int]) -> None:
+        """A neuron's parameters."""
+        kinds = self.layout.params
+        for i in order:
+            if self.nodes[i].op == "param":
+                k = int(self.nodes[i].value)  # type: ignore[arg-type]
+                self.text(f"m{i} = " + (f"p{k}r" if kinds[k] in SINGLE else f"peek(work, {self.at(f'p{k}')} + i, {WORK})"))
+
+    def step(self, u: int, order: Iterable[int], reads: Sequence[Row], carried: Sequence[Carried]) -> None:
+        """What a neuron computes in step u."""
+        given = {row.node: row for row in reads}
+        enters = {c.leaf: c for c in carried}
+        for i in order:
+            node = self.nodes[i]
+            if i in enters:
+                self.text(f"n{i}_{u} = {enters[i].name}")
+            elif i in given:
+                groups = sum(1 << k for k in KEPT) if given[i].kept else READ
+                value = f"peek({given[i].name}_{u}, i, {groups})"
+                self.text(f"n{i}_{u} = " + (f"widen({value})" if given[i].half else value))
+            elif node.op != "param" and node.kind != "plain":
+                self.text(f"n{i}_{u} = {self._expression(node, u)}")
+
+    def write(self, u: int, writes: Sequence[Row], turn: int, turns: int) -> None:
+        """Its results of step u, which are written in turn."""
+        for k, row in enumerate(writes):
+            value = self._name(row.node, u)
+            if row.half:
+                value = f"where({value} != ZERO, HALF_ONE, HALF_ZERO)" if self.nodes[row.node].op.startswith("fire") else f"narrow({value})"
+            self.text(f"poke({row.name}_{u}, i, {value}, {self.written(k * turns + turn, KEPT if row.kept else WRITTEN)})")
+
+    def written(self, k: int, groups: Sequence[int] = WRITTEN) -> int:
+        """The group of memory of the k-th row that is written beside others."""
+        return 1 << groups[k % len(groups)]
+
+    def carry(self, u: int, carried: Sequence[Carried]) -> None:
+        """What passes from step u to the next one."""
+        for c in carried:
+            self.text(f"{c.name} = {self._after(c, u)}")
 
     def _name(self, index: int, u: int) -> str:
         node = self.nodes[index]

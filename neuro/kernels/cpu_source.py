@@ -4,14 +4,14 @@ A kernel works through items: blocks of neighbouring neurons of one sample (a ro
 the state stays in the cache, and the inner loop over the block is plain arithmetic on neighbouring numbers, which
 becomes vector instructions (`cpu_block.py`). Backward runs a block forward again from a kept state, every `SEGMENT` steps one, puts what the
 minimum cut asks for into a buffer that stays in the cache, and goes back through the steps: nothing but the input and those
-few states is kept in memory.
+few states is kept in memory. A few short steps need no buffer: one loop runs a neuron forward and back in registers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neuro.kernels.cpu_block import PITCH, SINGLE, WRITTEN, Block, Carried, Layout, Row
+from neuro.kernels.cpu_block import PITCH, READ, SINGLE, WORK, WRITTEN, Block, Carried, Layout, Row
 from neuro.kernels.cut import minimum_cut
 from neuro.kernels.derivative import Backward
 from neuro.kernels.expression import Node
@@ -41,6 +41,9 @@ def forward_source(program: Program, layout: Layout, keep: bool, after: bool = T
         text("work = scratch(WORK)")
         block.rounded_numbers()
         with block.items():
+            if block.is_whole(order):
+                _through(block, program, order, reads, writes, carried, after)
+                return block.source(), len(block.places)
             _begin(block, program)
             with text.block(f"for t in range(0, steps, {(copies := block.copies(order))}):"):
                 if keep:
@@ -64,7 +67,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
     cut = [i for i in minimum_cut(forward, backward.reads, x_cost=0.5, width=4, spike_cost=4) if nodes[i].op != "x"]
     order = needed(nodes, backward.roots(), given=cut)
     block = Block(nodes, layout)
-    text = block.text
+    text, whole = block.text, block.is_whole(every := needed(nodes, (*backward.roots(), *program.after)))
     gys = [f"g{k}" for k, has in enumerate(ends.y) if has]
     gxs = [f"h{k}" for k, i in enumerate(backward.x) if i is not None]
     summed = [k for k, i in enumerate(backward.params) if i is not None]
@@ -74,10 +77,13 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
     text(MARK)
     with text.block(f"def backward({', '.join(arguments)}):"):
         text("work = scratch(WORK)")
-        if cut:
+        if cut and not whole:
             text(f"buffer = scratch({SEGMENT * len(cut) * PITCH})")
         block.rounded_numbers()
         with block.items():
+            if whole:
+                _there_and_back(block, program, backward, every, ends, summed)
+                return block.source(), len(block.places)
             for k in states:
                 if ends.after:
                     block.load(f"row(d{k}, r, left)", f"u{k}")
@@ -99,6 +105,70 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
             for k in summed:
                 _sum_up(block, k)
     return block.source(), len(block.places) + SEGMENT * len(cut)
+
+
+def _through(block: Block, program: Program, order: Sequence[int], reads: Sequence[Row], writes: Sequence[Row], carried: Sequence[Carried], after: bool) -> None:
+    """All steps in one loop."""
+    text, steps, states = block.text, range(block.layout.whole), range(program.states)
+    for u in steps:
+        block.rows(u, str(u), (*reads, *writes))
+    first = _first(block, program)
+    for k in states if after else ():
+        text(f"e{k}r = row(e{k}, r, left)")
+    with text.block("for i in range(n):"):
+        for k, value in enumerate(first):
+            text(f"v{k} = {value}")
+        block.params(order)
+        for u in steps:
+            block.step(u, order, reads, carried)
+            block.write(u, writes, u, len(steps))
+            block.carry(u, carried)
+        for k in states if after else ():
+            text(f"poke(e{k}r, i, v{k}, {block.written(len(writes) * len(steps) + k)})")
+
+
+def _there_and_back(block: Block, program: Program, backward: Backward, order: Sequence[int], ends: Ends, summed: Sequence[int]) -> None:
+    """All steps forward and back in one loop."""
+    text, steps, states = block.text, range(block.layout.whole), range(program.states)
+    forth = [i for i in order if i < backward.forward]
+    back = [i for i in order if i >= backward.forward]
+    reads, carried = _inputs(block, forth), _states(block, program, forth)
+    gradients, writes, carried_back = _gradients(block, back), _results(block, backward), _carried_back(block, backward, back, summed)
+    for u in steps:
+        block.rows(u, str(u), (*reads, *gradients, *writes))
+    first = _first(block, program)
+    for name, has in (("d", ends.after), ("b", ends.before)):
+        for k in states if has else ():
+            text(f"{name}{k}r = row({name}{k}, r, left)")
+    with text.block("for i in range(n):"):
+        for k, value in enumerate(first):
+            text(f"v{k} = {value}")
+        block.params(order)
+        for u in steps:
+            block.step(u, forth, reads, carried)
+            block.carry(u, carried)
+        for k in states:
+            text(f"u{k} = " + (f"peek(d{k}r, i, {READ})" if ends.after else "ZERO"))
+        for k in summed:
+            text(f"w{k} = ZERO")
+        for u in reversed(steps):
+            block.step(u, back, gradients, carried_back)
+            block.write(u, writes, u, len(steps))
+            block.carry(u, carried_back)
+        for k in states if ends.before else ():
+            text(f"poke(b{k}r, i, u{k}, {block.written(len(writes) * len(steps) + k)})")
+        for k in summed:
+            text(f"poke(work, {block.at(f'w{k}')} + i, w{k}, {WORK})")
+    for k in summed:
+        _sum_up(block, k)
+
+
+def _first(block: Block, program: Program) -> list[str]:
+    """A neuron's states before the first step."""
+    alike = block.layout.alike
+    for k in range(program.states):
+        block.text(f"same{k} = s{k}[0]" if alike else f"s{k}r = row(s{k}, r, left)")
+    return [f"same{k}" if alike else f"peek(s{k}r, i, {READ})" for k in range(program.states)]
 
 
 def _inputs(block: Block, order: Sequence[int]) -> list[Row]:
@@ -139,18 +209,32 @@ def _again(block: Block, program: Program, cut: Sequence[int], forward: Sequence
 
 def _back(block: Block, backward: Backward, order: Sequence[int], cut: Sequence[int], summed: Sequence[int]) -> None:
     """Go back through the steps of a segment."""
-    nodes, half = backward.nodes, block.layout.half
+    nodes = backward.nodes
     used = [i for i in cut if any(i in nodes[j].args for j in order) or i in backward.roots()]
     order = [*used, *order]
     reads = [Row(f"kept{j}", f"row(buffer, (({{t}} - first) * {len(cut)} + {j}) * {PITCH})", i, kept=True) for j, i in enumerate(cut) if i in used]
-    reads += _inputs(block, order)
-    reads += [Row(f"g{nodes[i].value}r", f"row(g{nodes[i].value}, {{t}}, r, left)", i, half) for i in order if nodes[i].op == "grad_y"]
-    writes = [Row(f"h{k}r", f"row(h{k}, {{t}}, r, left)", i, half) for k, i in enumerate(backward.x) if i is not None]
-    leaves = {int(nodes[i].value): i for i in order if nodes[i].op == "grad_state"}  # type: ignore[arg-type]
-    carried = [Carried(f"u{k}", leaves.get(k), "ZERO" if i is None else f"@{i}") for k, i in enumerate(backward.state)]
-    carried += [Carried(f"w{k}", None, f"$ + @{backward.params[k]}") for k in summed]
+    reads += [*_inputs(block, order), *_gradients(block, order)]
+    writes, carried = _results(block, backward), _carried_back(block, backward, order, summed)
     with block.text.block(f"for t in range(last - 1, first - 1, -{(copies := block.copies(order))}):"):
         block.steps(copies, "-", order, reads, writes, carried)
+
+
+def _gradients(block: Block, order: Sequence[int]) -> list[Row]:
+    """Those of the outputs."""
+    found = [(block.nodes[i].value, i) for i in order if block.nodes[i].op == "grad_y"]
+    return [Row(f"g{k}r", f"row(g{k}, {{t}}, r, left)", i, block.layout.half) for k, i in found]
+
+
+def _results(block: Block, backward: Backward) -> list[Row]:
+    """The inputs' gradients."""
+    return [Row(f"h{k}r", f"row(h{k}, {{t}}, r, left)", i, block.layout.half) for k, i in enumerate(backward.x) if i is not None]
+
+
+def _carried_back(block: Block, backward: Backward, order: Sequence[int], summed: Sequence[int]) -> list[Carried]:
+    """The states' gradients, and the parameters' so far."""
+    leaves = {int(block.nodes[i].value): i for i in order if block.nodes[i].op == "grad_state"}  # type: ignore[arg-type]
+    carried = [Carried(f"u{k}", leaves.get(k), "ZERO" if i is None else f"@{i}") for k, i in enumerate(backward.state)]
+    return carried + [Carried(f"w{k}", None, f"$ + @{backward.params[k]}") for k in summed]
 
 
 def _sum_up(block: Block, k: int) -> None:
