@@ -8,6 +8,7 @@ What waits gives way to what is needed: a size that nobody left behind takes as 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
@@ -33,17 +34,15 @@ def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 def fresh_with_array(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, np.ndarray]:
     """The same, and the array on its memory; of bfloat16, the bits."""
-    count = 1
-    for n in shape:
-        count *= n
-    size = count * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
         tensor = torch.empty(shape, dtype=dtype, device="cpu")  # whatever `torch.set_default_device` names
         return tensor, (tensor.view(torch.uint16) if dtype == torch.bfloat16 else tensor).numpy()
     memory = _take(size)
-    held = memory.view(numpy_dtype(dtype)).reshape(tuple(shape))
+    held = np.ndarray(shape, numpy_dtype(dtype), memory)
     tensor = torch.from_numpy(held)
-    lent = _Lent(held, memory)
+    lent = _Lent(held, _give_back)
+    lent.memory = memory
     _lent[id(lent)] = lent
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor, held
 
@@ -89,13 +88,7 @@ class _Lent(weakref.ref):
 
     __slots__ = ("memory",)
 
-    def __new__(cls, held: np.ndarray, memory: np.ndarray) -> _Lent:
-        self = super().__new__(cls, held, _give_back)
-        self.memory = memory
-        return self
-
-    def __init__(self, held: np.ndarray, memory: np.ndarray):
-        super().__init__(held, _give_back)
+    memory: np.ndarray
 
 
 _lent: dict[int, _Lent] = {}  # by their own `id`: a weak reference would be found by the value of its array

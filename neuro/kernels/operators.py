@@ -78,7 +78,7 @@ class _Scan(torch.autograd.Function):
 def run_from_zero(ready: Any, x: Tensor, by_loop: Callable[[Tensor], Tensor]) -> Tensor:
     """Output of a scan that a backend has made ready (`cpu.FromZero`); `by_loop` gives it from the plain loop."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return _FromZero.apply(ready, by_loop, x)
+        return _apply(ready, by_loop, _alive(x))
     return ready.forward(x, False)[0]
 
 
@@ -98,6 +98,9 @@ class _FromZero(torch.autograd.Function):
             return None, None, torch.autograd.grad(ctx.by_loop(x), x, grad, create_graph=True)[0]
         return None, None, ctx.ready.backward(grad, x, kept)
 
+
+_apply = super(torch.autograd.Function, _FromZero).apply  # what `Function.apply` comes to where no transform of torch.func is at work, which `scanning` has made sure of
+_alive = torch._C._functorch.unwrap_if_dead
 
 _NOT_TWICE = explain(
     "scan: this gradient cannot be differentiated again.",

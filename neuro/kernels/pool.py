@@ -57,7 +57,11 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float, grain: 
     >>> done
     [1, 1, 1, 1, 1]
     """
-    seconds, most = items * cost, torch.get_num_threads()
+    seconds = items * cost
+    if seconds < 2 * min(WORTH_A_THREAD, WORTH_WAKING) and items:
+        work(0, items)
+        return
+    most = torch.get_num_threads()
     run = openmp.team() if most > 1 and time.perf_counter() >= _spared_until else None
     threads = min(most, items, max(1, int(seconds / (WORTH_WAKING if run is None else WORTH_A_THREAD))))
     if threads <= 1 or getattr(_here, "is_ours", False) or (run is not None and seconds < most * A_CALL):
