@@ -17,12 +17,13 @@ from neuro.kernels.cpu_source import SEGMENT, backward_source, forward_source
 from neuro.kernels.derivative import derive
 from neuro.kernels.memory import fresh, fresh_with_array, numpy_dtype
 from neuro.kernels.operations import OPERATIONS
-from neuro.kernels.pool import spread
+from neuro.kernels.pool import share
 from neuro.kernels.program import Program
 from neuro.kernels.writing import Ends
 
 _SECONDS, _PER_NODE, _PER_COSTLY = 0.12e-9, 0.005e-9, 1e-9  # of one element; they only decide how many threads are worth waking
 _COLUMNS = 1536  # neurons of an item whose parameters vary over a row
+_ASKS = 20e-6  # seconds of work after which a thread asks for more
 _CACHED = 300_000  # numbers that a core holds close to it
 DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -203,8 +204,9 @@ def _cost(call: Call, block: int, made: Kernels) -> float:
 
 
 def _spread(kernel: Callable[..., Any], arrays: Sequence[np.ndarray], call: Call, block: int, cost: float) -> None:
-    T, C = call.T, call.C
-    spread(lambda low, high: kernel(*arrays, T, C, block, low, high), call.items(block), cost=cost)
+    items = call.items(block)
+    arguments = (*arrays, call.T, call.C, block, np.zeros(1, np.int64), items, max(1, int(_ASKS / cost)))
+    share(lambda: kernel(*arguments), items, cost=cost)
 
 
 def _given(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tensor], numbers: Sequence[float], lengths: Tensor | None, call: Call) -> list[Any]:
@@ -227,6 +229,11 @@ def _held(steps: int, lengths: Tensor | None) -> tuple[int, int]:
     """Steps that a kernel may take at a time, and all where they are few."""
     copies = 1 if lengths is not None else 4 if steps % 4 == 0 else 2 if steps % 2 == 0 else 1
     return copies, steps if lengths is None and steps <= WHOLE else 0
+
+
+def steps_like(steps: int) -> int:
+    """A small number of steps for which the same kernel runs as for these."""
+    return steps if steps <= WHOLE else WHOLE + 1 + (steps - WHOLE - 1) % 4
 
 
 def _alike(state: Sequence[Tensor]) -> bool:

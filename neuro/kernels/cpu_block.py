@@ -135,7 +135,7 @@ class Block:
         text, columns = self.text, "column" in self.layout.params
         text("rows = x0.shape[1]")
         text("blocks = (C + block - 1) // block")
-        with text.block("for item in range(low, high):"):
+        with text.block("for item in shared(counter, items, chunk):"):
             text("r = item % rows" if columns else "r = item // blocks")
             text("left = item // rows * block" if columns else "left = (item - r * blocks) * block")
             text("n = min(block, C - left)")

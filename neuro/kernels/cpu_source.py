@@ -19,6 +19,7 @@ from neuro.kernels.program import Program, needed
 from neuro.kernels.writing import MARK, Ends
 
 SEGMENT = 16  # steps between kept states
+SHARED = ["T", "C", "block", "counter", "items", "chunk"]  # the arguments after the arrays: sizes, and what threads share the items by
 
 
 def forward_source(program: Program, layout: Layout, keep: bool, after: bool = True) -> tuple[str, int]:
@@ -29,7 +30,7 @@ def forward_source(program: Program, layout: Layout, keep: bool, after: bool = T
     states = range(program.states)
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"y{k}" for k in range(len(program.outputs))] + [f"e{k}" for k in states] * after
-    arguments += [f"c{k}" for k in states] * keep + ["T", "C", "block", "low", "high"]
+    arguments += [f"c{k}" for k in states] * keep + SHARED
     block = Block(program.nodes, layout)
     text = block.text
     order = needed(program.nodes, (*program.outputs, *program.after))
@@ -73,7 +74,7 @@ def backward_source(program: Program, backward: Backward, layout: Layout, ends: 
     summed = [k for k, i in enumerate(backward.params) if i is not None]
     arguments = [f"x{k}" for k in range(program.inputs)] + [f"s{k}" for k in states] + [f"p{k}" for k in range(program.params)] + ["numbers"]
     arguments += ["lengths"] * layout.lengths + [f"c{k}" for k in states] + gys + [f"d{k}" for k in states] * ends.after + gxs + [f"b{k}" for k in states] * ends.before
-    arguments += [f"q{k}" for k in summed] + ["T", "C", "block", "low", "high"]
+    arguments += [f"q{k}" for k in summed] + SHARED
     text(MARK)
     with text.block(f"def backward({', '.join(arguments)}):"):
         text("work = scratch(WORK)")

@@ -58,22 +58,46 @@ def spread(work: Callable[[int, int], None], items: int, *, cost: float, grain: 
     [1, 1, 1, 1, 1]
     """
     seconds = items * cost
-    if seconds < 2 * min(WORTH_A_THREAD, WORTH_WAKING) and items:
-        work(0, items)
-        return
-    most = torch.get_num_threads()
-    run = openmp.team() if most > 1 and time.perf_counter() >= _spared_until else None
-    threads = min(most, items, max(1, int(seconds / (WORTH_WAKING if run is None else WORTH_A_THREAD))))
-    if threads <= 1 or getattr(_here, "is_ours", False) or (run is not None and seconds < most * A_CALL):
+    threads, run = _worth(seconds, items)
+    if threads <= 1:
         if items:
             work(0, items)
         return
     ranges = min(items, threads * max(1, min(MOST_RANGES, int(seconds / (threads * WORTH_A_RANGE)), items // (threads * grain))))
     ahead = [(items * k // ranges, items * (k + 1) // ranges) for k in reversed(range(ranges))]
-    if run is None:
-        _together(work, ahead, lambda take: _on_pool(take, threads))
-    else:  # on all, as torch: GNU's library would end the others, and torch's next operation make them anew, in milliseconds
-        _together(work, ahead, lambda take: _watched(run, take, most))
+
+    def take() -> None:
+        while (limits := _next(ahead)) is not None:
+            work(*limits)
+
+    _together(take, run, threads, ahead.clear)
+
+
+def share(task: Callable[[], object], items: int, *, cost: float) -> None:
+    """Call `task()` here and on as many threads as its items are worth; it asks for an item or a few, does them, and asks again until none is left.
+
+    Such a task shares its work more finely than the ranges of `spread`, for asking costs it nothing: a thread that comes late still helps.
+
+    Args:
+        task: releases the GIL, and may be called by several threads, once more when all is done, or by this one alone.
+        items, cost: as in `spread`.
+    """
+    threads, run = _worth(items * cost, items)
+    if threads <= 1:
+        task()
+    else:
+        _together(task, run, threads)
+
+
+def _worth(seconds: float, items: int) -> tuple[int, Callable[[openmp.Task, int], None] | None]:
+    """Threads that this much work is worth, and what calls those of torch's; None for threads of ours."""
+    if seconds < 2 * min(WORTH_A_THREAD, WORTH_WAKING) or getattr(_here, "is_ours", False):
+        return 1, None
+    most = torch.get_num_threads()
+    run = openmp.team() if most > 1 and time.perf_counter() >= _spared_until else None
+    if run is not None and seconds < most * A_CALL:
+        return 1, None
+    return min(most, items, max(1, int(seconds / (WORTH_WAKING if run is None else WORTH_A_THREAD)))), run
 
 
 def _watched(run: Callable[[openmp.Task, int], None], take: openmp.Task, threads: int) -> None:
@@ -94,26 +118,28 @@ def _watched(run: Callable[[openmp.Task, int], None], take: openmp.Task, threads
         _spared_until = now + SPARED
 
 
-def _together(work: Callable[[int, int], None], ahead: list[tuple[int, int]], call: Callable[[openmp.Task], None]) -> None:
-    """Let the threads on which `call` calls what it is given take the ranges from the end of the list, until it is empty."""
+def _together(take: Callable[[], object], run: Callable[[openmp.Task, int], None] | None, threads: int, stop: Callable[[], object] = lambda: None) -> None:
+    """Let so many threads call `take`, each until nothing is left. stop: what makes nothing be left, after a failure."""
     ended: list[int] = []
     failures: list[BaseException] = []
 
-    def take() -> None:
+    def taking() -> None:
         try:
-            while (limits := _next(ahead)) is not None:
-                work(*limits)
+            take()
         except BaseException as failure:  # also an interrupt: raised below, once no thread writes any longer
             failures.append(failure)
-            ahead.clear()
+            stop()
         ended.append(threading.get_ident())
 
-    call(take)
+    if run is None:
+        _on_pool(taking, threads)
+    else:  # on all, as torch: GNU's library would end the others, and torch's next operation make them anew, in milliseconds
+        _watched(run, taking, torch.get_num_threads())
     if failures:
         raise failures.pop(0)  # not kept here: the arrays of its frames would outlive it in a cycle
     if threading.get_ident() not in ended:
-        ahead.clear()
-        take()  # for want of stack this fails again
+        stop()
+        taking()  # for want of stack this fails again
         raise KeyboardInterrupt  # it came in the caller's thread outside `try`, and ctypes printed and lost it
 
 

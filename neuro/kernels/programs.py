@@ -212,7 +212,8 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     kinds = tuple([p.numel() == 1 for p in tensors(params)])
     states = tensors(state)
     carried = keep and any([s.requires_grad for s in states])
-    kind = _Kind(_STEPS[inputs[0].shape[0] % 4], bool(states) and all([s.dim() > 0 and not any(s.stride()) for s in states]), lengths is not None, keep, carried, after)
+    steps = backends.of(inputs[0].device.type).steps_like(inputs[0].shape[0])
+    kind = _Kind(steps, bool(states) and all([s.dim() > 0 and not any(s.stride()) for s in states]), lengths is not None, keep, carried, after)
     key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, wants, kind)
     if key not in _checked:
         try:
@@ -230,9 +231,6 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
 def _unseen() -> Any:
     """Tensors that the check keeps are not shown to hooks around it: a checkpoint would count them in its first forward and miss them in its second."""
     return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
-
-
-_STEPS = (4, 3, 6, 3)  # of the check, where a call has 0, 1, 2 or 3 beyond a multiple of 4: kernels may take steps two or four at a time
 
 
 class _Kind(NamedTuple):

@@ -5,13 +5,16 @@ Numba's way from Python to LLVM is general, and takes most of the time of a smal
 passes from one round of a loop to the next but memory. The types follow from the arguments line by line. What an operator or function does to
 numbers is still Numba's to say, asked once for each combination of types; the result is the body of an ordinary Numba function.
 
-The language: `name = ...`, `if`, `else`, `for ... in range(...)` with a step that is written out, and calls, of functions of numbers and of
+The language: `name = ...`, `if`, `else`, `for ... in range(...)` with a step that is written out, `for ... in shared(counter, items, chunk)`, and calls, of functions of numbers and of
 
     scratch(N)               memory for N numbers F, or with scratch(N, v) of the type of v; freed at the end
     row(a, i, j, k)          where a[i, j, k:] of a contiguous array begins; of memory, the address i numbers on
     peek(p, i, groups)       p[i], which lies in one of the groups of memory whose bits make up a number; what has none in common lies elsewhere
     poke(p, i, v, groups)    p[i] = v
     a[i], a.shape[0], len(a) of an array; min and max of two whole numbers
+
+`shared` gives the items 0 .. items to all threads that run the same call, a chunk at a time to whoever asks next; `counter` is an array of one whole number, 0 before the call, and
+`low` the first item of the chunk.
 """
 
 from __future__ import annotations
@@ -112,6 +115,8 @@ class _Translator:
                     self.branch(line)
                 case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="range"), args=args)):
                     self.loop(name, args, line.body)
+                case ast.For(target=ast.Name(id=name), iter=ast.Call(func=ast.Name(id="shared"), args=args)):
+                    self.shared(name, *[self.value(a) for a in args], line.body)
                 case _:
                     raise NotImplementedError(f"no translation of `{ast.unparse(line)}`")
 
@@ -132,10 +137,13 @@ class _Translator:
                 self.statements(line.orelse)
 
     def loop(self, name: str, limits: Sequence[ast.expr], body: Sequence[ast.stmt]) -> None:
-        builder = self.builder
         step = ast.literal_eval(limits[2]) if len(limits) == 3 else 1
         start = self.value(limits[0]).ir if len(limits) > 1 else ir.Constant(cgutils.intp_t, 0)
         stop = self.value(limits[min(1, len(limits) - 1)]).ir
+        self.rounds(name, start, stop, step, body)
+
+    def rounds(self, name: str, start: Any, stop: Any, step: int, body: Sequence[ast.stmt]) -> None:
+        builder = self.builder
         compare = "<" if step > 0 else ">"
         before, inner, behind = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("behind")
         builder.cbranch(builder.icmp_signed(compare, start, stop), inner, behind)
@@ -148,6 +156,22 @@ class _Translator:
         following = builder.add(counter, ir.Constant(cgutils.intp_t, step), flags=["nsw"])
         counter.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed(compare, following, stop), inner, behind)
+        builder.position_at_end(behind)
+
+    def shared(self, name: str, counter: Array, items: Value, chunk: Value, body: Sequence[ast.stmt]) -> None:
+        builder = self.builder
+        asking, doing, behind = (builder.append_basic_block(what) for what in ("asking", "doing", "behind"))
+        builder.branch(asking)
+        builder.position_at_end(asking)
+        low = builder.atomic_rmw("add", counter.data, chunk.ir, "monotonic")
+        builder.cbranch(builder.icmp_signed("<", low, items.ir), doing, behind)
+        builder.position_at_end(doing)
+        high = builder.add(low, chunk.ir)
+        high = builder.select(builder.icmp_signed("<", high, items.ir), high, items.ir)
+        with self.inside():
+            self.names["low"] = Value(types.intp, low)
+            self.rounds(name, low, high, 1, body)
+        builder.branch(asking)
         builder.position_at_end(behind)
 
     def value(self, line: ast.expr) -> Any:

@@ -15,7 +15,7 @@ from waiting import wait_as
 
 from neuro.kernels import openmp, pool, spike_conv
 from neuro.kernels.choosing import deterministic
-from neuro.kernels.pool import spread
+from neuro.kernels.pool import share, spread
 from neuro.neurons import LIF
 
 
@@ -300,6 +300,41 @@ def test_a_forked_child_makes_its_own_threads(two_threads):
         os._exit(0 if openmp.team() is None and times_done(10) == [1] * 10 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_task_that_shares_its_own_work_is_called_by_every_thread_that_pays(two_threads):
+    here = threading.get_ident()
+
+    def callers(items, cost):
+        seen, both = [], threading.Barrier(2)
+
+        def task():
+            seen.append(threading.get_ident())
+            if items > 1 and cost == 1.0:
+                both.wait(10)
+
+        share(task, items, cost=cost)
+        return seen
+
+    assert callers(100, 1e-8) == callers(1, 1.0) == callers(0, 1.0) == [here]
+    both = callers(2, 1.0)
+    assert len(both) == len(set(both)) == 2 and here in both
+
+
+@pytest.mark.parametrize("in_caller", [True, False])
+def test_a_task_that_fails_is_waited_for_and_raises(two_threads, in_caller):
+    caller, both, ended = threading.get_ident(), threading.Barrier(2), []
+
+    def task():
+        both.wait(10)
+        if (threading.get_ident() == caller) == in_caller:
+            raise MemoryError("no scratch")
+        threading.Event().wait(0.05)
+        ended.append(True)
+
+    with pytest.raises(MemoryError, match="no scratch"):
+        share(task, 8, cost=1.0)
+    assert ended, "the other thread did what was left"
 
 
 @pytest.mark.parametrize(("items", "grain", "ranges"), [(1000, 1, 16), (1000, 100, 10), (1000, 500, 2), (1000, 10_000, 2), (3, 1, 2), (1, 5, 1)])

@@ -16,7 +16,7 @@ from three_states import Three, ThreeParams, normal, three_step
 
 import neuro
 from neuro import scanning
-from neuro.kernels import cpu, memory, programs
+from neuro.kernels import cache, cpu, cpu_block, memory, programs
 from neuro.kernels.cpu_source import SEGMENT
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
 from neuro.neurons.lif import lif_step
@@ -163,6 +163,43 @@ def test_a_users_neuron_of_three_states(kernel_calls, steps):
     params = ThreeParams(torch.tensor(0.9, requires_grad=True), torch.tensor(0.8, requires_grad=True), 0.7, 1.0)
     state = Three(*(normal(5000, 1, seed=k) * 0.1 for k in range(3)))
     assert_kernel_is_the_loop(three_step, normal(steps, 5000, 1), state, params, spike=ATan(), reset=ToZero(detach=False), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 7])
+def test_all_steps_in_one_loop_are_the_same_steps(kernel_calls, monkeypatch, steps, dtype):
+    """Bit for bit, in every order of sums: states given and asked for, parameters of each kind."""
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    params = ThreeParams(torch.tensor(0.9, dtype=wide, requires_grad=True), normal(1800, dtype=wide) * 0.1, normal(3, 1800, dtype=wide) * 0.1, 1.0)
+    state = Three(*(normal(3, 1800, seed=k, dtype=wide) * 0.1 for k in range(3)))
+    x = normal(steps, 3, 1800, dtype=dtype)
+    monkeypatch.setattr(cpu_block, "WHOLE_NODES", 10_000)
+    whole = []
+    is_whole = cpu_block.Block.is_whole
+    monkeypatch.setattr(cpu_block.Block, "is_whole", lambda self, order: whole.append(is_whole(self, order)) or whole[-1])
+    found = {}
+    for most in (10_000, 0):
+        monkeypatch.setattr(cpu_block, "WHOLE_NODES", most)
+        cpu.kernels.cache_clear()
+        found[most] = everything(three_step, x, state, params, spike=ATan(), reset=Subtract(detach=False))
+        assert set(whole) == {most > 0}
+        whole.clear()
+    cpu.kernels.cache_clear()
+    for a, b in zip(*(outputs + gradients for outputs, gradients in found.values()), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("steps", "whole"), [(1, True), (4, True), (12, True), (13, False), (16, False), (35, False)])
+def test_one_loop_holds_few_short_steps(monkeypatch, steps, whole):
+    """And the check before the first use asks the very kernels that will run, so none is compiled for it alone."""
+    made = []
+    is_whole, function = cpu_block.Block.is_whole, cache.function
+    monkeypatch.setattr(cpu_block.Block, "is_whole", lambda self, order: made.append(is_whole(self, order)) or made[-1])
+    sources = []
+    monkeypatch.setattr(cpu.cache, "function", lambda source, name: sources.append(source) or function(source, name))
+    neuron = LIF(tau=3.0 + steps / 100, spike=Gaussian(0.4 + steps / 100))  # a program of its own
+    neuron(normal(steps, 3, 1800)).sum().backward()
+    assert made == [whole, whole] and len(sources) == 2, "forward and backward"
 
 
 class TwoParams(NamedTuple):

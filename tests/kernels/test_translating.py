@@ -1,5 +1,7 @@
 """Texts that go to LLVM without Numba's inference of types: what they compute, and what is refused."""
 
+import threading
+
 import numba
 import numpy as np
 import pytest
@@ -117,3 +119,18 @@ def test_what_the_language_lacks_is_named(body, says):
 def test_arrays_lie_in_one_piece():
     with pytest.raises(Exception, match="contiguous"):
         compiled("poke(row(x, 0, 0), 0, ONE, 1024)", "x")(np.zeros((4, 4), np.float32)[:, ::2])
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+def test_items_that_threads_share_are_done_once_each(chunk):
+    kernel = compiled("for item in shared(counter, items, chunk):\n    poke(row(y, 0), item, y[item] + ONE, 1024)\n    poke(row(first, 0), item, low, 2048)", "y, first, counter, items, chunk")
+    y, first, counter = np.zeros(5000, np.float32), np.zeros(5000, np.int64), np.zeros(1, np.int64)
+    threads = [threading.Thread(target=lambda: kernel(y, first, counter, 4999, chunk)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert np.array_equal(y, [1.0] * 4999 + [0.0]), "each once, and none beyond the last"
+    assert np.array_equal(first[:-1], np.arange(4999) // chunk * chunk)
+    kernel(y, first, counter, 4999, chunk)
+    assert y.sum() == 4999, "a call that finds nothing left"
