@@ -1,8 +1,6 @@
 """Products of values of which many are zero, for Numba: what is not zero is listed, and for each of it a row of the weights is added.
 
 The cost follows the activity. Every sum is taken in an order that depends on shapes alone.
-Numba keeps machine code by the time stamp of the file of the function called, and would not see a change in this one. So each file that uses
-it names the hash of its text (`PARTS`), which a test compares: after a change here those files change too.
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ from numba import types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import copy, machine
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import copy
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 LISTED = 32  # rows of an input listed at a time
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _ONE = np.uint64(1)

@@ -12,19 +12,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from neuro.kernels.cache import machine
 from neuro.kernels.shared_loops import (
     LANES,
     aligned,
     columns_of_bits,
     list_bits,
-    machine,
     popcount,
     positions,
     sum_rows,
     turn,
 )
-
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 
 
 @machine

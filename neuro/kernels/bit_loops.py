@@ -13,9 +13,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, machine, popcount
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import LANES, popcount
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 _ONE = np.uint64(1)
 _LOW = np.uint64(0xFFFF)
 

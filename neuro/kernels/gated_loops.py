@@ -14,9 +14,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, list_bits, machine, turn
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, list_bits, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 _PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
 

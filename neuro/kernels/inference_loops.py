@@ -13,8 +13,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from neuro.kernels.active_loops import product, repeat
+from neuro.kernels.cache import machine
 from neuro.kernels.map_loops import conv, depthwise, pool, sizes_of
-from neuro.kernels.shared_loops import copy, machine
+from neuro.kernels.shared_loops import copy
 from neuro.kernels.table import (
     ADD,
     AFFINE,
@@ -41,8 +42,6 @@ from neuro.kernels.table import (
     TURN,
     WEIGHT,
 )
-
-PARTS = "f244d5b5069f"  # of active_loops.py, map_loops.py, shared_loops.py, which says why, and table.py
 
 
 @machine

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, machine, turn
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 BLOCK = 64  # lanes taken at a time: four vectors
 ROWS = 16  # outputs whose subtotals are at hand at a time
 _OUTPUTS = 4  # of them summed at a time; with the lanes 16 sums, which stay in registers
@@ -29,7 +29,7 @@ _LISTED = 1024  # rows of spikes, lanes, taken at a time
 _LOW = np.uint64(0xFFFFFFFF)
 _VECTORS = BLOCK // LANES
 
-inlined = njit(nogil=True, error_model="numpy", inline="always")  # a call costs more than the few operations
+inlined = machine(inline="always")  # a call costs more than the few operations
 
 
 @intrinsic

@@ -10,10 +10,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from neuro.kernels.active_loops import add_rows, list_active, repeat
-from neuro.kernels.shared_loops import copy, machine
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import copy
 from neuro.kernels.table import BIAS, FIRST, MAX, MEAN, MEAN_INSIDE, SUM, WEIGHT
-
-PARTS = "f6db7cbc53d9"  # of active_loops.py, shared_loops.py, which says why, and table.py
 
 
 @intrinsic

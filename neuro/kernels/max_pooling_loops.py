@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
+from neuro.kernels.cache import machine
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def _scatter(g, taps, away, stride, begin, into):
     """into [H * W] += gradients: of every output, at the place that it took."""
     for row in range(g.shape[0]):
@@ -15,7 +15,7 @@ def _scatter(g, taps, away, stride, begin, into):
             into[at + c * stride[1] + away[names[c]]] += values[c]
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def backward(g, taps, away, stride, begin, grad, low, high):
     """grad [P, H * W]: the gradients g [P, H_out, W_out] go to the places that the outputs were taken from.
 
@@ -26,7 +26,7 @@ def backward(g, taps, away, stride, begin, grad, low, high):
         _scatter(g[p], taps[p], away, stride, begin, grad[p])
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def backward_affine(g, taps, away, stride, begin, x, slope, offset, grad, low, high):
     """The same, with slope * x + offset added everywhere; planes repeat slopes and offsets in order."""
     for p in range(low, high):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from neuro.kernels.cache import machine
 
-@numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, cache=True)
+
+@machine(fastmath={"reassoc", "contract"})
 def moments_of_planes(x, origin, sums, low, high):
     """sums [P, 2]: sum and sum of squares of x - origin over each plane of x [P, S], in double; planes repeat the channels of origin in order."""
     for p in range(low, high):
@@ -20,7 +21,7 @@ def moments_of_planes(x, origin, sums, low, high):
         sums[p, 1] = square
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def moments_of_rows(x, origin, sums, rows, low, high):
     """sums [pieces, 2, C]: the same over every `rows` rows of x [R, C], in double; origin [C]."""
     for piece in range(low, high):
@@ -44,7 +45,7 @@ def moments_of_rows(x, origin, sums, rows, low, high):
                 square[c] += v * v
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def finish_planes(grad, x, slope, offset, low, high):
     """grad [P, S] += slope * x + offset, with a slope and an offset for each channel; planes repeat the channels in order."""
     for p in range(low, high):
@@ -54,7 +55,7 @@ def finish_planes(grad, x, slope, offset, low, high):
             g[i] = g[i] + (a * v[i] + b)
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@machine
 def finish_rows(grad, x, slope, offset, low, high):
     """grad [R, C] += slope * x + offset, with a slope and an offset for each column."""
     for r in range(low, high):

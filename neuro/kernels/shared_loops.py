@@ -1,8 +1,4 @@
-"""What the loops over spikes share: bits counted, cut out, listed and transposed, matrices transposed, rows summed that a list names, arrays on a cache line.
-
-Numba keeps machine code by the time stamp of the file of the function called, and would not see a change in this one. So each file that uses
-it names the hash of its text (`PARTS`), which a test compares: after a change here those files change too.
-"""
+"""What the loops over spikes share: bits counted, cut out, listed and transposed, matrices transposed, rows summed that a list names, arrays on a cache line."""
 
 from __future__ import annotations
 
@@ -10,21 +6,15 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.cgutils import raw_memcpy
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
+from neuro.kernels.cache import machine
+
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-def machine(function: Any) -> Any:
-    """Machine code that releases the GIL and is kept on disk; compiled once for all numbers, where Numba would do so for each one written out in a call."""
-    made = njit(nogil=True, error_model="numpy", cache=True)(function)
-    called = made.get_call_template
-    made.get_call_template = lambda args, kws: called([types.unliteral(a) for a in args], {name: types.unliteral(a) for name, a in kws.items()})
-    return made
 
 
 @intrinsic

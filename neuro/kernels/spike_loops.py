@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuro.kernels.shared_loops import aligned, machine, popcount, positions, sum_rows, turn
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import aligned, popcount, positions, sum_rows, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _LISTED = 4096  # rows of spikes listed at a time
 _SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation

@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, aligned, machine, turn
+from neuro.kernels.cache import machine
+from neuro.kernels.shared_loops import LANES, aligned, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
 TILE, STEP = 6, 4  # places that a tile reads and gives, each way
 
 # Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: points 0, 1, -1, 2, -2 and infinity.
