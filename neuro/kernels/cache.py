@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import os
 import pickle
 import sys
@@ -73,6 +74,7 @@ def machine(function: Any = None, **flags: Any) -> Any:
         return functools.partial(machine, **flags)
     import numba
 
+    function = inspect.unwrap(function)  # types that are checked at every call are not for Numba
     made = numba.njit(nogil=True, error_model="numpy", **flags)(function)
     called = made.get_call_template
     made.get_call_template = lambda args, kws: called([numba.types.unliteral(a) for a in args], {name: numba.types.unliteral(a) for name, a in kws.items()})

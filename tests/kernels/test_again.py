@@ -15,20 +15,12 @@ from neuro.kernels import spike_linear as spike_linear_module
 from neuro.kernels.spike_attention import dense, spike_attention
 from neuro.kernels.spike_conv import spike_conv1d, spike_conv2d
 from neuro.kernels.spike_linear import spike_linear
-from neuro.kernels.spike_lookup import has_lookup
 from neuro.layers import BatchNorm, Conv2d, Linear, MaxPool2d, Sequential, SpikingSelfAttention
 from neuro.neurons import LIF, PLIF
 from neuro.surrogate import Levels, Rectangle, Sigmoid, Triangle
 
 DOUBLE = torch.float64
-
-
-@pytest.fixture(autouse=True, params=["events", "lookup"])
-def form(request):
-    if request.param == "lookup" and not has_lookup(torch.float32):
-        pytest.skip("sums are looked up by AVX-512, which this processor lacks")
-    with choosing.deterministic(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def conv(*how):

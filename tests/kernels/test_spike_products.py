@@ -14,15 +14,8 @@ import neuro
 from neuro.kernels import choosing, spike_conv
 from neuro.kernels.spike_conv import spike_conv1d, spike_conv2d
 from neuro.kernels.spike_linear import spike_linear
-from neuro.kernels.spike_lookup import has_lookup
 
-
-@pytest.fixture(autouse=True, params=["events", "lookup"])
-def form(request):
-    if request.param == "lookup" and not has_lookup(torch.float32):
-        pytest.skip("sums are looked up by AVX-512, which this processor lacks")
-    with choosing.deterministic(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("form")
 
 
 def spikes(*shape, density=0.2, most=1, dtype=torch.float32):
