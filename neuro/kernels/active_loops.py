@@ -14,59 +14,11 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from neuro.kernels.cache import machine
-from neuro.kernels.shared_loops import copy
+from neuro.kernels.shared_loops import copy, sums
 
 LISTED = 32  # rows of an input listed at a time
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _ONE = np.uint64(1)
-
-
-def _summing(lanes: int, vectors: int) -> Any:
-    """A function of machine code: target[t:t+n] += sum of values[k] * rows[index[k] * stride + c : ... + n], n = lanes * vectors."""
-
-    @intrinsic
-    def tile(context: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, values: Any, first: Any, last: Any) -> Any:
-        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            element, word = ir.FloatType(), ir.IntType(64)
-            vector = ir.VectorType(element, lanes)
-
-            def data(k: int) -> Any:
-                return context.make_array(signature.args[k])(context, builder, args[k]).data
-
-            def vectors_at(pointer: Any) -> list[Any]:
-                start = builder.bitcast(pointer, vector.as_pointer())
-                return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
-
-            out, base = vectors_at(builder.gep(data(0), [args[1]])), builder.gep(data(2), [args[4]])
-            listed, factors = data(5), data(6)
-            starts = [builder.load(p, align=4) for p in out]
-            before, loop, done = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("rows_end")
-            builder.cbranch(builder.icmp_signed("<", args[7], args[8]), loop, done)
-            builder.position_at_end(loop)
-            k = builder.phi(word)
-            sums = [builder.phi(vector) for _ in range(vectors)]
-            row = builder.zext(builder.load(builder.gep(listed, [k])), word)
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.load(builder.gep(factors, [k])), ir.Constant(ir.IntType(32), 0))
-            factor = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
-            found = [builder.load(p, align=4) for p in vectors_at(builder.gep(base, [builder.mul(row, args[3])]))]
-            more = [builder.fadd(s, builder.fmul(factor, p, flags=["contract"]), flags=["contract"]) for s, p in zip(sums, found, strict=True)]
-            after = builder.add(k, ir.Constant(word, 1))
-            builder.cbranch(builder.icmp_signed("<", after, args[8]), loop, done)
-            builder.position_at_end(done)
-            totals = [builder.phi(vector) for _ in range(vectors)]
-            for phi, old, new in [(k, args[7], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
-                phi.add_incoming(old, before)
-                phi.add_incoming(new, loop)
-            for p, total in zip(out, totals, strict=True):
-                builder.store(total, p, align=4)
-            return context.get_dummy_value()
-
-        return types.void(target, types.intp, rows, types.intp, types.intp, index, values, types.intp, types.intp), write
-
-    return tile
-
-
-_tile_128, _tile_64, _tile_32, _tile_16, _tile_8 = _summing(16, 8), _summing(16, 4), _summing(16, 2), _summing(16, 1), _summing(8, 1)
 
 
 @intrinsic
@@ -161,27 +113,7 @@ def list_active(x, at, n, base, index, values, m):
 @machine
 def add_rows(y, t, w, origin, stride, low, high, index, values, first, last):
     """y[t + j] += sum over k in first .. last of values[k] * w[origin + index[k] * stride + j] for j in low .. high, in the order of k."""
-    c = low
-    while high - c >= 128:
-        _tile_128(y, t + c, w, stride, origin + c, index, values, first, last)
-        c += 128
-    if high - c >= 64:
-        _tile_64(y, t + c, w, stride, origin + c, index, values, first, last)
-        c += 64
-    if high - c >= 32:
-        _tile_32(y, t + c, w, stride, origin + c, index, values, first, last)
-        c += 32
-    if high - c >= 16:
-        _tile_16(y, t + c, w, stride, origin + c, index, values, first, last)
-        c += 16
-    if high - c >= 8:
-        _tile_8(y, t + c, w, stride, origin + c, index, values, first, last)
-        c += 8
-    for j in range(c, high):
-        total = y[t + j]
-        for k in range(first, last):
-            total += values[k] * w[origin + np.int64(index[k]) * stride + j]
-        y[t + j] = total
+    sums(y, t + low, y, t + low, high - low, w, origin + low, stride, index, values, first, last)
 
 
 @machine

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import raw_memcpy
+from numba.core.cgutils import for_range, raw_memcpy
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
@@ -147,74 +147,67 @@ def aligned(size, kind):
     return whole[(-whole.ctypes.data % 64) // whole.itemsize :]
 
 
-def _summing(vectors: int) -> Any:
-    """Machine code: target[t:t+n] = source[s:s+n] + sum of rows[index[k] * stride + c : ... + n], n = 16 * vectors, sums held in registers."""
+@intrinsic
+def sums(
+    context: Any, source: Any, s: Any, target: Any, t: Any, width: Any, rows: Any, origin: Any, stride: Any, index: Any, factors: Any, first: Any, last: Any
+) -> Any:  # fmt: skip
+    """target[t + j] = source[s + j] + sum over k in first .. last of factors[k] * rows[origin + index[k] * stride + j], for j in 0 .. width, in the order of k.
 
-    @intrinsic
-    def tile(
-        context: Any, source: Any, s: Any, target: Any, t: Any, rows: Any, stride: Any, c: Any, index: Any, first: Any, last: Any
-    ) -> Any:  # fmt: skip
-        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kinds = signature.args
-            element = context.get_value_type(kinds[0].dtype)
-            vector, word = ir.VectorType(element, LANES), ir.IntType(64)
-            size = context.get_abi_sizeof(element)
+    factors: None where all are 1. 128 columns at a time are summed in registers, then 64, and so on down to one.
+    """
 
-            def data(k: int) -> Any:
-                return context.make_array(kinds[k])(context, builder, args[k]).data
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, word = signature.args, ir.IntType(64)
+        element = context.get_value_type(kinds[0].dtype)
+        size = context.get_abi_sizeof(element)
+
+        def data(k: int, at: Any) -> Any:
+            return builder.gep(context.make_array(kinds[k])(context, builder, args[k]).data, [at])
+
+        out, begin, base = data(2, args[3]), data(0, args[1]), data(5, args[6])
+
+        def tile(c: Any, columns: int) -> None:
+            lanes, vectors = min(columns, LANES), max(columns // LANES, 1)
+            vector = ir.VectorType(element, lanes)
 
             def vectors_at(pointer: Any) -> list[Any]:
-                start = builder.bitcast(pointer, vector.as_pointer())
+                start = builder.bitcast(builder.gep(pointer, [c]), vector.as_pointer())
                 return [builder.gep(start, [ir.Constant(word, v)]) for v in range(vectors)]
 
-            out, base, listed = vectors_at(builder.gep(data(2), [args[3]])), builder.gep(data(4), [args[6]]), data(7)
-            starts = [builder.load(p, align=size) for p in vectors_at(builder.gep(data(0), [args[1]]))]
+            starts = [builder.load(p, align=size) for p in vectors_at(begin)]
             before, loop, done = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("rows_end")
-            builder.cbranch(builder.icmp_signed("<", args[8], args[9]), loop, done)
+            builder.cbranch(builder.icmp_signed("<", args[10], args[11]), loop, done)
             builder.position_at_end(loop)
             k = builder.phi(word)
-            sums = [builder.phi(vector) for _ in range(vectors)]
-            row = builder.zext(builder.load(builder.gep(listed, [k])), word)
-            found = vectors_at(builder.gep(base, [builder.mul(row, args[5])]))
-            more = [builder.fadd(s, builder.load(p, align=size)) for s, p in zip(sums, found, strict=True)]
+            held = [builder.phi(vector) for _ in range(vectors)]
+            row = builder.zext(builder.load(data(8, k)), word)
+            terms = [builder.load(p, align=size) for p in vectors_at(builder.gep(base, [builder.mul(row, args[7])]))]
+            if kinds[9] != types.none:
+                one = builder.insert_element(ir.Constant(vector, ir.Undefined), builder.load(data(9, k)), ir.Constant(ir.IntType(32), 0))
+                factor = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+                terms = [builder.fmul(factor, term, flags=["contract"]) for term in terms]
+            more = [builder.fadd(h, term, flags=["contract"]) for h, term in zip(held, terms, strict=True)]
             after = builder.add(k, ir.Constant(word, 1))
-            builder.cbranch(builder.icmp_signed("<", after, args[9]), loop, done)
+            builder.cbranch(builder.icmp_signed("<", after, args[11]), loop, done)
             builder.position_at_end(done)
             totals = [builder.phi(vector) for _ in range(vectors)]
-            for phi, old, new in [(k, args[8], after), *zip(sums, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
+            for phi, old, new in [(k, args[10], after), *zip(held, starts, more, strict=True), *zip(totals, starts, more, strict=True)]:
                 phi.add_incoming(old, before)
                 phi.add_incoming(new, loop)
-            for p, total in zip(out, totals, strict=True):
+            for p, total in zip(vectors_at(out), totals, strict=True):
                 builder.store(total, p, align=size)
-            return context.get_dummy_value()
 
-        signature = types.void(source, types.intp, target, types.intp, rows, types.intp, types.intp, index, types.intp, types.intp)
-        return signature, write
+        with for_range(builder, builder.lshr(args[4], ir.Constant(word, 7)), intp=word) as whole:
+            tile(builder.shl(whole.index, ir.Constant(word, 7)), 128)
+        for columns in (64, 32, 16, 8, 4, 2, 1):
+            with builder.if_then(builder.trunc(builder.lshr(args[4], ir.Constant(word, columns.bit_length() - 1)), ir.IntType(1))):
+                tile(builder.and_(args[4], ir.Constant(word, -2 * columns)), columns)
+        return context.get_dummy_value()
 
-    return tile
-
-
-_tile_128, _tile_64, _tile_32, _tile_16 = _summing(8), _summing(4), _summing(2), _summing(1)
+    return types.void(source, types.intp, target, types.intp, types.intp, rows, types.intp, types.intp, index, factors, types.intp, types.intp), write
 
 
 @machine
 def sum_rows(source, s, target, t, width, rows, origin, stride, index, first, last):
     """target[t + j] = source[s + j] + sum over k in first .. last of rows[origin + index[k] * stride + j], for j in 0 .. width, in the order of k."""
-    c = 0
-    while width - c >= 128:
-        _tile_128(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
-        c += 128
-    if width - c >= 64:
-        _tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
-        c += 64
-    if width - c >= 32:
-        _tile_32(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
-        c += 32
-    while width - c >= 16:
-        _tile_16(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
-        c += 16
-    for j in range(c, width):
-        total = source[s + j]
-        for k in range(first, last):
-            total += rows[origin + np.int64(index[k]) * stride + j]
-        target[t + j] = total
+    sums(source, s, target, t, width, rows, origin, stride, index, None, first, last)

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from neuro.kernels import shared_loops
+from neuro.kernels import active_loops, shared_loops
 from neuro.kernels.cache import machine
 
 FOLDER = Path(shared_loops.__file__).parent
@@ -26,7 +26,7 @@ print(*b, sum(called.stats.cache_hits.values()), sum(called.stats.cache_misses.v
 """
 
 OUTER = """
-from neuro.kernels import shared_loops
+from neuro.kernels import active_loops, shared_loops
 from neuro.kernels.outer_loops import outer
 print(outer(1), sum(outer.stats.cache_hits.values()), sum(outer.stats.cache_misses.values()))
 """
@@ -151,3 +151,18 @@ def test_copied_is_what_was_asked_for():
     assert b.tolist() == [-1, 2, 3, 4, -1, -1]
     with pytest.raises(numba.core.errors.TypingError):
         moved(np.arange(8, dtype=np.float64), b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [0, 1, 2, 3, 5, 8, 15, 16, 17, 63, 100, 127, 128, 129, 255, 300])
+def test_rows_are_summed_in_every_width_and_nothing_beside_it_is_written(width, dtype):
+    rng = np.random.default_rng(width)
+    rows, source, index = rng.integers(-8, 8, (9, width + 2)).astype(dtype), rng.integers(-8, 8, width + 3).astype(dtype), np.array([7, 1, 1, 4, 0], np.uint32)
+    factors = rng.integers(-8, 8, 5).astype(dtype)
+    for first, last in [(0, 5), (1, 4), (2, 2)]:  # sums of whole numbers are exact
+        named = rows[index[first:last], 1 : 1 + width]
+        target = np.full(width + 4, 99, dtype)
+        shared_loops.sum_rows(source, 3, target, 2, width, rows.ravel(), 1, width + 2, index, first, last)
+        assert target.tolist() == [99, 99, *(source[3:] + named.sum(0)), 99, 99]
+        active_loops.add_rows(target, 1, rows.ravel(), 0, width + 2, 1, 1 + width, index, factors, first, last)
+        assert target.tolist() == [99, 99, *(source[3:] + named.sum(0) + factors[first:last] @ named), 99, 99]
