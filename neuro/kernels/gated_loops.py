@@ -15,36 +15,35 @@ from numba import types
 from numba.extending import intrinsic
 
 from neuro.kernels.cache import machine
-from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, list_bits, turn
+from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, in_halves, list_bits, turn
 
 _PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
 
 
-def _dotting(places: int) -> Any:
-    """Machine code: y[t + index[first + i]] = sum over j < 16 * vectors of g[at + j + skip * (j // (16 * run))] * panel[index[first + i] * stride + j], i in 0 .. places.
+@intrinsic
+def _dots(
+    context: Any, g: Any, at: Any, vectors: Any, run: Any, skip: Any, panel: Any, stride: Any, index: Any, listed: Any, y: Any, t: Any
+) -> Any:  # fmt: skip
+    """y[t + f] = sum over j < 16 * vectors of g[at + j + skip * (j // (16 * run))] * panel[f * stride + j], for each f of index[: listed].
 
-    After each `run` vectors of g, that is, so many numbers of it are left out.
+    After each `run` vectors of g, that is, so many numbers of it are left out. Eight sums are formed at a time, then four, two and one.
     """
 
-    @intrinsic
-    def dots(
-        context: Any, g: Any, at: Any, vectors: Any, run: Any, skip: Any, panel: Any, stride: Any, index: Any, first: Any, y: Any, t: Any
-    ) -> Any:  # fmt: skip
-        def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kinds = signature.args
-            element = context.get_value_type(kinds[0].dtype)
-            vector, word = ir.VectorType(element, LANES), ir.IntType(64)
-            size = context.get_abi_sizeof(element)
+    def write(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        element = context.get_value_type(kinds[0].dtype)
+        vector, word = ir.VectorType(element, LANES), ir.IntType(64)
+        size = context.get_abi_sizeof(element)
 
-            def data(k: int, offset: Any) -> Any:
-                return builder.gep(context.make_array(kinds[k])(context, builder, args[k]).data, [offset])
+        def data(k: int, offset: Any) -> Any:
+            return builder.gep(context.make_array(kinds[k])(context, builder, args[k]).data, [offset])
 
-            def load(pointer: Any, k: Any) -> Any:
-                return builder.load(builder.gep(pointer, [k]), align=size)
+        def load(pointer: Any, k: Any) -> Any:
+            return builder.load(builder.gep(pointer, [k]), align=size)
 
-            listed = [builder.gep(data(7, args[8]), [ir.Constant(word, i)]) for i in range(places)]
-            named = [builder.zext(builder.load(p), word) for p in listed]
+        def tile(first: Any, places: int) -> None:
+            named = [builder.zext(builder.load(builder.gep(data(7, first), [ir.Constant(word, i)])), word) for i in range(places)]
             rows = [builder.bitcast(data(5, builder.mul(n, args[6])), vector.as_pointer()) for n in named]
             zero = ir.Constant(vector, [0.0] * LANES)
             before, loop, done = builder.block, builder.append_basic_block("terms"), builder.append_basic_block("terms_end")
@@ -66,12 +65,11 @@ def _dotting(places: int) -> Any:
                 phi.add_incoming(new, loop)
             for i, total in enumerate(_joined(builder, totals)):
                 builder.store(total, data(9, builder.add(args[10], named[i])))
-            return context.get_dummy_value()
 
-        signature = types.void(g, types.intp, types.intp, types.intp, types.intp, panel, types.intp, index, types.intp, y, types.intp)
-        return signature, write
+        in_halves(builder, args[8], 8, tile)
+        return context.get_dummy_value()
 
-    return dots
+    return types.void(g, types.intp, types.intp, types.intp, types.intp, panel, types.intp, index, types.intp, y, types.intp), write
 
 
 def _joined(builder: Any, sums: list[Any]) -> list[Any]:
@@ -84,9 +82,6 @@ def _joined(builder: Any, sums: list[Any]) -> list[Any]:
         sums = [builder.fadd(builder.shuffle_vector(a, b, ir.Constant(names, even)), builder.shuffle_vector(a, b, ir.Constant(names, odd))) for a, b in pairs]
         lanes //= 2
     return [builder.extract_element(sums[0], ir.Constant(half, i)) for i in range(count)]
-
-
-_dots_8, _dots_4, _dots_2, _dots_1 = _dotting(8), _dotting(4), _dotting(2), _dotting(1)
 
 
 @machine
@@ -185,21 +180,11 @@ def _sums(g, at, terms, run, skip, panel, stride, found, listed, y, t):
     After each `run` terms, a multiple of 16 or all of them, so many numbers of g are left out. Three are summed as four, the last one twice: few sums at a
     time wait for each other's additions.
     """
-    vectors, part, whole, k, summed = terms // LANES, run // LANES, terms - terms % LANES, 0, listed
+    vectors, part, whole, summed = terms // LANES, run // LANES, terms - terms % LANES, listed
     if listed & 3 == 3:
         found[listed] = found[listed - 1]
         summed += 1
-    while summed - k >= 8:
-        _dots_8(g, at, vectors, part, skip, panel, stride, found, k, y, t)
-        k += 8
-    if summed - k >= 4:
-        _dots_4(g, at, vectors, part, skip, panel, stride, found, k, y, t)
-        k += 4
-    if summed - k >= 2:
-        _dots_2(g, at, vectors, part, skip, panel, stride, found, k, y, t)
-        k += 2
-    if summed - k >= 1:
-        _dots_1(g, at, vectors, part, skip, panel, stride, found, k, y, t)
+    _dots(g, at, vectors, part, skip, panel, stride, found, summed, y, t)
     if whole < terms:
         for i in range(listed):
             total = y[t + found[i]]

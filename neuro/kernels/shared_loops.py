@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,16 @@ def aligned(size, kind):
     return whole[(-whole.ctypes.data % 64) // whole.itemsize :]
 
 
+def in_halves(builder: Any, count: Any, most: int, tile: Callable[[Any, int], None]) -> None:
+    """Write machine code that covers 0 .. count by tiles of `most`, a power of two, then by half as many and so on: tile(start, how many)."""
+    word, bits = count.type, most.bit_length() - 1
+    with for_range(builder, builder.lshr(count, ir.Constant(word, bits)), intp=word) as whole:
+        tile(builder.shl(whole.index, ir.Constant(word, bits)), most)
+    for bit in reversed(range(bits)):
+        with builder.if_then(builder.trunc(builder.lshr(count, ir.Constant(word, bit)), ir.IntType(1))):
+            tile(builder.and_(count, ir.Constant(word, -2 << bit)), 1 << bit)
+
+
 @intrinsic
 def sums(
     context: Any, source: Any, s: Any, target: Any, t: Any, width: Any, rows: Any, origin: Any, stride: Any, index: Any, factors: Any, first: Any, last: Any
@@ -197,11 +208,7 @@ def sums(
             for p, total in zip(vectors_at(out), totals, strict=True):
                 builder.store(total, p, align=size)
 
-        with for_range(builder, builder.lshr(args[4], ir.Constant(word, 7)), intp=word) as whole:
-            tile(builder.shl(whole.index, ir.Constant(word, 7)), 128)
-        for columns in (64, 32, 16, 8, 4, 2, 1):
-            with builder.if_then(builder.trunc(builder.lshr(args[4], ir.Constant(word, columns.bit_length() - 1)), ir.IntType(1))):
-                tile(builder.and_(args[4], ir.Constant(word, -2 * columns)), columns)
+        in_halves(builder, args[4], 128, tile)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp, types.intp, rows, types.intp, types.intp, index, factors, types.intp, types.intp), write
