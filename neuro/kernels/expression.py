@@ -209,6 +209,18 @@ class Symbol:
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
 
+    def _no_operator(sign: str) -> Any:  # type: ignore[misc]
+        def refuse(self: Symbol, other: Any) -> Any:
+            raise (NeedsNumbers if self.kind == "plain" else Unsupported)(f"the operator {sign}")
+
+        return refuse
+
+    __mod__ = __rmod__ = _no_operator("%")
+    __floordiv__ = __rfloordiv__ = _no_operator("//")
+    __matmul__ = __rmatmul__ = _no_operator("@")
+    __lshift__ = __rlshift__ = _no_operator("<<")
+    __rshift__ = __rrshift__ = _no_operator(">>")
+
     def __gt__(self, other: Any) -> Symbol:
         return self.graph.compare("gt", self, other)
 

@@ -80,7 +80,7 @@ def trace(step: Callable[..., Any], inputs: Any, state: Any, params: Any, choice
     except Unsupported:
         raise
     except Exception as wrong:
-        raise Unsupported(f"{type(wrong).__name__}: {wrong}") from wrong
+        raise Unsupported(f"something that fails on a symbol in place of a tensor ({type(wrong).__name__}: {wrong})") from wrong
     outputs, afterwards = [_real(v) for v in flat(y)], [_real(v) for v in flat(after)]
     if len(afterwards) != leaves.count["state"]:
         raise Unsupported(f"a state of {leaves.count['state']} tensors that becomes one of {len(afterwards)}")

@@ -472,6 +472,35 @@ def test_what_no_kernel_covers_runs_on_the_loop_and_says_so_once():
         scan(step, x, (torch.zeros(2, 4),), None)
 
 
+OPERATORS = {
+    "the operator %": lambda v: v % 1.0, "the operator //": lambda v: 3.0 // (v + 9.0), "the operator @": lambda v: v @ torch.eye(4),
+    r"something that fails on a symbol in place of a tensor \(TypeError: .*len": lambda v: v + len(v),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("says", OPERATORS)
+def test_an_operator_without_a_kernel_is_named(says):
+    def step(x, state, p):
+        v = OPERATORS[says](state[0] + x)
+        return v, (v,)
+
+    x = torch.rand(3, 2, 4)
+    with pytest.warns(RuntimeWarning, match=f"because it uses {says}"):
+        y, _ = scan(step, x, (torch.zeros(2, 4),), None)
+    with plain_loop():
+        assert torch.equal(y, scan(step, x, (torch.zeros(2, 4),), None)[0])
+
+
+def test_an_operator_on_a_parameter_that_is_a_number():
+    def step(x, state, p):
+        v = state[0] + x * (p % 2.0) + p // 2.0
+        return v, (v,)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scan(step, torch.ones(2, 1, 1), (torch.zeros(1, 1),), 7.0)[0][-1].item() == 8.0
+
+
 def test_a_step_that_treats_symbols_otherwise_is_found_out():
     def step(x, state, p):
         v = state[0] + x * (2.0 if isinstance(x, torch.Tensor) else 3.0)
