@@ -14,6 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 SEED ?= 0
+# The runs that quantization_loss.py judges are those of recipes.py.
+BENCHMARKS := $(sort $(filter-out benchmarks/quantization_loss.py,$(wildcard benchmarks/*.py))) benchmarks/quantization_loss.py
 # Each worker holds more than a gigabyte in the end, so there are eight at most. One that has nothing left takes over tests of another.
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 
@@ -63,7 +65,7 @@ $(BENCH)/installed: pyproject.toml constraints.txt benchmarks/peers.txt
 	@touch $@
 
 bench: $(BENCH)/installed
-	@mkdir -p runs; list=; code=0; for script in benchmarks/*.py; do \
+	@mkdir -p runs; list=; code=0; for script in $(BENCHMARKS); do \
 		case $$script in */nir_conformance.py|*/models_table.py) with="--out runs/$$(basename $$script .py).md";; *) with=;; esac; \
 		echo; echo "== $$script"; start=$$(date +%s); said=ok; \
 		$(BENCH)/bin/python $$script $$with || { said=FAILED; code=1; }; \
