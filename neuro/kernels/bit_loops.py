@@ -13,9 +13,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from neuro.kernels.shared_loops import LANES, machine, popcount
+from neuro.kernels.shared_loops import LANES, fetch, machine, popcount
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
+PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
+_AHEAD = 2048  # elements that are asked for before they are read: the processor itself does so only up to the end of a page
 _ONE = np.uint64(1)
 _LOW = np.uint64(0xFFFF)
 
@@ -29,6 +30,7 @@ def _masks(context: Any, x: Any, at: Any, above: Any) -> Any:
         vector, wide = ir.VectorType(element, LANES), ir.IntType(64)
         data = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
         values = builder.load(builder.bitcast(data, vector.as_pointer()), align=context.get_abi_sizeof(element))
+        fetch(builder, builder.gep(data, [ir.Constant(wide, _AHEAD)]))
 
         def differs(sign: str, number: float) -> Any:
             return builder.fcmp_unordered(sign, values, ir.Constant(vector, [number] * LANES))

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, list_bits, machine, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
+PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 _PANEL = 1 << 17  # numbers of the weight taken at a time, a quarter of L2
 _WIDE = 128  # columns of them at most
 

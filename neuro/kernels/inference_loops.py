@@ -42,7 +42,7 @@ from neuro.kernels.table import (
     WEIGHT,
 )
 
-PARTS = "f244d5b5069f"  # of active_loops.py, map_loops.py, shared_loops.py, which says why, and table.py
+PARTS = "593895559e23"  # of active_loops.py, map_loops.py, shared_loops.py, which says why, and table.py
 
 
 @machine

@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from neuro.kernels.shared_loops import LANES, aligned, bits_at, columns_of_bits, copy, machine, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
+PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 BLOCK = 64  # lanes taken at a time: four vectors
 ROWS = 16  # outputs whose subtotals are at hand at a time
 _OUTPUTS = 4  # of them summed at a time; with the lanes 16 sums, which stay in registers

@@ -16,6 +16,7 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
+_AHEAD = 64  # elements of a row that are asked for before they are read
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -25,6 +26,13 @@ def machine(function: Any) -> Any:
     called = made.get_call_template
     made.get_call_template = lambda args, kws: called([types.unliteral(a) for a in args], {name: types.unliteral(a) for name, a in kws.items()})
     return made
+
+
+def fetch(builder: Any, pointer: Any) -> None:
+    """Code that asks for the cache line at a pointer, which is soon read; one beyond the end of an array does no harm."""
+    kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    asked = builder.module.declare_intrinsic("llvm.prefetch", (kind,), ir.FunctionType(ir.VoidType(), [kind, number, number, number]))
+    builder.call(asked, [builder.bitcast(pointer, kind), *(ir.Constant(number, n) for n in (0, 3, 1))])  # read, into L1, data
 
 
 @intrinsic
@@ -126,6 +134,8 @@ def _square(context: Any, a: Any, at: Any, a_stride: Any, b: Any, bt: Any, b_str
             return builder.bitcast(builder.gep(data, [place]), ir.VectorType(element, LANES).as_pointer())
 
         lines = [builder.load(line(0, args[1], i), align=size) for i in range(LANES)]
+        for i in range(LANES):  # several squares on
+            fetch(builder, line(0, builder.add(args[1], ir.Constant(word, _AHEAD)), i))
         masks = [
             ir.Constant(ir.VectorType(ir.IntType(32), LANES), [n for j in range(first, first + half) for n in (j, LANES + j)]) for first in (0, half)
         ]
@@ -204,7 +214,7 @@ def _summing(vectors: int) -> Any:
     return tile
 
 
-_tile_128, _tile_64, _tile_32, _tile_16 = _summing(8), _summing(4), _summing(2), _summing(1)
+_tile_128, tile_64, tile_32, _tile_16 = _summing(8), _summing(4), _summing(2), _summing(1)
 
 
 @machine
@@ -215,10 +225,10 @@ def sum_rows(source, s, target, t, width, rows, origin, stride, index, first, la
         _tile_128(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 128
     if width - c >= 64:
-        _tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        tile_64(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 64
     if width - c >= 32:
-        _tile_32(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
+        tile_32(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)
         c += 32
     while width - c >= 16:
         _tile_16(source, s + c, target, t + c, rows, stride, origin + c, index, first, last)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from neuro.kernels.shared_loops import aligned, machine, popcount, positions, sum_rows, turn
+from neuro.kernels.shared_loops import aligned, copy, machine, popcount, positions, sum_rows, tile_32, tile_64, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
+PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
+_SHORT = 1536  # bytes of a row of a weight up to which 64 are turned at a time
 _LISTED = 4096  # rows of spikes listed at a time
 _SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
 
@@ -37,11 +38,14 @@ def transpose(a, rows, columns, b, low, high):
 def times(planes, inner, weight, columns, bias, y, add, low, high):
     """y[low:high] = bias (with `add`, y itself) + X[low:high] @ weight.T; X [rows, inner] spikes, weight [columns, inner], y [rows, columns].
 
-    128 rows of the weight at a time are turned into a panel [inner, 128] that stays in L2. Beside each other its rows fill the
-    cache evenly; rows of a whole turned matrix lie a power of two apart.
+    64 rows of the weight at a time, or 32 that are long, are turned into a panel [inner, 64], of which L1 holds a good part and L2 the rest. Beside
+    each other its rows fill the cache evenly; rows of a whole turned matrix lie a power of two apart.
     """
+    wide = 64 if inner * weight.itemsize <= _SHORT else 32
     ends = np.empty(_LISTED + 1, np.int64)
-    panel = aligned(inner * min(_WIDE, columns), weight.dtype)
+    panel, line, source = aligned(inner * wide, weight.dtype), np.zeros(wide, y.dtype), y if add else bias
+    if columns % wide:
+        panel[:] = 0  # what lies beyond the last column is added up too
     for start in range(low, high, _LISTED):
         rows, n = min(_LISTED, high - start), 0
         lists = np.empty(_bits_in(planes, start * inner, (start + rows) * inner), np.uint32)
@@ -50,15 +54,24 @@ def times(planes, inner, weight, columns, bias, y, add, low, high):
             for p in range(planes.shape[0]):
                 n = positions(planes[p], (start + r) * inner, (start + r + 1) * inner, lists, n)
             ends[r + 1] = n
-        for c in range(0, columns, _WIDE):
-            width = min(_WIDE, columns - c)
-            turn(weight, c * inner, inner, width, inner, panel, 0, width)
+        for c in range(0, columns, wide):
+            width = min(wide, columns - c)
+            for j in range(0, width, 16):  # sixteen rows from end to end, which the processor fetches ahead
+                turn(weight, (c + j) * inner, inner, min(16, width - j), inner, panel, j, wide)
             for r in range(rows):
                 t = (start + r) * columns + c
-                if add:
-                    sum_rows(y, t, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
+                s = t if add else c
+                if width < wide:
+                    copy(source, s, line, 0, width)
+                    if wide == 64:
+                        tile_64(line, 0, line, 0, panel, 64, 0, lists, ends[r], ends[r + 1])
+                    else:
+                        tile_32(line, 0, line, 0, panel, 32, 0, lists, ends[r], ends[r + 1])
+                    copy(line, 0, y, t, width)
+                elif wide == 64:
+                    tile_64(source, s, y, t, panel, 64, 0, lists, ends[r], ends[r + 1])
                 else:
-                    sum_rows(bias, c, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
+                    tile_32(source, s, y, t, panel, 32, 0, lists, ends[r], ends[r + 1])
 
 
 @machine

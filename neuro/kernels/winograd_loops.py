@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from neuro.kernels.shared_loops import LANES, aligned, machine, turn
 
-PARTS = "8e43174955e3"  # of shared_loops.py, which says why
+PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 TILE, STEP = 6, 4  # places that a tile reads and gives, each way
 
 # Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: points 0, 1, -1, 2, -2 and infinity.
