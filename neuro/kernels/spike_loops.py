@@ -15,7 +15,7 @@ PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _SHORT = 1536  # bytes of a row of a weight up to which 64 are turned at a time
 _LISTED = 4096  # rows of spikes listed at a time
-_SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
+_SUMMED = 256  # rows of a gradient taken at a time
 
 
 @machine
@@ -78,26 +78,34 @@ def times(planes, inner, weight, columns, bias, y, add, low, high):
 def transposed_times(planes, rows, inner, dense, columns, y, low, high):
     """y[low:high] = X.T[low:high] @ dense; X [rows, inner] spikes, dense [rows, columns], y [inner, columns].
 
-    Sums over rows go block after block and in order inside one.
+    Sums go over the rows in order. Of 256 rows 64 columns at a time are copied side by side, for the reason given in `times`.
     """
     depth = min(_SUMMED, rows) * planes.shape[0]
     lists = np.empty((high - low) * depth, np.uint32)
     ends = np.empty(high - low, np.int64)
     found = np.empty(high - low, np.uint32)
+    panel = aligned(min(_SUMMED, rows) * 64, dense.dtype)
     y[low * columns : high * columns] = 0
     for start in range(0, rows, _SUMMED):
+        some = min(_SUMMED, rows - start)
         ends[:] = 0
-        for r in range(start, min(start + _SUMMED, rows)):
+        for r in range(some):
             for p in range(planes.shape[0]):
-                n = positions(planes[p], r * inner + low, r * inner + high, found, 0)
+                n = positions(planes[p], (start + r) * inner + low, (start + r) * inner + high, found, 0)
                 for k in range(n):
                     i = np.int64(found[k])
                     lists[i * depth + ends[i]] = r
                     ends[i] += 1
-        for c in range(0, columns, _WIDE):
+        for c in range(0, columns, 64):
+            width = min(64, columns - c)
+            for r in range(some):
+                copy(dense, (start + r) * columns + c, panel, r * 64, width)
             for i in range(high - low):
                 at = (low + i) * columns + c
-                sum_rows(y, at, y, at, min(_WIDE, columns - c), dense, c, columns, lists, i * depth, i * depth + ends[i])
+                if width == 64:
+                    tile_64(y, at, y, at, panel, 64, 0, lists, i * depth, i * depth + ends[i])
+                else:
+                    sum_rows(y, at, y, at, width, panel, 0, 64, lists, i * depth, i * depth + ends[i])
 
 
 @machine
