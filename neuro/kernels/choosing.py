@@ -14,7 +14,7 @@ import platform
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -31,6 +31,7 @@ FORMAT, VERSION = "neuro-product-costs", 9
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
+_REMEMBERED = 4096  # sizes of products
 _ROWS = (16.0, 128.0, 1024.0)
 EVERY = 16  # of so many samples one is looked at before a gate is formed whole
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
@@ -57,6 +58,37 @@ class Work(NamedTuple):
     @property
     def products(self) -> int:
         return 2 * self.outputs * self.fan if self.kind == "attention" else self.inputs * self.fan
+
+
+class Ways(NamedTuple):
+    """Seconds of a product or of a weight's gradient: what dense takes, less the margin; a plane looked up; bits alone; by no events, and for each."""
+
+    limit: float
+    plane: float
+    start: float
+    silent: float
+    event: float
+
+    def form(self, counts: Sequence[float], looks: bool) -> int | None:
+        """As `Costs.form`."""
+        best, form = self.limit, None
+        for looked in range(len(counts) + 1 if looks and self.plane else 1):
+            rest = sum(counts[looked:])
+            seconds = looked * self.plane + (self.silent + self.event * rest if rest or not looked else self.start)
+            if seconds < best:
+                best, form = seconds, looked
+        return form
+
+
+class Known(NamedTuple):
+    """What a table says of a linear layer or a convolution."""
+
+    forward: Ways
+    gradient: Ways
+    may_keep: bool
+    onednn: bool
+    places: float
+    winograd: bool
 
 
 @dataclass(frozen=True)
@@ -150,25 +182,34 @@ class Costs:
         Args:
             looks: whether any may be looked up.
         """
-        packing, limit = self.call + self.pack * work.inputs, MARGIN * self.dense(work)
-        return self._best(work, counts, self.events, packing, limit, looks, gradient=False)
+        return self.known(work).forward.form(counts, looks)
 
     def form_of_gradient(self, work: Work, counts: Sequence[float], *, looks: bool) -> int | None:
         """The same of the weight's gradient; the input is packed already."""
-        limit = MARGIN * (self.dense(work) + self.unpack * work.inputs)
-        return self._best(work, counts, self.gradient, self.call, limit, looks, gradient=True)
+        return self.known(work).gradient.form(counts, looks)
 
-    def _best(
-        self, work: Work, counts: Sequence[float], driven: Callable[[Work, float], float], start: float, limit: float, looks: bool, *, gradient: bool
-    ) -> int | None:
-        plane = self.lookup(work, gradient=gradient)
-        best, form = limit, None
-        for looked in range(len(counts) + 1 if looks and plane else 1):
-            rest = sum(counts[looked:])
-            seconds = looked * plane + (driven(work, rest) if rest or not looked else start)
-            if seconds < best:
-                best, form = seconds, looked
-        return form
+    def known(self, work: Work) -> Known:
+        """What is asked at every call of a linear layer or convolution, remembered."""
+        found = self._known.get(work)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[work] = self._found(work)
+        return found
+
+    @functools.cached_property
+    def _known(self) -> dict[Work, Known]:
+        return {}
+
+    def _found(self, work: Work) -> Known:
+        dense, packing, products = self.dense(work), self.call + self.pack * work.inputs, float(work.inputs)
+        ways = [
+            Ways(limit, self.lookup(work, gradient=gradient), start, driven(work, 0.0), (driven(work, products) - driven(work, 0.0)) / products)
+            for driven, gradient, start, limit in (
+                (self.events, False, packing, MARGIN * dense), (self.gradient, True, self.call, MARGIN * (dense + self.unpack * work.inputs)),
+            )
+        ]  # fmt: skip
+        return Known(*ways, self.may_keep(work), self.prefers_onednn(work), self.most_places(work), self.prefers_winograd(work))
 
     def prefers_bits_in_training(self, work: Work, queries: float, events: float) -> bool:
         """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone.

@@ -75,16 +75,19 @@ def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | No
         planes = len(packed.held) if table == "lookup" and can else 0
         return Plan(packed, planes, planes if looks else 0, places=1.0) if packed.is_planes else None
     expected = expected_events(values)
-    kept = keeps and table.may_keep(work)
-    if expected is None or not (kept or table.form(work, expected, looks=can) is not None):
+    if expected is None:
+        return None
+    known = table.known(work)
+    kept = keeps and known.may_keep
+    if not kept and known.forward.form(expected, can) is None:
         return None
     packed = _packed(x, values)
     counts = packed.by_plane() if packed.is_planes else None
-    forward = None if counts is None else table.form(work, counts, looks=can)
+    forward = None if counts is None else known.forward.form(counts, can)
     if forward is None and not (kept and packed.is_smaller):
         return None
-    gradient = None if counts is None or not keeps else table.form_of_gradient(work, counts, looks=can and looks)
-    return Plan(packed, forward, gradient, table.prefers_onednn(work), table.most_places(work), table.prefers_winograd(work))
+    gradient = None if counts is None or not keeps else known.gradient.form(counts, can and looks)
+    return Plan(packed, forward, gradient, known.onednn, known.places, known.winograd)
 
 
 _shared = threading.local()
