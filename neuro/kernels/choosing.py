@@ -27,7 +27,7 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 9
+FORMAT, VERSION = "neuro-product-costs", 10
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost

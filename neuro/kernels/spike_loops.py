@@ -15,7 +15,7 @@ PARTS = "5ad85fac7393"  # of shared_loops.py, which says why
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
 _SHORT = 1536  # bytes of a row of a weight up to which 64 are turned at a time
 _LISTED = 4096  # rows of spikes listed at a time
-_SUMMED = 256  # rows of a gradient taken at a time
+_SUMMED = 256  # rows of a gradient taken at a time: a byte names one
 
 
 @machine
@@ -81,20 +81,22 @@ def transposed_times(planes, rows, inner, dense, columns, y, low, high):
     Sums go over the rows in order. Of 256 rows 64 columns at a time are copied side by side, for the reason given in `times`.
     """
     depth = min(_SUMMED, rows) * planes.shape[0]
-    lists = np.empty((high - low) * depth, np.uint32)
-    ends = np.empty(high - low, np.int64)
+    lists, ends = np.empty((high - low) * depth, np.uint8), np.empty(high - low, np.int64)
     found = np.empty(high - low, np.uint32)
-    panel = aligned(min(_SUMMED, rows) * 64, dense.dtype)
+    panel, line = aligned(min(_SUMMED, rows) * 64, dense.dtype), np.zeros(64, y.dtype)
+    if columns % 64:
+        panel[:] = 0
     y[low * columns : high * columns] = 0
     for start in range(0, rows, _SUMMED):
         some = min(_SUMMED, rows - start)
-        ends[:] = 0
+        for i in range(high - low):
+            ends[i] = i * depth
         for r in range(some):
             for p in range(planes.shape[0]):
                 n = positions(planes[p], (start + r) * inner + low, (start + r) * inner + high, found, 0)
                 for k in range(n):
                     i = np.int64(found[k])
-                    lists[i * depth + ends[i]] = r
+                    lists[ends[i]] = r
                     ends[i] += 1
         for c in range(0, columns, 64):
             width = min(64, columns - c)
@@ -103,9 +105,11 @@ def transposed_times(planes, rows, inner, dense, columns, y, low, high):
             for i in range(high - low):
                 at = (low + i) * columns + c
                 if width == 64:
-                    tile_64(y, at, y, at, panel, 64, 0, lists, i * depth, i * depth + ends[i])
+                    tile_64(y, at, y, at, panel, 64, 0, lists, i * depth, ends[i])
                 else:
-                    sum_rows(y, at, y, at, width, panel, 0, 64, lists, i * depth, i * depth + ends[i])
+                    copy(y, at, line, 0, width)
+                    tile_64(line, 0, line, 0, panel, 64, 0, lists, i * depth, ends[i])
+                    copy(line, 0, y, at, width)
 
 
 @machine
