@@ -33,6 +33,7 @@ MARGIN = 0.9  # bits must promise at most this share of the dense time: costs ar
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _REMEMBERED = 4096  # sizes of products
 _ROWS = (16.0, 128.0, 1024.0)
+_INPUTS = (256.0, 1024.0)
 EVERY = 16  # of so many samples one is looked at before a gate is formed whole
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
 
@@ -111,6 +112,8 @@ class Costs:
     pack: float
     unpack: float
     call: float  # of a product by events, whatever its size
+    linear_add_short: float = 0.0  # as linear_add, which is of 1024 inputs, of 256: more of what is added lies near; 0: of before it was measured
+    linear_gradient_pass: float = 0.0  # of a linear layer's weight gradient, of a product whatever the events
     onednn_1024: float = 0.0  # as dense_1024, by oneDNN; 0: it is not there, or the table is of before it was measured
     lookup_linear: float = 0.0  # of a product that is looked up, for each plane; 0: as with oneDNN
     lookup_linear_gradient: float = 0.0
@@ -138,7 +141,7 @@ class Costs:
     def dense(self, work: Work) -> float:
         """Seconds of the dense product."""
         if work.kind == "linear":
-            rate = self.onednn_1024 if self.prefers_onednn(work) else _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
+            rate = self.onednn_1024 if self.prefers_onednn(work) else _rate(work.rows, _ROWS, (self.dense_16, self.dense_128, self.dense_1024))
         else:
             rate = self.dense_conv if work.kind == "conv" else self.attention_dense
         return work.products * rate
@@ -159,6 +162,8 @@ class Costs:
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""
         add, output = getattr(self, f"{work.kind}_add"), getattr(self, f"{work.kind}_output")
+        if work.kind == "linear" and self.linear_add_short:
+            add = _rate(work.inputs / work.rows, _INPUTS, (self.linear_add_short, add))
         pairs = self.attention_pair * -(-work.rows // 64) / work.rows * work.outputs * work.fan if work.kind == "attention" else 0.0
         return self.call + self.pack * work.inputs + self.weight * work.weights + output * work.outputs + add * events * work.fan + pairs
 
@@ -168,7 +173,8 @@ class Costs:
     def gradient(self, work: Work, events: float) -> float:
         """Seconds of the weight's gradient driven by so many events of an input that is packed already."""
         add, output = getattr(self, f"{work.kind}_gradient_add"), getattr(self, f"{work.kind}_gradient_output")
-        return self.call + self.weight * work.weights + output * work.outputs + add * events * work.fan
+        passing = self.linear_gradient_pass * work.products if work.kind == "linear" else 0.0
+        return self.call + self.weight * work.weights + output * work.outputs + passing + add * events * work.fan
 
     def lookup(self, work: Work, *, gradient: bool = False) -> float:
         """Seconds that a plane takes when it is looked up; 0.0 where that was not measured. Lanes come in blocks of 64."""
@@ -254,9 +260,9 @@ class Costs:
 
 
 @functools.lru_cache(4096)
-def _rate(rows: int, *rates: float) -> float:
-    """Between the measured numbers of rows, on a scale of logarithms. Asked at every call of a layer, with few different values."""
-    return float(np.interp(np.log(max(1, rows)), np.log(_ROWS), rates))
+def _rate(n: float, measured: tuple[float, ...], rates: tuple[float, ...]) -> float:
+    """Between the measured numbers of rows or inputs, on a scale of logarithms. Asked again and again, with few different values."""
+    return float(np.interp(np.log(max(1, n)), np.log(measured), rates))
 
 
 def save(path: str | Path, choice: Costs | Fixed) -> None:
