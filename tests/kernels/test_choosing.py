@@ -272,7 +272,7 @@ def test_products_of_onednn_are_those_of_torch(dtype):
 
 def test_query_key_and_value_turn_their_input_into_bits_once(monkeypatch):
     packed = []
-    monkeypatch.setattr(planning, "pack", lambda x: packed.append(x) or pack(x))
+    monkeypatch.setattr(planning, "pack", lambda x, *values: packed.append(x) or pack(x, *values))
     attention, x = neuro.layers.SpikingSelfAttention(64, 2, lambda threshold: neuro.neurons.LIF(threshold=threshold)), spikes(0.3, 2, 2, 16, 64)
     with choosing.deterministic("events"):
         attention(x)
