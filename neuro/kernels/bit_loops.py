@@ -14,8 +14,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from neuro.kernels.cache import machine
-from neuro.kernels.shared_loops import LANES, popcount
+from neuro.kernels.shared_loops import LANES, fetch, popcount
 
+_AHEAD = 2048  # elements that are asked for before they are read: the processor itself does so only up to the end of a page
 _ONE = np.uint64(1)
 _LOW = np.uint64(0xFFFF)
 
@@ -29,6 +30,7 @@ def _masks(context: Any, x: Any, at: Any, above: Any) -> Any:
         vector, wide = ir.VectorType(element, LANES), ir.IntType(64)
         data = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
         values = builder.load(builder.bitcast(data, vector.as_pointer()), align=context.get_abi_sizeof(element))
+        fetch(builder, builder.gep(data, [ir.Constant(wide, _AHEAD)]))
 
         def differs(sign: str, number: float) -> Any:
             return builder.fcmp_unordered(sign, values, ir.Constant(vector, [number] * LANES))

@@ -19,6 +19,7 @@ from neuro.surrogate import Rectangle, Surrogate
 
 _DENSITY, _FEW = 0.25, 0.05  # near where forms are worth the same; few places where a gradient is wanted
 _WIDTH, _BATCH, _STEPS = 512, 1024, 16  # of the linear layer; the neuron before it has so many steps
+_SHORT, _LONG = 256, 1024  # inputs of those by events, as `choosing` has them
 _CHANNELS, _OUTPUTS, _MAP, _IMAGES, _MANY = 128, 256, 16, 4, 32  # of the convolution; tiles are worth while in many images
 _NARROW = 64  # channels before and after a narrow one, for which a gradient at places alone has to be quickest to be worth while
 _HEADS, _SAMPLES = 12, 8  # of the attention
@@ -41,23 +42,36 @@ def measure() -> Costs:
 
 
 def _linear(generator: torch.Generator) -> dict[str, float]:
-    w, products = _normal(_WIDTH, _WIDTH, generator=generator), _BATCH * _WIDTH * _WIDTH
+    w, longer, products = _normal(_WIDTH, _WIDTH, generator=generator), _normal(_WIDTH, _LONG, generator=generator), _BATCH * _WIDTH * _WIDTH
     few, some, many = (torch.rand(n, _WIDTH, generator=generator, dtype=_TYPE) for n in (16, 128, _BATCH))
-    spikes, g = _spikes((_BATCH, _WIDTH), generator), _normal(_BATCH, _WIDTH, generator=generator)
-    none, kept, outputs = pack(torch.zeros(_BATCH, _WIDTH, dtype=_TYPE)), pack(spikes), _BATCH * _WIDTH
+    spikes, g = _spikes((_BATCH, _LONG), generator), _normal(_BATCH, _WIDTH, generator=generator)
+    none, hush, silence = (pack(torch.zeros(_BATCH, n, dtype=_TYPE)) for n in (_WIDTH, _SHORT, _LONG))
+    kept, brief, shorter = pack(spikes), pack(_spikes((_BATCH, _SHORT), generator)), longer[:, :_SHORT].contiguous()
     calls = {
         "dense_16": lambda: F.linear(few, w), "dense_128": lambda: F.linear(some, w), "dense_1024": lambda: F.linear(many, w),
-        "silent": lambda: spike_linear.forward(none, w, None), "active": lambda: spike_linear.forward(kept, w, None),
-        "quiet": lambda: spike_linear.weight_gradient(none, g), "driven": lambda: spike_linear.weight_gradient(kept, g),
+        "none": lambda: spike_linear.forward(none, w, None), "none_gradient": lambda: spike_linear.weight_gradient(none, g), "turned": lambda: spike_linear.turned(w),
+        "hush": lambda: spike_linear.forward(hush, shorter, None), "brief": lambda: spike_linear.forward(brief, shorter, None),
+        "silent": lambda: spike_linear.forward(silence, longer, None), "active": lambda: spike_linear.forward(kept, longer, None),
+        "quiet": lambda: spike_linear.weight_gradient(silence, g), "driven": lambda: spike_linear.weight_gradient(kept, g),
     }  # fmt: skip
     if dense.has_onednn(w.dtype):
         calls["onednn_1024"] = lambda: dense.product(many, w, None, onednn=True)
     if spike_lookup.has_lookup(w.dtype):
-        calls["lookup_linear"], calls["lookup_linear_gradient"] = lambda: spike_lookup.linear(kept, 1, w, None), lambda: spike_lookup.linear_gradient(kept, 1, g)
+        calls["lookup_linear"], calls["lookup_linear_gradient"] = lambda: spike_lookup.linear(kept, 1, longer, None), lambda: spike_lookup.linear_gradient(kept, 1, g)
     t = _in_turns(calls)
-    sizes = {"dense_16": 16 * w.numel(), "dense_128": 128 * w.numel()}
+    sizes = {"dense_16": 16 * w.numel(), "dense_128": 128 * w.numel(), "lookup_linear": _BATCH * longer.numel(), "lookup_linear_gradient": _BATCH * longer.numel()}
     rates = {name: t[name] / sizes.get(name, products) for name in calls if "dense" in name or "lookup" in name or "onednn" in name}
-    return {**rates, **_by_events("linear", t, outputs, kept.events * _WIDTH)}
+    rates["linear_add_short"] = max(0.0, t["brief"] - t["hush"]) / (brief.events * _WIDTH)
+    return {**rates, **_by_events("linear", t, g.numel(), kept.events * _WIDTH), **_without_events(t, g.numel(), products, longer.numel() / w.numel())}
+
+
+def _without_events(t: dict[str, float], outputs: int, products: int, more: float) -> dict[str, float]:
+    """Of a linear layer: costs of an output and, of the gradient, of a product, from a layer and one with so many times the inputs. Turning the weight has a cost of its own."""
+    passing = max(0.0, t["quiet"] - more * t["turned"] - (t["none_gradient"] - t["turned"])) / ((more - 1) * products)
+    return {
+        "linear_output": max(0.0, t["none"] - t["turned"]) / outputs,
+        "linear_gradient_output": max(0.0, t["none_gradient"] - t["turned"] - passing * products) / outputs, "linear_gradient_pass": passing,
+    }  # fmt: skip
 
 
 def _conv(generator: torch.Generator) -> dict[str, float]:

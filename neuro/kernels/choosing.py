@@ -14,7 +14,7 @@ import platform
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -27,11 +27,13 @@ from neuro.errors import FormatError, ParameterError, explain
 from neuro.files import WriteError, read_json, write_json
 from neuro.kernels import cache
 
-FORMAT, VERSION = "neuro-product-costs", 9
+FORMAT, VERSION = "neuro-product-costs", 10
 WORTH = 4e7  # products of a dense layer (1 ms of it on two cores) below which asking, 50 us with cold caches, would cost over 5 %
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
+_REMEMBERED = 4096  # sizes of products
 _ROWS = (16.0, 128.0, 1024.0)
+_INPUTS = (256.0, 1024.0)
 EVERY = 16  # of so many samples one is looked at before a gate is formed whole
 _MANY = 512  # rows from which the figure for 1024 stands for a product by oneDNN
 
@@ -59,6 +61,37 @@ class Work(NamedTuple):
         return 2 * self.outputs * self.fan if self.kind == "attention" else self.inputs * self.fan
 
 
+class Ways(NamedTuple):
+    """Seconds of a product or of a weight's gradient: what dense takes, less the margin; a plane looked up; bits alone; by no events, and for each."""
+
+    limit: float
+    plane: float
+    start: float
+    silent: float
+    event: float
+
+    def form(self, counts: Sequence[float], looks: bool) -> int | None:
+        """As `Costs.form`."""
+        best, form = self.limit, None
+        for looked in range(len(counts) + 1 if looks and self.plane else 1):
+            rest = sum(counts[looked:])
+            seconds = looked * self.plane + (self.silent + self.event * rest if rest or not looked else self.start)
+            if seconds < best:
+                best, form = seconds, looked
+        return form
+
+
+class Known(NamedTuple):
+    """What a table says of a linear layer or a convolution."""
+
+    forward: Ways
+    gradient: Ways
+    may_keep: bool
+    onednn: bool
+    places: float
+    winograd: bool
+
+
 @dataclass(frozen=True)
 class Costs:
     """Seconds: of dense products per multiplication, of events per output added to, per output, weight and input element."""
@@ -79,6 +112,8 @@ class Costs:
     pack: float
     unpack: float
     call: float  # of a product by events, whatever its size
+    linear_add_short: float = 0.0  # as linear_add, which is of 1024 inputs, of 256: more of what is added lies near; 0: of before it was measured
+    linear_gradient_pass: float = 0.0  # of a linear layer's weight gradient, of a product whatever the events
     onednn_1024: float = 0.0  # as dense_1024, by oneDNN; 0: it is not there, or the table is of before it was measured
     lookup_linear: float = 0.0  # of a product that is looked up, for each plane; 0: as with oneDNN
     lookup_linear_gradient: float = 0.0
@@ -106,7 +141,7 @@ class Costs:
     def dense(self, work: Work) -> float:
         """Seconds of the dense product."""
         if work.kind == "linear":
-            rate = self.onednn_1024 if self.prefers_onednn(work) else _rate(work.rows, self.dense_16, self.dense_128, self.dense_1024)
+            rate = self.onednn_1024 if self.prefers_onednn(work) else _rate(work.rows, _ROWS, (self.dense_16, self.dense_128, self.dense_1024))
         else:
             rate = self.dense_conv if work.kind == "conv" else self.attention_dense
         return work.products * rate
@@ -127,6 +162,8 @@ class Costs:
     def events(self, work: Work, events: float) -> float:
         """Seconds of the product driven by so many events, packing included."""
         add, output = getattr(self, f"{work.kind}_add"), getattr(self, f"{work.kind}_output")
+        if work.kind == "linear" and self.linear_add_short:
+            add = _rate(work.inputs / work.rows, _INPUTS, (self.linear_add_short, add))
         pairs = self.attention_pair * -(-work.rows // 64) / work.rows * work.outputs * work.fan if work.kind == "attention" else 0.0
         return self.call + self.pack * work.inputs + self.weight * work.weights + output * work.outputs + add * events * work.fan + pairs
 
@@ -136,7 +173,8 @@ class Costs:
     def gradient(self, work: Work, events: float) -> float:
         """Seconds of the weight's gradient driven by so many events of an input that is packed already."""
         add, output = getattr(self, f"{work.kind}_gradient_add"), getattr(self, f"{work.kind}_gradient_output")
-        return self.call + self.weight * work.weights + output * work.outputs + add * events * work.fan
+        passing = self.linear_gradient_pass * work.products if work.kind == "linear" else 0.0
+        return self.call + self.weight * work.weights + output * work.outputs + passing + add * events * work.fan
 
     def lookup(self, work: Work, *, gradient: bool = False) -> float:
         """Seconds that a plane takes when it is looked up; 0.0 where that was not measured. Lanes come in blocks of 64."""
@@ -150,25 +188,34 @@ class Costs:
         Args:
             looks: whether any may be looked up.
         """
-        packing, limit = self.call + self.pack * work.inputs, MARGIN * self.dense(work)
-        return self._best(work, counts, self.events, packing, limit, looks, gradient=False)
+        return self.known(work).forward.form(counts, looks)
 
     def form_of_gradient(self, work: Work, counts: Sequence[float], *, looks: bool) -> int | None:
         """The same of the weight's gradient; the input is packed already."""
-        limit = MARGIN * (self.dense(work) + self.unpack * work.inputs)
-        return self._best(work, counts, self.gradient, self.call, limit, looks, gradient=True)
+        return self.known(work).gradient.form(counts, looks)
 
-    def _best(
-        self, work: Work, counts: Sequence[float], driven: Callable[[Work, float], float], start: float, limit: float, looks: bool, *, gradient: bool
-    ) -> int | None:
-        plane = self.lookup(work, gradient=gradient)
-        best, form = limit, None
-        for looked in range(len(counts) + 1 if looks and plane else 1):
-            rest = sum(counts[looked:])
-            seconds = looked * plane + (driven(work, rest) if rest or not looked else start)
-            if seconds < best:
-                best, form = seconds, looked
-        return form
+    def known(self, work: Work) -> Known:
+        """What is asked at every call of a linear layer or convolution, remembered."""
+        found = self._known.get(work)
+        if found is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            found = self._known[work] = self._found(work)
+        return found
+
+    @functools.cached_property
+    def _known(self) -> dict[Work, Known]:
+        return {}
+
+    def _found(self, work: Work) -> Known:
+        dense, packing, products = self.dense(work), self.call + self.pack * work.inputs, float(work.inputs)
+        ways = [
+            Ways(limit, self.lookup(work, gradient=gradient), start, driven(work, 0.0), (driven(work, products) - driven(work, 0.0)) / products)
+            for driven, gradient, start, limit in (
+                (self.events, False, packing, MARGIN * dense), (self.gradient, True, self.call, MARGIN * (dense + self.unpack * work.inputs)),
+            )
+        ]  # fmt: skip
+        return Known(*ways, self.may_keep(work), self.prefers_onednn(work), self.most_places(work), self.prefers_winograd(work))
 
     def prefers_bits_in_training(self, work: Work, queries: float, events: float) -> bool:
         """Of attention, forward and backward together; events are those of q, k and v, queries those of q alone.
@@ -213,9 +260,9 @@ class Costs:
 
 
 @functools.lru_cache(4096)
-def _rate(rows: int, *rates: float) -> float:
-    """Between the measured numbers of rows, on a scale of logarithms. Asked at every call of a layer, with few different values."""
-    return float(np.interp(np.log(max(1, rows)), np.log(_ROWS), rates))
+def _rate(n: float, measured: tuple[float, ...], rates: tuple[float, ...]) -> float:
+    """Between the measured numbers of rows or inputs, on a scale of logarithms. Asked again and again, with few different values."""
+    return float(np.interp(np.log(max(1, n)), np.log(measured), rates))
 
 
 def save(path: str | Path, choice: Costs | Fixed) -> None:

@@ -47,6 +47,11 @@ def fresh_with_array(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor, held
 
 
+def values_of(tensor: Tensor) -> np.ndarray:
+    """The values of a CPU tensor in a row, on its own memory where they lie so; without history."""
+    return tensor.detach().contiguous().numpy().reshape(-1)
+
+
 def numpy_dtype(dtype: torch.dtype) -> np.dtype:
     """NumPy's type for a tensor's values; for bfloat16, which it lacks, that of the bits."""
     if dtype not in _NUMPY:

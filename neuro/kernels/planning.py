@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from neuro.kernels.bits import PLANES, Packed, pack
 from neuro.kernels.choosing import Work, current
+from neuro.kernels.memory import values_of
 from neuro.kernels.spike_lookup import has_lookup
 
 
@@ -49,7 +50,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
         or torch.autograd.forward_ad._current_level >= 0
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
     )
 
 
@@ -68,22 +69,25 @@ def plan(x: Tensor, work: Work, *, keeps: bool, looks: bool = True) -> Plan | No
     table = current()
     if table == "dense":
         return None
-    flat, can = x.detach().contiguous(), has_lookup(x.dtype)
+    values, can = values_of(x), has_lookup(x.dtype)
     if isinstance(table, str):
-        packed = _packed(x, flat)
-        planes = len(packed.data) if table == "lookup" and can else 0
+        packed = _packed(x, values)
+        planes = len(packed.held) if table == "lookup" and can else 0
         return Plan(packed, planes, planes if looks else 0, places=1.0) if packed.is_planes else None
-    expected = expected_events(flat)
-    kept = keeps and table.may_keep(work)
-    if expected is None or not (kept or table.form(work, expected, looks=can) is not None):
+    expected = expected_events(values)
+    if expected is None:
         return None
-    packed = _packed(x, flat)
+    known = table.known(work)
+    kept = keeps and known.may_keep
+    if not kept and known.forward.form(expected, can) is None:
+        return None
+    packed = _packed(x, values)
     counts = packed.by_plane() if packed.is_planes else None
-    forward = None if counts is None else table.form(work, counts, looks=can)
-    if forward is None and (not kept or packed.data.dtype == x.dtype):
+    forward = None if counts is None else known.forward.form(counts, can)
+    if forward is None and not (kept and packed.is_smaller):
         return None
-    gradient = None if counts is None or not keeps else table.form_of_gradient(work, counts, looks=can and looks)
-    return Plan(packed, forward, gradient, table.prefers_onednn(work), table.most_places(work), table.prefers_winograd(work))
+    gradient = None if counts is None or not keeps else known.gradient.form(counts, can and looks)
+    return Plan(packed, forward, gradient, known.onednn, known.places, known.winograd)
 
 
 _shared = threading.local()
@@ -103,20 +107,20 @@ def packed_once(x: Tensor) -> Iterator[None]:
         _shared.input = before
 
 
-def _packed(x: Tensor, flat: Tensor) -> Packed:
-    """The bits of x, whose values lie contiguous in `flat`."""
+def _packed(x: Tensor, values: np.ndarray) -> Packed:
+    """The bits of x, which has these values."""
     shared = getattr(_shared, "input", None)
     if shared is None or shared[0] is not x:
-        return pack(flat)
+        return pack(x, values)
     if shared[1] is None:
-        shared[1] = pack(flat)
+        shared[1] = pack(x, values)
     return shared[1]
 
 
-def expected_events(x: Tensor) -> tuple[float, ...] | None:
-    """How many elements of x, contiguous and without history, are above 0, 1 and so on, from a sample, or None where they are not small whole numbers."""
+def expected_events(values: np.ndarray) -> tuple[float, ...] | None:
+    """How many of these values are above 0, 1 and so on, from a sample, or None where they are not small whole numbers."""
     from neuro.kernels import bit_loops
 
     found = np.empty(PLANES, np.int64)
-    seen, odd = bit_loops.look(x.view(-1).numpy(), found)
-    return None if odd else tuple(n * x.numel() / seen for n in found.tolist() if n) or (0.0,)
+    seen, odd = bit_loops.look(values, found)
+    return None if odd else tuple([n * values.size / seen for n in found.tolist() if n]) or (0.0,)

@@ -15,7 +15,15 @@ from numba.extending import intrinsic
 from neuro.kernels.cache import machine
 
 LANES = 16  # elements of one vector of the machine code; a narrower processor takes two or four
+_AHEAD = 64  # elements of a row that are asked for before they are read
 _ONE, _ALL = np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def fetch(builder: Any, pointer: Any) -> None:
+    """Code that asks for the cache line at a pointer, which is soon read; one beyond the end of an array does no harm."""
+    kind, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    asked = builder.module.declare_intrinsic("llvm.prefetch", (kind,), ir.FunctionType(ir.VoidType(), [kind, number, number, number]))
+    builder.call(asked, [builder.bitcast(pointer, kind), *(ir.Constant(number, n) for n in (0, 3, 1))])  # read, into L1, data
 
 
 @intrinsic
@@ -117,6 +125,8 @@ def _square(context: Any, a: Any, at: Any, a_stride: Any, b: Any, bt: Any, b_str
             return builder.bitcast(builder.gep(data, [place]), ir.VectorType(element, LANES).as_pointer())
 
         lines = [builder.load(line(0, args[1], i), align=size) for i in range(LANES)]
+        for i in range(LANES):  # several squares on
+            fetch(builder, line(0, builder.add(args[1], ir.Constant(word, _AHEAD)), i))
         masks = [
             ir.Constant(ir.VectorType(ir.IntType(32), LANES), [n for j in range(first, first + half) for n in (j, LANES + j)]) for first in (0, half)
         ]

@@ -10,7 +10,7 @@ from torch import Tensor
 from neuro.kernels import again, batched
 from neuro.kernels.bits import Packed, pack
 from neuro.kernels.choosing import Costs, Work, current, is_small
-from neuro.kernels.memory import fresh
+from neuro.kernels.memory import fresh, values_of
 from neuro.kernels.planning import expected_events, is_plain, needs_gradient
 from neuro.kernels.pool import spread
 
@@ -63,7 +63,7 @@ def _plan(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float) -> tuple[Pa
         return None
     if not isinstance(table, str):
         work = Work("attention", 3 * q.numel(), 0, q.numel(), q.shape[-2], q.shape[-1] // heads)
-        expected = [expected_events(x.detach().contiguous()) for x in (q, k, v)]
+        expected = [expected_events(values_of(x)) for x in (q, k, v)]
         if None in expected or not _prefers_bits(table, work, [sum(e) for e in expected if e], needs_gradient(q, k, v)):
             return None
     packed = pack(q), pack(k), pack(v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +14,7 @@ from neuro.kernels.bits import Packed
 from neuro.kernels.choosing import Work, is_small
 from neuro.kernels.dense import input_gradient, product
 from neuro.kernels.gating import Gate
-from neuro.kernels.memory import fresh
+from neuro.kernels.memory import fresh, values_of
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan
 from neuro.kernels.pool import spread
 
@@ -39,7 +40,7 @@ def spike_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gate: Ga
     >>> spike_linear(x, w).tolist()
     [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     """
-    if is_small(x.numel() * len(weight)) or not is_plain(x, weight, bias) or x.dim() < 2 or not _fits(x, weight, bias):
+    if is_small(x.numel() * weight.shape[0]) or not is_plain(x, weight, bias) or x.dim() < 2 or not _fits(x, weight, bias):
         return F.linear(x, weight, bias)
     D, C = weight.shape
     rows = x.numel() // C
@@ -100,13 +101,12 @@ def forward(packed: Packed, weight: Tensor, bias: Tensor | None, looked: int = 0
 
     D, C = weight.shape
     rows = packed.shape.numel() // C
-    dense = weight.detach().contiguous().view(-1).numpy()
+    dense, planes, add = values_of(weight), packed.planes[looked:], looked > 0
     y = spike_lookup.linear(packed, looked, weight, bias) if looked else fresh((*packed.shape[:-1], D), weight.dtype)
-    planes = packed.planes[looked:]
     if looked and not len(planes):
         return y
-    first = (weight.new_zeros(D) if bias is None else bias.detach().contiguous()).detach().numpy()
-    flat, add = y.view(-1).numpy(), looked > 0
+    flat = values_of(y)
+    first = np.zeros(D, flat.dtype) if bias is None else values_of(bias)
     cost = D * _ADD * (4 + packed.events / max(1, rows))
     spread(lambda low, high: spike_loops.times(planes, C, dense, D, first, flat, add, low, high), rows, cost=cost, grain=_GRAIN)
     return y
@@ -122,7 +122,7 @@ def weight_gradient(packed: Packed, g: Tensor, looked: int = 0) -> Tensor:
     if found is not None and not len(planes):
         return found
     turned_grad = fresh((C, D), g.dtype)
-    flat, dense = turned_grad.view(-1).numpy(), g.detach().contiguous().view(-1).numpy()
+    flat, dense = turned_grad.view(-1).numpy(), values_of(g)
     cost = D * _ADD * (4 + packed.events / C)
     spread(lambda low, high: spike_loops.transposed_times(planes, rows, C, dense, D, flat, low, high), C, cost=cost, grain=_GRAIN)
     return turned(turned_grad) if found is None else found.add_(turned(turned_grad))
@@ -135,7 +135,7 @@ def input_gradient_at(places: Packed, g: Tensor, weight: Tensor) -> Tensor:
     (rows, D), C = g.shape, weight.shape[1]
     found = fresh((rows, C), g.dtype)
     words, flat = places.planes[0], found.view(-1).numpy()
-    gradient, dense = (t.detach().contiguous().view(-1).numpy() for t in (g, weight))
+    gradient, dense = values_of(g), values_of(weight)
     cost = D * _ADD * (4 + places.events / max(1, rows))
     spread(lambda low, high: gated_loops.named_products(words, C, gradient, dense, D, flat, low, high), rows, cost=cost, grain=_GRAIN)
     return found
@@ -147,7 +147,7 @@ def turned(a: Tensor) -> Tensor:
 
     rows, columns = a.shape
     b = fresh((columns, rows), a.dtype)
-    source, target = a.contiguous().view(-1).numpy(), b.view(-1).numpy()
+    source, target = values_of(a), b.view(-1).numpy()
     blocks = (columns + 15) // 16
     spread(lambda low, high: spike_loops.transpose(source, rows, columns, target, 16 * low, min(16 * high, columns)), blocks, cost=16 * rows * _TURN)
     return b

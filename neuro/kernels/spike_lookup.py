@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neuro.kernels.bits import Packed
-from neuro.kernels.memory import fresh
+from neuro.kernels.memory import fresh, values_of
 from neuro.kernels.pool import spread
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def linear(packed: Packed, looked: int, weight: Tensor, bias: Tensor | None) -> 
     D, C = weight.shape
     rows = packed.shape.numel() // C
     y = fresh((*packed.shape[:-1], D), weight.dtype)
-    flat, planes, dense, first = y.view(-1).numpy(), packed.planes[:looked], _flat(weight), _first(bias, D)
+    flat, planes, dense, first = y.view(-1).numpy(), packed.planes[:looked], values_of(weight), _first(bias, D)
     cost = len(planes) * D * C * _LOOK
     spread(lambda low, high: lookup_loops.times(planes, C, dense, D, first, _ONE, flat, low, high), rows, cost=cost, grain=_PLACES)
     return y
@@ -59,7 +59,7 @@ def linear_gradient(packed: Packed, looked: int, g: Tensor) -> Tensor:
     bits = np.empty(P * -(-rows // 32) * lanes, np.int32)
     spread(lambda low, high: lookup_loops.columns(planes, rows, C, lanes, bits, low, high), -(-rows // 64), cost=64 * C * P * _CUT)
     found = fresh((D, C), g.dtype)
-    flat, dense = found.view(-1).numpy(), _flat(g)
+    flat, dense = found.view(-1).numpy(), values_of(g)
     blocks, cost = -(-D // lookup_loops.ROWS), lookup_loops.ROWS * P * rows * lanes * _LOOK
     spread(lambda low, high: lookup_loops.transposed_times(bits, P, rows, C, lanes, dense, D, _ONE, flat, low, high), blocks, cost=cost)
     return found
@@ -72,7 +72,7 @@ def convolution(packed: Packed, looked: int, weight: Tensor, bias: Tensor | None
     s, N = sizes, packed.shape[0]
     y = fresh((N, s.groups * s.D, s.H_out, s.W_out), weight.dtype)
     images = max(1, min(_PLACES // (s.H_out * s.W_out), -(-N // torch.get_num_threads())))
-    dense = _flat(weight.detach().flatten(2).transpose(1, 2))  # [D, taps, C]
+    dense = values_of(weight.detach().flatten(2).transpose(1, 2))  # [D, taps, C]
     flat, planes, first, plain = y.view(-1).numpy(), packed.planes[:looked], _first(bias, s.groups * s.D), tuple(s)
     cost = len(planes) * y[0].numel() * s.C * s.K_h * s.K_w * _LOOK
     spread(lambda low, high: lookup_loops.convolve(planes, plain, images, dense, first, _ONE, flat, low, high), N, cost=cost, grain=images)
@@ -90,7 +90,7 @@ def convolution_gradient(packed: Packed, looked: int, grad: Tensor, sizes: Sizes
     lanes = _lanes(used)
     words = P * s.groups * -(-places // 32) * lanes  # of an image
     some = max(1, min(N, _KEPT // (4 * words)))
-    bits, g = np.empty(some * words, np.int32), _flat(grad)
+    bits, g = np.empty(some * words, np.int32), values_of(grad)
     found = fresh((s.groups * s.D, s.C, s.K_h, s.K_w), grad.dtype)
     flat = found.view(-1).numpy()
     blocks = s.groups * -(-s.D // lookup_loops.ROWS)
@@ -105,12 +105,8 @@ def convolution_gradient(packed: Packed, looked: int, grad: Tensor, sizes: Sizes
     return found
 
 
-def _flat(a: Tensor) -> np.ndarray:
-    return a.detach().contiguous().view(-1).numpy()
-
-
 def _first(bias: Tensor | None, outputs: int) -> np.ndarray:
-    return np.zeros(outputs, np.float32) if bias is None else _flat(bias)
+    return np.zeros(outputs, np.float32) if bias is None else values_of(bias)
 
 
 def _lanes(n: int) -> int:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from neuro.kernels.cache import machine
-from neuro.kernels.shared_loops import aligned, popcount, positions, sum_rows, turn
+from neuro.kernels.shared_loops import aligned, copy, popcount, positions, sum_rows, sums, turn
 
 _WIDE = 128  # columns of a matrix taken at a time, so that what is read stays in L2
+_SHORT = 1536  # bytes of a row of a weight up to which 64 are turned at a time
 _LISTED = 4096  # rows of spikes listed at a time
-_SUMMED = 512  # rows of a gradient taken at a time; part of the order of summation
+_SUMMED = 256  # rows of a gradient taken at a time: a byte names one
 
 
 @machine
@@ -37,11 +38,12 @@ def transpose(a, rows, columns, b, low, high):
 def times(planes, inner, weight, columns, bias, y, add, low, high):
     """y[low:high] = bias (with `add`, y itself) + X[low:high] @ weight.T; X [rows, inner] spikes, weight [columns, inner], y [rows, columns].
 
-    128 rows of the weight at a time are turned into a panel [inner, 128] that stays in L2. Beside each other its rows fill the
-    cache evenly; rows of a whole turned matrix lie a power of two apart.
+    64 rows of the weight at a time, or 32 that are long, are turned into a panel [inner, 64], of which L1 holds a good part and L2 the rest. Beside
+    each other its rows fill the cache evenly; rows of a whole turned matrix lie a power of two apart.
     """
+    wide = 64 if inner * weight.itemsize <= _SHORT else 32
     ends = np.empty(_LISTED + 1, np.int64)
-    panel = aligned(inner * min(_WIDE, columns), weight.dtype)
+    panel, source = aligned(inner * wide, weight.dtype), y if add else bias
     for start in range(low, high, _LISTED):
         rows, n = min(_LISTED, high - start), 0
         lists = np.empty(_bits_in(planes, start * inner, (start + rows) * inner), np.uint32)
@@ -50,41 +52,45 @@ def times(planes, inner, weight, columns, bias, y, add, low, high):
             for p in range(planes.shape[0]):
                 n = positions(planes[p], (start + r) * inner, (start + r + 1) * inner, lists, n)
             ends[r + 1] = n
-        for c in range(0, columns, _WIDE):
-            width = min(_WIDE, columns - c)
-            turn(weight, c * inner, inner, width, inner, panel, 0, width)
+        for c in range(0, columns, wide):
+            width = min(wide, columns - c)
+            for j in range(0, width, 16):  # sixteen rows from end to end, which the processor fetches ahead
+                turn(weight, (c + j) * inner, inner, min(16, width - j), inner, panel, j, wide)
             for r in range(rows):
                 t = (start + r) * columns + c
-                if add:
-                    sum_rows(y, t, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
-                else:
-                    sum_rows(bias, c, y, t, width, panel, 0, width, lists, ends[r], ends[r + 1])
+                s = t if add else c
+                sums(source, s, y, t, width, panel, 0, wide, lists, None, ends[r], ends[r + 1])
 
 
 @machine
 def transposed_times(planes, rows, inner, dense, columns, y, low, high):
     """y[low:high] = X.T[low:high] @ dense; X [rows, inner] spikes, dense [rows, columns], y [inner, columns].
 
-    Sums over rows go block after block and in order inside one.
+    Sums go over the rows in order. Of 256 rows 64 columns at a time are copied side by side, for the reason given in `times`.
     """
     depth = min(_SUMMED, rows) * planes.shape[0]
-    lists = np.empty((high - low) * depth, np.uint32)
-    ends = np.empty(high - low, np.int64)
+    lists, ends = np.empty((high - low) * depth, np.uint8), np.empty(high - low, np.int64)
     found = np.empty(high - low, np.uint32)
+    panel = aligned(min(_SUMMED, rows) * 64, dense.dtype)
     y[low * columns : high * columns] = 0
     for start in range(0, rows, _SUMMED):
-        ends[:] = 0
-        for r in range(start, min(start + _SUMMED, rows)):
+        some = min(_SUMMED, rows - start)
+        for i in range(high - low):
+            ends[i] = i * depth
+        for r in range(some):
             for p in range(planes.shape[0]):
-                n = positions(planes[p], r * inner + low, r * inner + high, found, 0)
+                n = positions(planes[p], (start + r) * inner + low, (start + r) * inner + high, found, 0)
                 for k in range(n):
                     i = np.int64(found[k])
-                    lists[i * depth + ends[i]] = r
+                    lists[ends[i]] = r
                     ends[i] += 1
-        for c in range(0, columns, _WIDE):
+        for c in range(0, columns, 64):
+            width = min(64, columns - c)
+            for r in range(some):
+                copy(dense, (start + r) * columns + c, panel, r * 64, width)
             for i in range(high - low):
                 at = (low + i) * columns + c
-                sum_rows(y, at, y, at, min(_WIDE, columns - c), dense, c, columns, lists, i * depth, i * depth + ends[i])
+                sums(y, at, y, at, width, panel, 0, 64, lists, None, i * depth, ends[i])
 
 
 @machine

@@ -35,6 +35,31 @@ def test_dense_rates_lie_between_those_measured():
     assert TABLE.dense_128 > TABLE.dense(WIDE._replace(rows=300)) / WIDE.products > TABLE.dense_1024
 
 
+@pytest.mark.parametrize(("inputs", "rate"), [(64, 3e-11), (256, 3e-11), (512, 4e-11), (1024, 5e-11), (4096, 5e-11)])
+def test_additions_of_a_linear_layer_cost_what_was_measured_at_its_number_of_inputs(inputs, rate):
+    work, table = WIDE._replace(inputs=WIDE.rows * inputs), replace(TABLE, linear_add_short=3e-11)
+    assert table.events(work, 1000.0) - table.events(work, 0.0) == pytest.approx(1000 * work.fan * rate)
+    assert TABLE.events(work, 1000.0) - TABLE.events(work, 0.0) == pytest.approx(1000 * work.fan * 5e-11)  # a table of before
+    conv = work._replace(kind="conv")
+    assert table.events(conv, 1000.0) == TABLE.events(conv, 1000.0)
+
+
+def test_a_gradient_without_events_grows_with_inputs_too():
+    table, conv = replace(TABLE, linear_gradient_pass=1e-12), WIDE._replace(kind="conv")
+    assert table.gradient(WIDE, 10.0) - TABLE.gradient(WIDE, 10.0) == pytest.approx(WIDE.products * 1e-12)
+    assert table.gradient(conv, 10.0) == TABLE.gradient(conv, 10.0)
+
+
+def test_what_is_remembered_of_a_product_is_of_that_table_and_bounded(monkeypatch):
+    monkeypatch.setattr(choosing, "_REMEMBERED", 2)
+    dear = replace(LOOKS, lookup_linear=1.0)
+    for rows in (1024, 64, 16, 1024):
+        work = WIDE._replace(rows=rows, inputs=512 * rows, outputs=512 * rows)
+        counts = [0.5 * work.inputs]
+        assert LOOKS.form(work, counts, looks=True) == 1 and dear.form(work, counts, looks=True) != 1
+        assert LOOKS.known(work) is LOOKS.known(work) and len(LOOKS._known) <= 2
+
+
 def spikes(density, *shape):
     return (torch.rand(shape) < density).float()
 
@@ -247,7 +272,7 @@ def test_products_of_onednn_are_those_of_torch(dtype):
 
 def test_query_key_and_value_turn_their_input_into_bits_once(monkeypatch):
     packed = []
-    monkeypatch.setattr(planning, "pack", lambda x: packed.append(x) or pack(x))
+    monkeypatch.setattr(planning, "pack", lambda x, *values: packed.append(x) or pack(x, *values))
     attention, x = neuro.layers.SpikingSelfAttention(64, 2, lambda threshold: neuro.neurons.LIF(threshold=threshold)), spikes(0.3, 2, 2, 16, 64)
     with choosing.deterministic("events"):
         attention(x)

@@ -95,6 +95,18 @@ def test_more_rows_than_are_listed_at_a_time(density):
     assert_products_agree(spike_linear, F.linear, x, torch.randn(150, 9), torch.randn(150))
 
 
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("outer", [1, 31, 32, 64, 101])
+@pytest.mark.parametrize("inner", [192, 193, 384, 385])  # up to 1536 bytes of a row of the weight 64 are turned at a time, beyond it 32
+def test_short_and_long_rows_of_the_weight(inner, outer, double):
+    dtype = torch.float64 if double else torch.float32
+    x, weight, bias = spikes(37, inner, density=0.1, dtype=dtype), torch.randn(outer, inner, dtype=dtype), torch.randn(outer, dtype=dtype)
+    assert_products_agree(spike_linear, F.linear, x, weight, bias)
+    with torch.no_grad():
+        together = spike_linear(x, weight, bias)
+        assert torch.equal(torch.cat([spike_linear(x[a:b], weight, bias) for a, b in ((0, 1), (1, 20), (20, 37))]), together)
+
+
 @pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(without):
     x, w, k = spikes(50, 30), torch.randn(20, 30, requires_grad=True), torch.randn(16, 30, 1, 1, requires_grad=True)
