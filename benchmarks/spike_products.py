@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from neuro.kernels import choosing, spike_conv, winograd
 from neuro.kernels.bits import Packed
-from neuro.kernels.choosing import Work
+from neuro.kernels.costs import Costs, Fixed, Work
 from neuro.kernels.dense import input_gradient
 from neuro.kernels.gating import Gate
 from neuro.kernels.spike_conv import spike_conv2d
@@ -169,14 +169,14 @@ def table(name: str, ours: Product, theirs: Product, shape: tuple[int, ...], wei
 def through_a_neuron(name: str, layer: Linear | Conv1d | Conv2d, shape: tuple[int, ...]) -> list[Cell]:
     """As `table`, of a neuron and the layer behind it; `events` forms the gradient by the layer's input at the open places whatever their share."""
     cells, table = [], choosing.current()
-    assert isinstance(table, choosing.Costs)
+    assert isinstance(table, Costs)
     without = dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)
     lif, g = LIF(tau=2.0, spike=Rectangle(1.0)), torch.randn_like(layer(torch.zeros(shape)))
     whole, alone = forms_of(layer, g, shape, table)
     for share in DENSITIES:
         x = near_threshold(shape, share).requires_grad_()
 
-        def trained(choice: choosing.Costs | choosing.Fixed, x: Tensor = x) -> None:
+        def trained(choice: Costs | Fixed, x: Tensor = x) -> None:
             with choosing.deterministic(choice):
                 torch.autograd.grad(fire(lif, None, x, into=layer), (x, layer.weight), g)
 
@@ -204,7 +204,7 @@ def through_a_neuron(name: str, layer: Linear | Conv1d | Conv2d, shape: tuple[in
     return cells
 
 
-def forms_of(layer: Linear | Conv1d | Conv2d, g: Tensor, shape: tuple[int, ...], table: choosing.Costs) -> tuple[Callable[[], Tensor], Callable[[Packed], Tensor]]:
+def forms_of(layer: Linear | Conv1d | Conv2d, g: Tensor, shape: tuple[int, ...], table: Costs) -> tuple[Callable[[], Tensor], Callable[[Packed], Tensor]]:
     """The gradient by the input whole, as the table chooses, and at places alone."""
     w, g = layer.weight.detach(), g.flatten(0, 1)
     if isinstance(layer, Linear):
@@ -252,7 +252,7 @@ def step(spike: Surrogate, norm: bool, width: int = 1024, depth: int = 3, steps:
         run()
         optimizer.step()
     table = choosing.current()
-    assert isinstance(table, choosing.Costs)
+    assert isinstance(table, Costs)
     tables = {"gates": table, "whole": dataclasses.replace(table, gated_linear_add=0.0, gated_conv_add=0.0)}
     times: dict[str, list[float]] = {name: [] for name in tables}
     with gates_seen() as gates, choosing.deterministic(table):

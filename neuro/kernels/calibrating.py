@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neuro.kernels import dense, gating, programs, spike_attention, spike_conv, spike_linear, spike_lookup, winograd
 from neuro.kernels.bits import Packed, pack
-from neuro.kernels.choosing import EVERY, Costs
+from neuro.kernels.costs import EVERY, Costs
 from neuro.kernels.gating import Gate
 from neuro.surrogate import Rectangle, Surrogate
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from neuro.kernels import cpu, programs
 from neuro.kernels.bits import Packed, pack
-from neuro.kernels.choosing import EVERY
+from neuro.kernels.costs import EVERY
 from neuro.kernels.expression import Symbol
 from neuro.kernels.program import Program, needed
 from neuro.kernels.programs import Found

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neuro.kernels.bits import PLANES, Packed, pack
-from neuro.kernels.choosing import Work, current
+from neuro.kernels.choosing import current
+from neuro.kernels.costs import Work
 from neuro.kernels.memory import values_of
 from neuro.kernels.spike_lookup import has_lookup
 

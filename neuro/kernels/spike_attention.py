@@ -9,7 +9,8 @@ from torch import Tensor
 
 from neuro.kernels import again, batched
 from neuro.kernels.bits import Packed, pack
-from neuro.kernels.choosing import Costs, Work, current, is_small
+from neuro.kernels.choosing import current, is_small
+from neuro.kernels.costs import Costs, Work
 from neuro.kernels.memory import fresh, values_of
 from neuro.kernels.planning import expected_events, is_plain, needs_gradient
 from neuro.kernels.pool import spread

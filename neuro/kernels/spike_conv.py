@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neuro.kernels import again, batched, spike_lookup, winograd
 from neuro.kernels.bits import Packed
-from neuro.kernels.choosing import Work, is_small
+from neuro.kernels.choosing import is_small
+from neuro.kernels.costs import Work
 from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh
 from neuro.kernels.planning import Plan, is_plain, needs_gradient, plan

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from neuro.kernels import again, batched, spike_lookup
 from neuro.kernels.bits import Packed
-from neuro.kernels.choosing import Work, is_small
+from neuro.kernels.choosing import is_small
+from neuro.kernels.costs import Work
 from neuro.kernels.dense import input_gradient, product
 from neuro.kernels.gating import Gate
 from neuro.kernels.memory import fresh, values_of

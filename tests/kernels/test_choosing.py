@@ -14,7 +14,7 @@ import neuro
 from neuro.errors import FormatError, ParameterError
 from neuro.kernels import calibrating, choosing, dense, planning
 from neuro.kernels.bits import pack
-from neuro.kernels.choosing import Costs, Work
+from neuro.kernels.costs import MARGIN, VERSION, Costs, Work
 from neuro.kernels.planning import plan
 
 TABLE = Costs(
@@ -127,7 +127,7 @@ def test_the_form_is_the_cheapest_of_all(densities, work, gradient):
     """By brute force over how many planes are looked up."""
     counts, plane = [d * work.inputs for d in densities], LOOKS.lookup(work, gradient=gradient)
     driven = LOOKS.gradient if gradient else LOOKS.events
-    most = choosing.MARGIN * (LOOKS.dense(work) + (LOOKS.unpack * work.inputs if gradient else 0))
+    most = MARGIN * (LOOKS.dense(work) + (LOOKS.unpack * work.inputs if gradient else 0))
     start = LOOKS.call + (0 if gradient else LOOKS.pack * work.inputs)
     costs = [driven(work, sum(counts))] + [k * plane + (driven(work, sum(counts[k:])) if sum(counts[k:]) else start) for k in range(1, len(counts) + 1)]
     found = (LOOKS.form_of_gradient if gradient else LOOKS.form)(work, counts, looks=True)
@@ -202,7 +202,7 @@ def test_a_run_goes_on_with_its_own_choice(choice, tmp_path):
         assert not (tmp_path / "other.json").exists()
 
 
-@pytest.mark.parametrize("change", [{"version": choosing.VERSION + 1}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
+@pytest.mark.parametrize("change", [{"version": VERSION + 1}, {"format": "x"}, {"seconds": {"pack": 1.0}}, {"seconds": asdict(replace(TABLE, pack=-1.0))}, {"seconds": None}])
 def test_foreign_tables_are_refused(change, tmp_path):
     path = tmp_path / "t.json"
     TABLE.save(path)

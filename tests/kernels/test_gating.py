@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import neuro
 from neuro.kernels import gated_loops, gating, programs, spike_conv
 from neuro.kernels.bits import pack
-from neuro.kernels.choosing import Costs, Work
+from neuro.kernels.costs import Costs, Work
 from neuro.kernels.spike_linear import input_gradient_at
 from neuro.neurons import ALIF, CUBALIF, IF, LIF, PLIF
 from neuro.reset import subtract, to_zero

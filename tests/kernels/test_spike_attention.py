@@ -11,7 +11,7 @@ from torch import nn
 
 import neuro
 from neuro.kernels import calibrating, choosing, spike_attention
-from neuro.kernels.choosing import Costs, Work
+from neuro.kernels.costs import Costs, Work
 from neuro.layers import AttentionProduct
 
 

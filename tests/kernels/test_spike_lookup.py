@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from neuro.kernels import choosing, spike_conv, spike_linear, spike_lookup
 from neuro.kernels.bits import pack
+from neuro.kernels.costs import Work
 from neuro.kernels.planning import plan
 from neuro.kernels.spike_lookup import has_lookup
 
 needs_lookup = pytest.mark.skipif(not has_lookup(torch.float32), reason="sums are looked up by AVX-512, which this processor lacks")
-WORK = choosing.Work("linear", 80 * 40, 40 * 50, 80 * 50, 80, 50)
+WORK = Work("linear", 80 * 40, 40 * 50, 80 * 50, 80, 50)
 
 
 def counts(*shape, most=5):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuro.kernels import choosing, spike_conv, winograd
+from neuro.kernels.costs import Costs, Work
 
-NEEDED = {f.name: 1e-11 for f in fields(choosing.Costs) if f.default is MISSING}
-QUICK = choosing.Costs(**NEEDED | {"pack": 1e-12, "unpack": 1e-12}, input_dense=2e-11, input_winograd=1e-11)
+NEEDED = {f.name: 1e-11 for f in fields(Costs) if f.default is MISSING}
+QUICK = Costs(**NEEDED | {"pack": 1e-12, "unpack": 1e-12}, input_dense=2e-11, input_winograd=1e-11)
 
 
 def sizes_of(n, c, d, h, w, padding):
@@ -113,7 +114,7 @@ def test_narrow_layers_are_left_to_the_direct_sum():
     table = replace(QUICK, input_winograd=7e-12, input_winograd_output=3e-9, input_dense=1.7e-11, input_dense_output=1e-9)
 
     def conv(channels, tiles=True):
-        return choosing.Work("conv", 16 * channels * 256, 9 * channels**2, 16 * channels * 256, 16, 9 * channels, tiles)
+        return Work("conv", 16 * channels * 256, 9 * channels**2, 16 * channels * 256, 16, 9 * channels, tiles)
 
     assert [table.prefers_winograd(conv(channels)) for channels in (16, 32, 64, 256)] == [False, False, True, True]
     assert not table.prefers_winograd(conv(256, tiles=False)) and not QUICK.prefers_winograd(conv(256, tiles=False))
