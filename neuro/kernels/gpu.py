@@ -185,7 +185,7 @@ def _value(nodes: tuple[Node, ...], index: int, numbers: tuple[float, ...]) -> n
     if node.op == "number":
         return np.float64(numbers[int(node.value)])  # type: ignore[arg-type]
     given = {f"v{k}": _value(nodes, a, numbers) for k, a in enumerate(node.args)}
-    return eval(OPERATIONS[node.op].plain.format(*given), {"abs": abs, **given})  # type: ignore[union-attr]
+    return eval(OPERATIONS[node.op].plain.format(*given), {"fabs": abs, **given})  # type: ignore[union-attr]
 
 
 class _Loaded:

@@ -69,7 +69,7 @@ OPERATIONS: dict[str, Operation] = {
     "sin": Operation("sin({0})", lambda g, out, a: (g * _cos(a),), costly=True),
     "cos": Operation("cos({0})", lambda g, out, a: (-g * _sin(a),), costly=True),
     "atan": Operation("atan({0})", lambda g, out, a: (g * _reciprocal(a * a + 1.0),), costly=True),
-    "abs": Operation("fabs({0})", lambda g, out, a: (g * _sign(a),), "abs({0})"),
+    "abs": Operation("fabs({0})", lambda g, out, a: (g * _sign(a),), "fabs({0})"),
     "sign": Operation("where({0} > ZERO, ONE, where({0} < ZERO, -ONE, ZERO))"),
     "floor": Operation("floor({0})"),
     "ceil": Operation("ceil({0})"),

@@ -33,7 +33,11 @@ class Text:
 
     @contextmanager
     def block(self, head: str) -> Iterator[None]:
+        """Lines under a head, which goes where there are none: a step without states keeps none, and so on."""
         self(head)
+        before = len(self.lines)
         self.depth += 1
         yield
         self.depth -= 1
+        if len(self.lines) == before:
+            self.lines.pop()

@@ -92,6 +92,17 @@ def assert_kernel_is_the_loop(step, x, state, params, lengths=None, exact=False,
         torch.testing.assert_close(a / scale, b / scale, rtol=0, atol=rounding)
 
 
+def with_the_size_of_a_number(x, state, p):
+    v = abs(p[0]) * state[0] + x / (1 + abs(p[1] - p[0]) ** 2)
+    return v, (v,)
+
+
+@needs_triton
+def test_arithmetic_with_numbers():
+    state = torch.zeros(3, 5, device=DEVICE, requires_grad=True)
+    assert_kernel_is_the_loop(with_the_size_of_a_number, normal(4, 3, 5), (state,), (-0.7, 1.4), exact=True)
+
+
 @needs_triton
 @pytest.mark.parametrize("make", [LIF, PLIF, CUBALIF, ALIF], ids=lambda m: m.__name__)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

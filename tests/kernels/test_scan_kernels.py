@@ -217,6 +217,32 @@ def test_several_inputs_and_outputs(kernel_calls):
     assert_kernel_is_the_loop(two_inputs, x, (zeros(3, 4),), TwoParams(normal(4, seed=6)), exact=True)
 
 
+def without_a_state(x, state, p):
+    return p[0] * torch.relu(x), ()
+
+
+def without_a_gradient(x, state, p):
+    return torch.sign(x) * p[0], ()
+
+
+@pytest.mark.parametrize("steps", [4, 13, 35])  # in one loop, in one segment, in several
+@pytest.mark.parametrize("step", [without_a_state, without_a_gradient])
+def test_steps_without_a_state(kernel_calls, step, steps):
+    gain = torch.tensor(0.7, requires_grad=step is without_a_state)
+    for lengths in (None, torch.tensor([2, 0, steps])):
+        assert_kernel_is_the_loop(step, normal(steps, 3, 50), (), (gain,), lengths, exact=True)
+
+
+def with_the_size_of_a_number(x, state, p):
+    v = abs(p[0]) * state[0] + x / (1 + abs(p[1] - p[0]) ** 2)
+    return v, (v,)
+
+
+@pytest.mark.parametrize("steps", [4, 16])
+def test_arithmetic_with_numbers(kernel_calls, steps):
+    assert_kernel_is_the_loop(with_the_size_of_a_number, normal(steps, 3, 50), (normal(3, 50, seed=1),), (-0.7, 1.4), exact=True)
+
+
 def test_lengths_beyond_the_input(kernel_calls):
     """As in the loop: fewer than no steps are none, more than there are all."""
     state, p = LIF.State(normal(3, 5)), neuro.neurons.LIFParams(torch.tensor(0.5, requires_grad=True), 0.5, 1.0)
