@@ -257,7 +257,7 @@ def _difference(step: Callable[..., Any], found: Found, x: Any, state: Any, para
     def few(p: Tensor) -> Tensor:
         """Values of a parameter itself, for as many neurons as the test has."""
         values = p.detach().reshape(-1)
-        return values.clone().reshape(p.shape) if p.numel() == 1 else values[torch.arange(N, device=device) % p.numel()].clone()
+        return values.clone().reshape(p.shape[:2]) if p.numel() == 1 else values[torch.arange(N, device=device) % p.numel()].clone()
 
     xs = [random(T, B, N, dtype=v.dtype) for v in inputs]
     states = [random(*(() if kind.alike else (B, N))) for _ in tensors(state)]

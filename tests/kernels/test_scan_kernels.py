@@ -217,6 +217,17 @@ def test_several_inputs_and_outputs(kernel_calls):
     assert_kernel_is_the_loop(two_inputs, x, (zeros(3, 4),), TwoParams(normal(4, seed=6)), exact=True)
 
 
+def leaky(x, state, p):
+    v = p[0] * state[0] + x
+    return v, (v,)
+
+
+def test_one_number_of_many_axes(kernel_calls):
+    """Its check before the first use, too: here nobody has used the step before."""
+    decay = torch.full((1, 1, 1), 0.75, requires_grad=True)
+    assert_kernel_is_the_loop(leaky, normal(5, 3, 4, 6), (zeros(3, 4, 6),), (decay,), exact=True)
+
+
 def without_a_state(x, state, p):
     return p[0] * torch.relu(x), ()
 
