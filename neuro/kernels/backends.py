@@ -8,7 +8,7 @@
 | `backward(program, grad_y, grad_state, x, state, params, kept, numbers, lengths, wants, wants_state)` | gradients |
 | `kernels(program)` | what it has made of a program: its `.program`, the types `.kept` of what forward keeps for backward, and which inputs backward `.reads` too |
 | `kept_shape(call)` | the shape of each of those |
-| `steps_like(steps)` | a small number of steps for which the same kernel runs as for these |
+| `steps_like(steps, lengths)` | a small number of steps for which the same kernel runs as for these |
 """
 
 from __future__ import annotations

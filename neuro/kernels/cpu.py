@@ -231,9 +231,9 @@ def _held(steps: int, lengths: Tensor | None) -> tuple[int, int]:
     return copies, steps if lengths is None and steps <= WHOLE else 0
 
 
-def steps_like(steps: int) -> int:
+def steps_like(steps: int, lengths: bool) -> int:
     """A small number of steps for which the same kernel runs as for these."""
-    return steps if steps <= WHOLE else WHOLE + 1 + (steps - WHOLE - 1) % 4
+    return 3 if lengths else steps if steps <= WHOLE else WHOLE + 1 + (steps - WHOLE - 1) % 4
 
 
 def _alike(state: Sequence[Tensor]) -> bool:

@@ -129,7 +129,7 @@ def supports(x: Sequence[Tensor], state: Sequence[Tensor], params: Sequence[Tens
     return calls.fits(x, state, params, lengths, DTYPES) and x[0][0].numel() < 2**31
 
 
-def steps_like(steps: int) -> int:
+def steps_like(steps: int, lengths: bool) -> int:
     """A small number of steps for which the same kernel runs as for these."""
     return 3
 

@@ -212,7 +212,7 @@ def agrees(step: Callable[..., Any], found: Found, x: Any, state: Any, params: A
     kinds = tuple([p.numel() == 1 for p in tensors(params)])
     states = tensors(state)
     carried = keep and any([s.requires_grad for s in states])
-    steps = backends.of(inputs[0].device.type).steps_like(inputs[0].shape[0])
+    steps = backends.of(inputs[0].device.type).steps_like(inputs[0].shape[0], lengths is not None)
     kind = _Kind(steps, bool(states) and all([s.dim() > 0 and not any(s.stride()) for s in states]), lengths is not None, keep, carried, after)
     key = (found.program, backends.of(inputs[0].device.type), inputs[0].dtype, kinds, wants, kind)
     if key not in _checked:

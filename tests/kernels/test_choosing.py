@@ -12,7 +12,7 @@ from torch import nn
 
 import neuro
 from neuro.errors import FormatError, ParameterError
-from neuro.kernels import calibrating, choosing, dense, planning
+from neuro.kernels import calibrating, choosing, costs, dense, planning
 from neuro.kernels.bits import pack
 from neuro.kernels.costs import MARGIN, VERSION, Costs, Work
 from neuro.kernels.planning import plan
@@ -51,7 +51,7 @@ def test_a_gradient_without_events_grows_with_inputs_too():
 
 
 def test_what_is_remembered_of_a_product_is_of_that_table_and_bounded(monkeypatch):
-    monkeypatch.setattr(choosing, "_REMEMBERED", 2)
+    monkeypatch.setattr(costs, "_REMEMBERED", 2)
     dear = replace(LOOKS, lookup_linear=1.0)
     for rows in (1024, 64, 16, 1024):
         work = WIDE._replace(rows=rows, inputs=512 * rows, outputs=512 * rows)
