@@ -19,7 +19,7 @@ from neuro.surrogate import Rectangle, Surrogate
 
 _DENSITY, _FEW = 0.25, 0.05  # near where forms are worth the same; few places where a gradient is wanted
 _WIDTH, _BATCH, _STEPS = 512, 1024, 16  # of the linear layer; the neuron before it has so many steps
-_SHORT, _LONG = 256, 1024  # inputs of those by events, as `choosing` has them
+_SHORT, _LONG = 256, 1024  # inputs of those by events, as `costs` has them
 _CHANNELS, _OUTPUTS, _MAP, _IMAGES, _MANY = 128, 256, 16, 4, 32  # of the convolution; tiles are worth while in many images
 _NARROW = 64  # channels before and after a narrow one, for which a gradient at places alone has to be quickest to be worth while
 _HEADS, _SAMPLES = 12, 8  # of the attention
