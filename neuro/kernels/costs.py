@@ -13,7 +13,7 @@ import numpy as np
 from neuro.errors import FormatError, explain
 from neuro.files import read_json, write_json
 
-FORMAT, VERSION = "neuro-product-costs", 10
+FORMAT, VERSION = "neuro-product-costs", 11
 MARGIN = 0.9  # bits must promise at most this share of the dense time: costs are estimates
 KEPT = 0.04  # share of a layer's dense training time that keeping its input as bits may cost
 _REMEMBERED = 4096  # sizes of products

@@ -101,51 +101,57 @@ def convolve(planes, sizes, dense, bias, y, add, low, high):
     dense [groups, C * taps, D]: row c * taps + tap. y [N, groups * D, H_out, W_out].
     """
     C, H, W, D, H_out, W_out, K_h, K_w, s_h, s_w, p_h, p_w, d_h, d_w, groups = sizes
-    P = planes.shape[0]
-    channels = np.empty((H, W, C * P), np.uint32)
-    counts = np.empty((H, W), np.int64)
-    found = np.empty(W, np.uint32)
-    lists = np.empty(W_out * K_h * K_w * C * P, np.uint32)
-    ends = np.empty(W_out + 1, np.int64)
+    P, taps = planes.shape[0], K_h * K_w
+    most = C * P
+    channels = np.empty(H * W * most, np.uint32)
+    counts = np.empty(H * W, np.int64)
+    found = np.empty(H * W, np.uint32)
+    lists = np.empty(W_out * taps * most, np.uint32)
+    ends = np.empty(W_out, np.int64)
     line = np.empty(W_out * D, y.dtype)
+    source = line if add else bias
     for item in range(low, high):
         group = item % groups
         counts[:] = 0
         for c in range(C):
-            for h in range(H):
-                for p in range(P):
-                    n = positions(planes[p], ((item * C + c) * H + h) * W, ((item * C + c) * H + h + 1) * W, found, 0)
-                    for k in range(n):
-                        w = np.int64(found[k])
-                        channels[h, w, counts[h, w]] = c * K_h * K_w
-                        counts[h, w] += 1
+            for p in range(P):
+                n = positions(planes[p], (item * C + c) * H * W, (item * C + c + 1) * H * W, found, 0)
+                for k in range(n):
+                    q = np.int64(found[k])
+                    channels[q * most + counts[q]] = c * taps
+                    counts[q] += 1
         for ho in range(H_out):
-            n = 0
-            ends[0] = 0
             for wo in range(W_out):
-                for a in range(K_h):
-                    h = ho * s_h - p_h + a * d_h
-                    if h < 0 or h >= H:
+                ends[wo] = wo * taps * most
+            for a in range(K_h):
+                h = ho * s_h - p_h + a * d_h
+                if h < 0 or h >= H:
+                    continue
+                for q in range(h * W, (h + 1) * W):
+                    if counts[q] == 0:
                         continue
                     for b in range(K_w):
-                        w = wo * s_w - p_w + b * d_w
-                        if w < 0 or w >= W:
+                        wo = q - h * W + p_w - b * d_w
+                        if s_w != 1:
+                            if wo % s_w:
+                                continue
+                            wo //= s_w
+                        if wo < 0 or wo >= W_out:
                             continue
-                        tap = np.uint32(a * K_w + b)
-                        for k in range(counts[h, w]):
-                            lists[n] = tap + channels[h, w, k]
+                        tap, n = np.uint32(a * K_w + b), ends[wo]
+                        for k in range(q * most, q * most + counts[q]):
+                            lists[n] = tap + channels[k]
                             n += 1
-                ends[wo + 1] = n
-            origin, at = group * K_h * K_w * C * D, item * D * H_out * W_out + ho * W_out
+                        ends[wo] = n
+            origin, at = group * taps * C * D, item * D * H_out * W_out + ho * W_out
             if add:
                 turn(y, at, H_out * W_out, D, W_out, line, 0, D)
             for c in range(0, D, _WIDE):
                 width = min(_WIDE, D - c)
                 for wo in range(W_out):
-                    if add:
-                        sum_rows(line, wo * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
-                    else:
-                        sum_rows(bias, group * D + c, line, wo * D + c, width, dense, origin + c, D, lists, ends[wo], ends[wo + 1])
+                    t = wo * D + c
+                    s = t if add else group * D + c
+                    sums(source, s, line, t, width, dense, origin + c, D, lists, None, wo * taps * most, ends[wo])
             turn(line, 0, D, W_out, D, y, at, H_out * W_out)
 
 
