@@ -173,7 +173,6 @@ def test_all_steps_in_one_loop_are_the_same_steps(kernel_calls, monkeypatch, ste
     params = ThreeParams(torch.tensor(0.9, dtype=wide, requires_grad=True), normal(1800, dtype=wide) * 0.1, normal(3, 1800, dtype=wide) * 0.1, 1.0)
     state = Three(*(normal(3, 1800, seed=k, dtype=wide) * 0.1 for k in range(3)))
     x = normal(steps, 3, 1800, dtype=dtype)
-    monkeypatch.setattr(cpu_block, "WHOLE_NODES", 10_000)
     whole = []
     is_whole = cpu_block.Block.is_whole
     monkeypatch.setattr(cpu_block.Block, "is_whole", lambda self, order: whole.append(is_whole(self, order)) or whole[-1])
